@@ -1,0 +1,1 @@
+"""The rules: pure, storing nothing, knowing no framework."""

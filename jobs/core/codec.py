@@ -1,0 +1,161 @@
+"""JSON in and out, the same on every backend: what is read back equals what was sent.
+
+Refused rather than bent: NaN and infinities, NUL, lone surrogates, bytes, sets, dates, keys that
+are not text, cycles and anything nested deeper than :data:`MAX_DEPTH` or larger than the limit.
+The refusal names the path of the value. Tuples are arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from jobs.core.errors import PayloadError, PayloadTooLarge
+
+MAX_DEPTH = 64
+DEFAULT_MAX_BYTES = 100_000
+
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+)
+_encode = _encoder.encode
+_PLAIN = frozenset({bool, type(None)})
+
+
+def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
+    """The payload as compact JSON text.
+
+    Raises :class:`PayloadError` naming the path of the first value that cannot be stored, and
+    :class:`PayloadTooLarge` when the text is over ``max_bytes`` of UTF-8.
+    """
+    if not isinstance(value, dict):
+        raise PayloadError("$", f"a payload is a JSON object (a dict), not {_type(value)}")
+    return encode(value, max_bytes)
+
+
+def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
+    """Any JSON value as compact text; refusals as in :func:`encode_payload`."""
+    if not _is_clean(value, MAX_DEPTH):
+        _refuse(value, "$", 0)
+    try:
+        text = _encode(value)
+    except ValueError as error:  # an integer of more digits than Python prints
+        raise PayloadError("$", str(error)) from error
+    # len(text) is at least a quarter of the bytes and at most all of them: most need no encoding.
+    if len(text) * 4 > max_bytes and (size := len(text.encode())) > max_bytes:
+        raise PayloadTooLarge(
+            "$",
+            f"{size:,} bytes of JSON, over the limit of {max_bytes:,}; "
+            "store the data elsewhere and pass a reference to it",
+        )
+    return text
+
+
+def decode(text: str) -> Any:
+    """The value of a stored JSON text."""
+    return json.loads(text)
+
+
+def clean_text(text: str) -> str:
+    """Text that every database stores: NUL and lone surrogates become U+FFFD."""
+    if "\x00" in text:
+        text = text.replace("\x00", "�")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return text
+
+
+def clean_result(value: object) -> object:
+    """A handler's result with its texts made storable; other unfit values are left to be refused."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {
+            clean_text(key) if isinstance(key, str) else key: clean_result(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [clean_result(item) for item in value]
+    return value
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """``text`` storable and within ``max_bytes`` of UTF-8, cut between characters."""
+    # Slicing first keeps a 5 MB message from being encoded whole.
+    text = clean_text(text[: max_bytes + 1])
+    raw = text.encode()
+    if len(raw) <= max_bytes:
+        return text
+    mark = "…"
+    return raw[: max_bytes - len(mark.encode())].decode("utf-8", "ignore") + mark
+
+
+def _is_clean(value: object, depth: int) -> bool:
+    kind = type(value)
+    if kind is str:
+        return _is_clean_text(value)  # type: ignore[arg-type]
+    if kind is int or kind in _PLAIN:
+        return True
+    if kind is float:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    if kind is dict:
+        return depth > 0 and all(
+            type(key) is str and _is_clean_text(key) and _is_clean(item, depth - 1)
+            for key, item in value.items()  # type: ignore[attr-defined]
+        )
+    if kind is list or kind is tuple:
+        return depth > 0 and all(_is_clean(item, depth - 1) for item in value)  # type: ignore[attr-defined]
+    return False
+
+
+def _is_clean_text(text: str) -> bool:
+    if text.isascii():
+        return "\x00" not in text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
+
+
+def _refuse(value: object, path: str, depth: int) -> None:
+    """Walk to the first unfit value and raise with its path; the slow twin of ``_is_clean``."""
+    if depth > MAX_DEPTH:
+        raise PayloadError(path, f"nested deeper than {MAX_DEPTH} levels")
+    kind = type(value)
+    if kind is str:
+        if not _is_clean_text(value):  # type: ignore[arg-type]
+            what = "a NUL character" if "\x00" in value else "a lone surrogate"  # type: ignore[operator]
+            raise PayloadError(path, f"text with {what} cannot be stored")
+    elif kind is float:
+        if not math.isfinite(value):  # type: ignore[arg-type]
+            raise PayloadError(path, f"{value!r} is not JSON; use null or a text")
+    elif kind is dict:
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if type(key) is not str:
+                raise PayloadError(path, f"key {key!r} is {_type(key)}; JSON keys are text")
+            if not _is_clean_text(key):
+                raise PayloadError(path, f"key {key!r} has a NUL character or a lone surrogate")
+            _refuse(item, f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]", depth + 1)
+    elif kind is list or kind is tuple:
+        for index, item in enumerate(value):  # type: ignore[arg-type]
+            _refuse(item, f"{path}[{index}]", depth + 1)
+    elif kind is not int and kind not in _PLAIN:
+        raise PayloadError(path, f"{_type(value)} is not JSON; {_hint(value)}")
+
+
+def _hint(value: object) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "encode it (base64) or store it elsewhere and pass a reference"
+    if isinstance(value, set | frozenset):
+        return "pass a sorted list"
+    if hasattr(value, "isoformat"):
+        return "pass its isoformat(), or declare the payload as a dataclass with that field"
+    return "pass text, numbers, booleans, null, lists and dicts"
+
+
+def _type(value: object) -> str:
+    return type(value).__name__

@@ -1,0 +1,116 @@
+"""What a handler is given beside its payload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jobs.core.errors import ConfigurationError
+from jobs.core.job import Claimed
+
+if TYPE_CHECKING:
+    from jobs.core.settings import Settings
+
+
+class RunPort(Protocol):
+    """What a context asks of the runner that executes its job."""
+
+    def report_progress(self, percent: float, note: str | None) -> None: ...
+
+    def checkpoint(self) -> None: ...
+
+    def time_left(self) -> float: ...
+
+    @property
+    def session(self) -> Any: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+class JobContext:
+    """A running job, seen from inside its handler.
+
+    >>> def export(payload: dict, ctx: JobContext) -> dict:
+    ...     ctx.progress(50, "half")
+    ...     ctx.checkpoint()
+    ...     return {"seconds_left": ctx.time_left()}
+    """
+
+    __slots__ = ("_claimed", "_port")
+
+    def __init__(self, claimed: Claimed, port: RunPort) -> None:
+        self._claimed = claimed
+        self._port = port
+
+    @property
+    def job_id(self) -> str:
+        """The job's id, the same over all its attempts."""
+        return self._claimed.id
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key to hand to the outside world, so that a repeated call is recognised there."""
+        return self._claimed.id
+
+    @property
+    def kind(self) -> str:
+        return self._claimed.kind
+
+    @property
+    def queue(self) -> str:
+        return self._claimed.queue
+
+    @property
+    def tenant(self) -> str:
+        return self._claimed.tenant
+
+    @property
+    def attempt(self) -> int:
+        """Which execution this is, from 1."""
+        return self._claimed.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        return self._claimed.max_attempts
+
+    @property
+    def fence(self) -> int:
+        """A number that rises with every claim, for stores outside that compare tokens."""
+        return self._claimed.fence
+
+    @property
+    def settings(self) -> Settings:
+        """The system's settings, for handlers that send mail or store files."""
+        return self._port.settings
+
+    @property
+    def session(self) -> Any:
+        """The SQLAlchemy session of a transactional handler's own settling transaction.
+
+        Writes made and jobs enqueued through it (``session=ctx.session``) commit together with the
+        job's completion, or not at all. Do not commit it yourself.
+
+        Raises :class:`ConfigurationError` in a handler not declared ``transactional=True``.
+        """
+        session = self._port.session
+        if session is None:
+            raise ConfigurationError(
+                f"kind {self.kind!r} has no session: declare it with transactional=True"
+            )
+        return session
+
+    def progress(self, percent: float, note: str | None = None) -> None:
+        """Say how far the work is, 0 to 100; written at the runner's next flush."""
+        self._port.report_progress(min(max(float(percent), 0.0), 100.0), note)
+
+    def checkpoint(self) -> None:
+        """A safe place to stop: renews the lease where that helps, and stores progress.
+
+        Raises :class:`~jobs.core.errors.JobCancelled` if somebody asked to cancel this job, and
+        :class:`~jobs.core.errors.LeaseLost` if another runner has taken it over; let both pass.
+        """
+        self._port.checkpoint()
+
+    def time_left(self) -> float:
+        """Seconds until this attempt is given up on (its timeout, or the platform's limit)."""
+        return self._port.time_left()

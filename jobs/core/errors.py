@@ -1,0 +1,118 @@
+"""Every error Tickwork raises, as one tree, and the three exceptions a handler raises to steer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TickworkError(Exception):
+    """Base of every error that Tickwork raises on purpose."""
+
+
+class ConfigurationError(TickworkError):
+    """The environment or the arguments cannot make a running system.
+
+    ``problems`` holds one sentence per mistake, each naming its variable; all are found in one go.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class PayloadError(TickworkError, ValueError):
+    """A value cannot be stored as JSON, or does not fit its declared type.
+
+    ``path`` names the value, as in ``$.items[3].price``.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class PayloadTooLarge(PayloadError):
+    """The encoded payload is over the limit; store the data elsewhere and pass a reference."""
+
+
+class UnknownKind(TickworkError, LookupError):
+    """No handler of that kind is registered here. ``known`` lists those that are."""
+
+    def __init__(self, kind: str, known: Sequence[str]) -> None:
+        self.kind = kind
+        self.known = tuple(sorted(known))
+        listed = ", ".join(self.known) or "none"
+        super().__init__(
+            f"no handler is registered for kind {kind!r} (registered: {listed}); "
+            "name its module in JOBS_HANDLERS or import it before enqueueing"
+        )
+
+
+class JobNotFound(TickworkError, LookupError):
+    """No job with that id in this namespace."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"no job {job_id!r} in this namespace")
+
+
+class JobStateConflict(TickworkError):
+    """The job's state does not allow what was asked, such as cancelling a completed job."""
+
+    def __init__(self, job_id: str, state: str, action: str) -> None:
+        self.job_id = job_id
+        self.state = state
+        self.action = action
+        super().__init__(f"job {job_id} is {state}: it cannot be {action}")
+
+
+class SchemaError(TickworkError):
+    """The tables are missing, or older or newer than this code."""
+
+
+class StoreUnavailable(TickworkError):
+    """The database could not be reached, or kept refusing, within the bounded retries."""
+
+
+class CapabilityError(TickworkError):
+    """The store cannot do what was asked; said early instead of failing later."""
+
+
+class Steering(Exception):
+    """Raised by a handler to say what should become of its job; not a failure of the code."""
+
+
+class Retry(Steering):
+    """This attempt failed; try again after ``after`` seconds instead of the kind's backoff."""
+
+    def __init__(self, reason: str = "retry requested", *, after: float | None = None) -> None:
+        self.after = after
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Snooze(Steering):
+    """Not now: run again in ``seconds`` and give this attempt back."""
+
+    def __init__(self, seconds: float) -> None:
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"Snooze wants seconds of 0 or more, not {seconds!r}")
+        self.seconds = float(seconds)
+        super().__init__(f"snoozed for {seconds:g} s")
+
+
+class Discard(Steering):
+    """Give up at once: the job becomes a dead letter with this reason, whatever is left to try."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class JobCancelled(Steering):
+    """Raised by ``ctx.checkpoint()`` when somebody asked to cancel this running job."""
+
+
+class LeaseLost(Steering):
+    """Raised by ``ctx.checkpoint()`` when the job was taken over: stop, nothing can be written."""

@@ -1,0 +1,149 @@
+"""A job, as its states, as what is asked for, as what a runner holds, and as what is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class State(StrEnum):
+    """The stored states. What depends on the clock is computed (see :func:`shown_state`)."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+HIGHEST_PRIORITY, LOWEST_PRIORITY, DEFAULT_PRIORITY = 1, 5, 3
+DEFAULT_QUEUE = "default"
+
+
+class NewJob(NamedTuple):
+    """A validated job on its way into a store. Durations are seconds, relative to the store's now."""
+
+    id: str
+    kind: str
+    payload: str
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    max_attempts: int = 3
+    delay_seconds: float = 0.0
+    run_at: datetime | None = None
+    timeout_seconds: float | None = None
+    backoff: str | None = None
+    expires_in_seconds: float | None = None
+    tenant: str = ""
+
+
+class Claimed(NamedTuple):
+    """A job in a runner's hands: the row as claimed, in the order every store returns it.
+
+    ``attempt`` counts this execution, ``fence`` must match at every later write, ``marked`` says
+    that its start mark is already committed, ``expired`` that ``expires_in`` ran out unstarted.
+    """
+
+    id: str
+    kind: str
+    queue: str
+    payload: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    fence: int
+    timeout_seconds: float | None
+    backoff: str | None
+    tenant: str
+    created_at: datetime
+    run_at: datetime
+    errors: str | None
+    marked: bool
+    expired: bool
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands in the store: a snapshot, never written back."""
+
+    id: str
+    kind: str
+    queue: str
+    tenant: str
+    state: State
+    priority: int
+    payload: dict[str, Any]
+    result: Any
+    error: str | None
+    errors: list[dict[str, Any]] = field(repr=False)
+    attempts: int
+    max_attempts: int
+    fence: int
+    progress: float
+    progress_note: str | None
+    timeout_seconds: float | None
+    backoff: str | None
+    created_at: datetime
+    run_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    lease_until: datetime | None
+    expires_at: datetime | None
+    cancel_requested: bool
+    duration_ms: float | None
+    keep_until: datetime | None = None
+    existing: bool = False
+
+    @property
+    def status(self) -> str:
+        """The stored state as plain text: the seeds' ``getJob(id).status``."""
+        return str(self.state)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready values, times as ISO 8601 in UTC."""
+        shown: dict[str, Any] = {}
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, datetime):
+                value = value.isoformat().replace("+00:00", "Z")
+            elif isinstance(value, State):
+                value = str(value)
+            shown[name] = value
+        if self.backoff:
+            shown["backoff"] = json.loads(self.backoff)
+        return shown
+
+
+def shown_state(
+    state: str, *, attempts: int, run_at: datetime, lease_until: datetime | None, now: datetime
+) -> str:
+    """What a person is told: the stored state, refined by the clock.
+
+    ``delayed`` is pending with ``run_at`` ahead, ``retrying`` is that with attempts used,
+    ``stalled`` is processing with an expired lease.
+    """
+    if state == State.PENDING and run_at > now:
+        return "retrying" if attempts else "delayed"
+    if state == State.PROCESSING and lease_until is not None and lease_until < now:
+        return "stalled"
+    return str(state)
+
+
+_BULL_WORDS = {
+    "pending": "waiting",
+    "delayed": "delayed",
+    "retrying": "delayed",
+    "processing": "active",
+    "stalled": "active",
+}
+
+
+def bull_state(shown: str) -> str:
+    """The word the REST layer uses (waiting, active, delayed, ...) for a shown state."""
+    return _BULL_WORDS.get(shown, shown)

@@ -1,0 +1,42 @@
+"""What may be a name: kinds, queues, namespaces, tenants. One rule each, checked at the edge."""
+
+from __future__ import annotations
+
+import re
+
+from jobs.core.errors import ConfigurationError
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,99}")
+RESERVED_QUEUES = frozenset({"all", "dashboard", "stats", "monitoring", "process"})
+TENANT_MAX_CHARS = 100
+
+
+def check_kind(kind: str) -> str:
+    """The kind, or a ConfigurationError: ASCII letters, digits and ``_.:@+-``, up to 100."""
+    return _check("kind", kind)
+
+
+def check_queue(queue: str) -> str:
+    """The queue, or a ConfigurationError: a name that is not a word of the REST paths."""
+    if queue in RESERVED_QUEUES:
+        listed = ", ".join(sorted(RESERVED_QUEUES))
+        raise ConfigurationError(f"queue {queue!r} is reserved ({listed}); choose another name")
+    return _check("queue", queue)
+
+
+def check_tenant(tenant: str) -> str:
+    """The tenant, or a ConfigurationError: printable text of up to 100 characters."""
+    if not isinstance(tenant, str) or len(tenant) > TENANT_MAX_CHARS or not tenant.isprintable():
+        raise ConfigurationError(
+            f"tenant {tenant!r} must be printable text of at most {TENANT_MAX_CHARS} characters"
+        )
+    return tenant
+
+
+def _check(noun: str, name: str) -> str:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{noun} {name!r} is not a name: use 1 to 100 ASCII letters, digits and _ . : @ + -, "
+            "starting with a letter, a digit or _"
+        )
+    return name

@@ -1,0 +1,288 @@
+"""Decide: what one ended execution means for its job. Pure: a run and its policy give a verdict."""
+
+from __future__ import annotations
+
+import json
+import random
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jobs.core.backoff import Backoff, BackoffCallable, next_delay
+from jobs.core.codec import DEFAULT_MAX_BYTES, clean_result, cut, encode
+from jobs.core.errors import Discard, JobCancelled, PayloadError, Retry, Snooze
+from jobs.core.job import Claimed, State
+from jobs.core.store import Verdict
+
+MESSAGE_MAX_BYTES = 2_000
+TRACEBACK_MAX_BYTES = 8_000
+HISTORY_MAX_ENTRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a kind says about its ends: its backoff, and how many seconds finished rows stay."""
+
+    backoff: Backoff | BackoffCallable
+    keep_completed_seconds: float | None = 86_400.0
+    keep_failed_seconds: float | None = 7 * 86_400.0
+    result_max_bytes: int = DEFAULT_MAX_BYTES
+
+
+# How an execution can end. ``Raised`` covers everything a handler raises, steering included.
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    seconds: float
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLost:
+    """The lease ran out: the runner died, was frozen or was cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """Claimed, not begun: handed back with its attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """``expires_in`` ran out before the first start."""
+
+
+Ending = Returned | Raised | TimedOut | RunnerLost | NotStarted | Expired
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict to write, and its name for counters, events and logs.
+
+    ``name`` is one of completed, retried, failed, snoozed, cancelled, released.
+    """
+
+    name: str
+    verdict: Verdict
+    value: object = None
+
+
+def decide(
+    claimed: Claimed,
+    ending: Ending,
+    policy: Policy,
+    *,
+    at: datetime,
+    duration_ms: float | None = None,
+    progress: tuple[float, str | None] | None = None,
+    spread: Callable[[], float] = random.random,
+) -> Outcome:
+    """The outcome of an execution of ``claimed`` that ended so.
+
+    ``at`` is the time noted in the error history, ``duration_ms`` how long the handler ran,
+    ``progress`` the last progress not yet written, ``spread`` the source of jitter (0 to 1).
+    """
+    percent, note = progress or (None, None)
+    tail = {"duration_ms": duration_ms, "progress": percent, "progress_note": note}
+    match ending:
+        case Returned(value):
+            return _completed(claimed, value, policy, at, tail)
+        case NotStarted():
+            keep = policy.keep_failed_seconds
+            verdict = Verdict(
+                claimed.id, claimed.fence, State.PENDING, attempts_back=1, keep_seconds=keep
+            )
+            return Outcome("released", verdict)
+        case Expired():
+            return _cancelled(claimed, "expired: not started within expires_in", policy, tail, 1)
+        case Raised(Snooze(seconds=seconds)) if not claimed.cancel_requested:
+            verdict = Verdict(
+                claimed.id,
+                claimed.fence,
+                State.PENDING,
+                delay_seconds=seconds,
+                attempts_back=1,
+                keep_seconds=policy.keep_failed_seconds,
+                **tail,
+            )
+            return Outcome("snoozed", verdict)
+        case Raised(JobCancelled()):
+            return _cancelled(claimed, "cancelled while running", policy, tail)
+        case _:
+            return _unsuccessful(claimed, ending, policy, at, tail, spread)
+
+
+def _completed(
+    claimed: Claimed, value: object, policy: Policy, at: datetime, tail: dict[str, Any]
+) -> Outcome:
+    result = error = errors = None
+    if value is not None:
+        try:
+            result = encode(value, policy.result_max_bytes)
+        except PayloadError:
+            result, error = _encode_cleaned(value, policy.result_max_bytes)
+            if error is not None:
+                entry = _entry(claimed, at, "result unavailable", error, "", tail["duration_ms"])
+                errors = _history(claimed.errors, entry)
+    if tail["progress"] is not None:
+        tail = {**tail, "progress": 100.0}
+    verdict = Verdict(
+        claimed.id,
+        claimed.fence,
+        State.COMPLETED,
+        result=result,
+        error=error,
+        errors=errors,
+        keep_seconds=policy.keep_completed_seconds,
+        **tail,
+    )
+    return Outcome("completed", verdict, value)
+
+
+def _encode_cleaned(value: object, max_bytes: int) -> tuple[str | None, str | None]:
+    """The result with its texts made storable, or the reason why it cannot be kept.
+
+    The work is done and its effects stand, so an unfit result never makes the job run again.
+    """
+    try:
+        return encode(clean_result(value), max_bytes), None
+    except (PayloadError, RecursionError) as problem:
+        return None, cut(f"result unavailable: {problem}", MESSAGE_MAX_BYTES)
+
+
+def _unsuccessful(
+    claimed: Claimed,
+    ending: Ending,
+    policy: Policy,
+    at: datetime,
+    tail: dict[str, Any],
+    spread: Callable[[], float],
+) -> Outcome:
+    kind, message, trace = describe(ending)
+    errors = _history(
+        claimed.errors, _entry(claimed, at, kind, message, trace, tail["duration_ms"])
+    )
+    error = cut(f"{kind}: {message}" if kind else message, MESSAGE_MAX_BYTES)
+    if claimed.cancel_requested:
+        return _cancelled(claimed, f"cancelled; its last attempt: {error}", policy, tail)
+    steering = ending.error if isinstance(ending, Raised) else None
+    if isinstance(steering, Discard) or claimed.attempt >= claimed.max_attempts:
+        verdict = Verdict(
+            claimed.id,
+            claimed.fence,
+            State.FAILED,
+            error=error,
+            errors=errors,
+            keep_seconds=policy.keep_failed_seconds,
+            **tail,
+        )
+        return Outcome("failed", verdict)
+    if isinstance(steering, Retry) and steering.after is not None:
+        delay = max(0.0, float(steering.after))
+    else:
+        own = Backoff.from_json(claimed.backoff) if claimed.backoff else policy.backoff
+        delay = next_delay(own, claimed, spread)
+    verdict = Verdict(
+        claimed.id,
+        claimed.fence,
+        State.PENDING,
+        error=error,
+        errors=errors,
+        delay_seconds=delay,
+        keep_seconds=policy.keep_failed_seconds,
+        **tail,
+    )
+    return Outcome("retried", verdict)
+
+
+def _cancelled(
+    claimed: Claimed, reason: str, policy: Policy, tail: dict[str, Any], attempts_back: int = 0
+) -> Outcome:
+    verdict = Verdict(
+        claimed.id,
+        claimed.fence,
+        State.CANCELLED,
+        error=cut(reason, MESSAGE_MAX_BYTES),
+        attempts_back=attempts_back,
+        keep_seconds=policy.keep_failed_seconds,
+        **tail,
+    )
+    return Outcome("cancelled", verdict)
+
+
+def describe(ending: Ending) -> tuple[str, str, str]:
+    """Type, message and traceback of an unsuccessful end, each bounded in bytes and storable."""
+    match ending:
+        case TimedOut(seconds, because):
+            return "TimedOut", f"gave up after {seconds:.3g} s: {because}", ""
+        case RunnerLost():
+            return "RunnerLost", "runner lost: its lease ran out while this job was running", ""
+        case Raised(Retry(reason=reason) | Discard(reason=reason) as steering):
+            return type(steering).__name__, cut(_text(reason), MESSAGE_MAX_BYTES), ""
+        case Raised(error):
+            return type(error).__name__, cut(_text(error), MESSAGE_MAX_BYTES), _trace(error)
+    return type(ending).__name__, "", ""
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as problem:
+        return f"(its text could not be made: {type(problem).__name__})"
+
+
+def _trace(error: BaseException) -> str:
+    """Frames of the error and of up to two causes, each under a short message, oldest first.
+
+    Built by hand because the standard rendering repeats the whole message, however large.
+    """
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < 3:
+        frames = "".join(traceback.format_list(traceback.extract_tb(current.__traceback__, -20)))
+        parts.append(f"{frames}{type(current).__name__}: {cut(_text(current), 300)}")
+        suppressed = current.__suppress_context__
+        current = current.__cause__ or (None if suppressed else current.__context__)
+    return cut("\n\nwhich led to:\n\n".join(reversed(parts)), TRACEBACK_MAX_BYTES)
+
+
+def _entry(
+    claimed: Claimed, at: datetime, kind: str, message: str, trace: str, duration_ms: float | None
+) -> dict[str, Any]:
+    return {
+        "attempt": claimed.attempt,
+        "at": at.isoformat().replace("+00:00", "Z"),
+        "type": kind,
+        "message": message,
+        "traceback": trace,
+        "duration_ms": duration_ms,
+    }
+
+
+def _history(earlier: str | None, entry: dict[str, Any]) -> str:
+    """The error history with one more entry; the newest :data:`HISTORY_MAX_ENTRIES` stay."""
+    entries = [*json.loads(earlier), entry] if earlier else [entry]
+    return json.dumps(entries[-HISTORY_MAX_ENTRIES:], ensure_ascii=False, separators=(",", ":"))
+
+
+def pace_marks(started: int, elapsed_seconds: float, slots: int, interval_seconds: float) -> int:
+    """How many jobs to mark as starting before the next flush, from the pace just seen.
+
+    At least one per slot. The elapsed time is floored at a millisecond, so that one instant burst
+    does not promise the world.
+    """
+    rate = started / max(elapsed_seconds, 0.001)
+    return max(slots, int(rate * interval_seconds))

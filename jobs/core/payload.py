@@ -1,0 +1,97 @@
+"""Typed payloads: a dataclass, a TypedDict or a pydantic model on a handler's first parameter.
+
+Both sides are validated: what a producer sends (:func:`dump`) and what a runner reads
+(:func:`load`). msgspec does the work for dataclasses and TypedDicts, pydantic for its own models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.core.errors import PayloadError
+
+_MSGSPEC_PATH = re.compile(r" - at `(\$?[^`]*)`$")
+
+
+def payload_type(annotation: object) -> type | None:
+    """The declared payload type worth validating, or ``None`` for plain dicts and no annotation."""
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return annotation
+    if typing.is_typeddict(annotation) or _is_pydantic(annotation):
+        return typing.cast(type, annotation)
+    return None
+
+
+def dump(value: object, declared: type | None) -> dict[str, Any]:
+    """The payload as a plain dict fit for JSON, checked against ``declared``.
+
+    Raises :class:`PayloadError` naming the field that does not fit.
+    """
+    if value is None:
+        value = {}
+    if declared is None and isinstance(value, Mapping):
+        return value if isinstance(value, dict) else dict(value)
+    if declared is not None and _is_pydantic(declared):
+        return _dump_pydantic(value, declared)
+    if _is_pydantic(type(value)):
+        value = value.model_dump(mode="json")  # type: ignore[attr-defined]
+    import msgspec  # here: kinds with plain dict payloads never need it
+
+    plain = value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        try:
+            plain = msgspec.to_builtins(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PayloadError("$", str(error)) from error
+    if not isinstance(plain, Mapping):
+        raise PayloadError("$", f"a payload is an object (a dict), not {type(value).__name__}")
+    if declared is not None:
+        load(dict(plain), declared)
+    return dict(plain)
+
+
+def load(plain: dict[str, Any], declared: type | None) -> Any:
+    """What the handler gets: the plain dict, or an instance of ``declared`` made from it."""
+    if declared is None:
+        return plain
+    if _is_pydantic(declared):
+        try:
+            return declared.model_validate(plain)  # type: ignore[attr-defined]
+        except ValueError as error:
+            raise _from_pydantic(error) from error
+    import msgspec
+
+    try:
+        return msgspec.convert(plain, declared)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        found = _MSGSPEC_PATH.search(text)
+        path = found.group(1) if found else "$"
+        raise PayloadError(path, _MSGSPEC_PATH.sub("", text)) from error
+
+
+def _is_pydantic(annotation: object) -> bool:
+    # By shape, so that pydantic is not imported for those who do not use it.
+    return isinstance(annotation, type) and hasattr(annotation, "model_validate")
+
+
+def _dump_pydantic(value: object, declared: Any) -> dict[str, Any]:
+    try:
+        model = value if isinstance(value, declared) else declared.model_validate(value)
+    except ValueError as error:
+        raise _from_pydantic(error) from error
+    dumped: dict[str, Any] = model.model_dump(mode="json")
+    return dumped
+
+
+def _from_pydantic(error: ValueError) -> PayloadError:
+    details = error.errors()  # type: ignore[attr-defined]
+    first = details[0] if details else {"loc": (), "msg": str(error)}
+    path = "$" + "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]
+    )
+    return PayloadError(path, str(first["msg"]))

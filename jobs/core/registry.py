@@ -1,0 +1,294 @@
+"""Handlers by kind: what a kind is, how it is declared, and where it is looked up."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jobs.core.backoff import Backoff, BackoffCallable, BackoffLike, as_backoff
+from jobs.core.context import JobContext
+from jobs.core.errors import ConfigurationError, UnknownKind
+from jobs.core.job import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, DEFAULT_QUEUE, Job
+from jobs.core.names import check_kind, check_queue
+from jobs.core.payload import payload_type
+
+if TYPE_CHECKING:
+    from jobs.core.enqueuer import Enqueuer
+
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long finished jobs of a kind stay: seconds since their finish, and how many at most.
+
+    ``None`` means without that limit.
+    """
+
+    age_seconds: float | None = None
+    count: int | None = None
+
+
+RetentionLike = bool | Mapping[str, float] | Retention
+
+
+def as_retention(value: RetentionLike | None, default: Retention) -> Retention:
+    """Bull's forms: ``True`` removes at once, ``False`` keeps, ``{"age": seconds, "count": n}``."""
+    if value is None:
+        return default
+    if isinstance(value, Retention):
+        return value
+    if isinstance(value, bool):
+        return Retention(age_seconds=0.0) if value else Retention()
+    unknown = set(value) - {"age", "count"}
+    if unknown:
+        raise ConfigurationError(f"retention takes age (seconds) and count, not {sorted(unknown)}")
+    age, count = value.get("age"), value.get("count")
+    return Retention(None if age is None else float(age), None if count is None else int(count))
+
+
+@dataclass(slots=True)
+class Handler:
+    """A function that runs jobs of one kind. Callable as the function itself was.
+
+    Left at ``None``, ``max_attempts``, ``backoff`` and ``timeout`` (seconds) come from the
+    settings of the system that the handler is registered with.
+    """
+
+    kind: str
+    function: Callable[..., Any]
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    max_attempts: int | None = None
+    backoff: Backoff | BackoffCallable | None = None
+    timeout: float | None = None
+    transactional: bool = False
+    api: bool = False
+    remove_on_complete: RetentionLike | None = None
+    remove_on_fail: RetentionLike | None = None
+    system: Enqueuer | None = field(default=None, repr=False)
+    payload_type: type | None = field(init=False, default=None)
+    takes_payload: bool = field(init=False, default=True)
+    takes_context: bool = field(init=False, default=False)
+    is_async: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind)
+        check_queue(self.queue)
+        check_priority(self.priority)
+        if self.max_attempts is not None:
+            check_max_attempts(self.max_attempts)
+        if self.timeout is not None:
+            check_timeout(self.timeout)
+        for retention in (self.remove_on_complete, self.remove_on_fail):
+            as_retention(retention, Retention())
+        self.is_async = inspect.iscoroutinefunction(self.function)
+        if self.transactional and self.is_async:
+            raise ConfigurationError(
+                f"kind {self.kind!r}: a transactional handler is a plain function; "
+                "its session belongs to one thread"
+            )
+        self._read_signature()
+
+    def _read_signature(self) -> None:
+        try:
+            parameters = list(inspect.signature(self.function).parameters.values())
+        except (TypeError, ValueError):  # a builtin: give it the payload alone
+            return
+        try:
+            hints = typing.get_type_hints(self.function)
+        except Exception:  # a name that only a type checker can see
+            hints = dict(getattr(self.function, "__annotations__", {}))
+        positional = [
+            p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        required = [p for p in positional if p.default is p.empty]
+        variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        keyword_only = [
+            p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+        ]
+        if len(required) > 2 or keyword_only:
+            raise ConfigurationError(
+                f"kind {self.kind!r}: a handler takes (payload), (payload, ctx) or nothing; "
+                f"{self.function!r} wants more"
+            )
+        first = positional[0] if positional else None
+        only_context = (
+            len(positional) == 1 and first is not None and _is_context(first, hints.get(first.name))
+        )
+        self.takes_payload = bool(positional or variadic) and not only_context
+        self.takes_context = only_context or (
+            len(positional) > 1
+            and (len(required) > 1 or _is_context(positional[1], hints.get(positional[1].name)))
+        )
+        if self.takes_payload and first is not None:
+            self.payload_type = payload_type(hints.get(first.name))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for names this class lacks: __name__, __doc__ and the like of the function.
+        if name.startswith("__") and name not in {"__wrapped__"}:
+            raise AttributeError(name)
+        if name == "__wrapped__":
+            return self.function
+        raise AttributeError(f"handler {self.kind!r} has no attribute {name!r}")
+
+    def enqueue(self, payload: object = None, **options: Any) -> Job:
+        """Enqueue a job of this kind; the options are those of ``Tickwork.enqueue``."""
+        return self._bound().enqueue(self.kind, payload, **options)
+
+    async def aenqueue(self, payload: object = None, **options: Any) -> Job:
+        """Enqueue from async code; the options are those of ``Tickwork.aenqueue``."""
+        return await self._bound().aenqueue(self.kind, payload, **options)
+
+    def enqueue_many(self, payloads: list[Any], **options: Any) -> list[str]:
+        """Enqueue a job per payload, all with the same options; returns the ids in order."""
+        return self._bound().enqueue_many([(self.kind, p) for p in payloads], **options)
+
+    def _bound(self) -> Enqueuer:
+        if self.system is None:
+            raise ConfigurationError(
+                f"handler {self.kind!r} belongs to no Tickwork yet: name its module in "
+                "JOBS_HANDLERS (or handlers=[...]) or declare it with @tickwork.handler"
+            )
+        return self.system
+
+
+def _is_context(parameter: inspect.Parameter, annotation: object) -> bool:
+    if annotation is None or annotation is inspect.Parameter.empty:
+        return parameter.name in {"ctx", "context"}
+    return annotation is JobContext or (
+        isinstance(annotation, str) and annotation.endswith("JobContext")
+    )
+
+
+def handler(
+    kind: str,
+    *,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = DEFAULT_PRIORITY,
+    max_attempts: int | None = None,
+    backoff: BackoffLike | BackoffCallable | None = None,
+    timeout: float | None = None,
+    transactional: bool = False,
+    api: bool = False,
+    remove_on_complete: RetentionLike | None = None,
+    remove_on_fail: RetentionLike | None = None,
+) -> Callable[[Callable[..., Any]], Handler]:
+    """Declare a handler that belongs to no system yet.
+
+    It is bound when its module is named in ``JOBS_HANDLERS`` (or ``handlers=[...]``), which is how
+    a library ships kinds. ``timeout`` is in seconds; ``max_attempts`` counts the first execution.
+
+    >>> @handler("resize", timeout=20)
+    ... def resize(payload: dict) -> None: ...
+    """
+    policy = backoff if backoff is None or callable(backoff) else as_backoff(backoff)
+
+    def declare(function: Callable[..., Any]) -> Handler:
+        declared = Handler(
+            kind,
+            function,
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            backoff=policy,
+            timeout=timeout,
+            transactional=transactional,
+            api=api,
+            remove_on_complete=remove_on_complete,
+            remove_on_fail=remove_on_fail,
+        )
+        functools.update_wrapper(declared, function, updated=())
+        return declared
+
+    return declare
+
+
+class Registry:
+    """The kinds this deployment handles."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def add(self, declared: Handler) -> Handler:
+        """Register; a second function under a kind that is taken is a ConfigurationError."""
+        present = self._handlers.get(declared.kind)
+        if present is not None and present is not declared and not _same(present, declared):
+            raise ConfigurationError(
+                f"kind {declared.kind!r} has two handlers: {_place(present)} and "
+                f"{_place(declared)}; rename one"
+            )
+        self._handlers[declared.kind] = declared
+        return declared
+
+    def get(self, kind: str) -> Handler:
+        """The handler, or :class:`UnknownKind` that lists what is registered."""
+        try:
+            return self._handlers[kind]
+        except KeyError:
+            raise UnknownKind(kind, list(self._handlers)) from None
+
+    def find(self, kind: str) -> Handler | None:
+        """The handler, or ``None``."""
+        return self._handlers.get(kind)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Every registered kind."""
+        return frozenset(self._handlers)
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(list(self._handlers.values()))
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+
+def _same(one: Handler, other: Handler) -> bool:
+    # A module imported twice (a reloader, `python -m`) declares the same function again.
+    return _place(one) == _place(other)
+
+
+def _place(declared: Handler) -> str:
+    function = declared.function
+    module = getattr(function, "__module__", "?")
+    return f"{module}.{getattr(function, '__qualname__', repr(function))}"
+
+
+def check_priority(priority: int) -> int:
+    """The priority, or a ConfigurationError: a whole number of 1 (first) to 5 (last)."""
+    if (
+        isinstance(priority, bool)
+        or not isinstance(priority, int)
+        or not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY
+    ):
+        raise ConfigurationError(
+            f"priority is a whole number from {HIGHEST_PRIORITY} (first) to {LOWEST_PRIORITY} "
+            f"(last), not {priority!r}"
+        )
+    return priority
+
+
+def check_max_attempts(attempts: int) -> int:
+    """The number of executions in all, first one included: a whole number of 1 to 100,000."""
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= 100_000:
+        raise ConfigurationError(
+            f"max_attempts counts all executions: a whole number of 1 or more, not {attempts!r}"
+        )
+    return attempts
+
+
+def check_timeout(seconds: float) -> float:
+    """A timeout in seconds: above 0, at most 7 days."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ConfigurationError(f"timeout is a number of seconds, not {seconds!r}")
+    if not 0 < seconds <= 7 * DAY_SECONDS:
+        raise ConfigurationError(f"timeout is above 0 and at most 7 days, not {seconds!r} seconds")
+    return float(seconds)

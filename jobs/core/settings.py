@@ -1,0 +1,291 @@
+"""Settings: one frozen object read from the environment, every mistake reported at once."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from jobs.core.codec import DEFAULT_MAX_BYTES
+from jobs.core.errors import ConfigurationError
+from jobs.core.names import NAME
+
+ENVIRONMENTS = ("production", "development")
+BACKENDS = ("memory", "sql", "sqs")
+STUB_CONCURRENCY = 3
+WEAK_SECRET_CHARS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says. Durations are seconds; ``None`` means not set."""
+
+    database_url: str | None = None
+    backend: str = "memory"
+    env: str = "production"
+    cron_secret: str | None = None
+    cron_secret_previous: str | None = None
+    handlers: tuple[str, ...] = ()
+    batch_size: int = 10
+    concurrency: int = 5
+    max_attempts: int = 3
+    retry_delay: float = 10.0
+    timeout: float = 60.0
+    time_budget: float = 25.0
+    tick_limit: float = 60.0
+    poll_interval: float = 5.0
+    auto_start: bool | None = None
+    kick_url: str | None = None
+    heartbeat_url: str | None = None
+    namespace: str = ""
+    table_prefix: str = "tickwork_"
+    schema: str | None = None
+    payload_max_bytes: int = DEFAULT_MAX_BYTES
+    keep_completed: float = 86_400.0
+    keep_failed: float = 7 * 86_400.0
+    sqs_queue_url: str | None = None
+    blob_url: str | None = None
+    smtp_url: str | None = None
+    email_from: str | None = None
+    resend_api_key: str | None = None
+    export_datasets: str | None = None
+    export_source_url: str | None = None
+    admin_token: str | None = None
+    secret_key: str | None = None
+
+    @property
+    def is_development(self) -> bool:
+        return self.env == "development"
+
+    def __repr__(self) -> str:
+        # Secrets must not reach a log by way of a settings object in a message or a traceback.
+        shown = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None and each.name in _SECRET_FIELDS:
+                value = "***"
+            elif isinstance(value, str) and "://" in value:
+                value = mask_url(value)
+            shown.append(f"{each.name}={value!r}")
+        return f"Settings({', '.join(shown)})"
+
+
+_SECRET_FIELDS = frozenset(
+    {"cron_secret", "cron_secret_previous", "resend_api_key", "admin_token", "secret_key"}
+)
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password and query hidden, for logs and messages."""
+    masked = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"\?.*$", "?***", masked)
+
+
+def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from ``environ`` (the process's by default); ``overrides`` win by field name.
+
+    Raises :class:`ConfigurationError` listing every mistake by the name of its variable.
+    """
+    reader = _Reader(os.environ if environ is None else environ)
+    values: dict[str, Any] = {}
+    for name, variables, parse in _VARIABLES:
+        reader.read(values, name, variables, parse)
+    known = {each.name for each in fields(Settings)}
+    for name, value in overrides.items():
+        if name not in known:
+            reader.problems.append(f"no setting is called {name!r}")
+        elif value is not None:
+            values[name] = value
+    if "env" not in values:
+        values["env"] = "development" if reader.under_development_server() else "production"
+    _choose_backend(values, reader.problems)
+    if reader.problems:
+        raise ConfigurationError(reader.problems)
+    settings = Settings(**values)
+    if settings.time_budget >= settings.tick_limit:
+        raise ConfigurationError(
+            f"JOBS_TIME_BUDGET ({settings.time_budget:g} s) must be below JOBS_TICK_LIMIT "
+            f"({settings.tick_limit:g} s): jobs started last need time to end"
+        )
+    return settings
+
+
+def _choose_backend(values: dict[str, Any], problems: list[str]) -> None:
+    has_database = bool(values.get("database_url"))
+    production = values["env"] == "production"
+    backend = values.get("backend")
+    if backend is None:
+        if not has_database and production:
+            problems.append(
+                "DATABASE_URL is not set: production keeps jobs in a database. Set it, or set "
+                "JOBS_ENV=development for the in-memory stub of a laptop"
+            )
+        backend = "memory" if not has_database else "sql"
+        if has_database and values.get("sqs_queue_url"):
+            backend = "sqs"
+    elif backend in ("sql", "sqs") and not has_database:
+        problems.append(f"JOBS_BACKEND={backend} needs DATABASE_URL: the row in SQL is the truth")
+    if backend == "sqs" and not values.get("sqs_queue_url"):
+        problems.append("JOBS_BACKEND=sqs needs SQS_QUEUE_URL as well as DATABASE_URL")
+    values["backend"] = backend
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def read(
+        self,
+        values: dict[str, Any],
+        name: str,
+        variables: tuple[str, ...],
+        parse: Callable[[str], Any],
+    ) -> None:
+        for variable in variables:
+            raw = self.environ.get(variable)
+            if raw is None or not raw.strip():
+                continue
+            try:
+                values[name] = parse(raw.strip())
+            except ValueError as error:
+                # A mistyped database URL may hold a password: only plain settings are shown.
+                shown = "its value" if parse in _UNSHOWN else repr(raw)
+                self.problems.append(f"{variable}: {shown} {error}")
+            return
+
+    def under_development_server(self) -> bool:
+        """Flask's own development server: it says so in its environment."""
+        return self.environ.get("FLASK_RUN_FROM_CLI") == "true" and not on_platform(self.environ)
+
+
+def on_platform(environ: Mapping[str, str]) -> bool:
+    """Whether this process runs on a serverless platform, where nothing may start by itself."""
+    return any(
+        environ.get(name)
+        for name in ("VERCEL_REGION", "AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE", "NETLIFY")
+    ) or (environ.get("VERCEL") == "1" and environ.get("VERCEL_ENV") != "development")
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(raw: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,12}", raw):
+            raise ValueError(f"is not a whole number of {low} to {high}")
+        if not low <= int(raw) <= high:
+            raise ValueError(f"is not within {low} to {high}")
+        return int(raw)
+
+    return parse
+
+
+def _seconds(low: float, high: float, *, milliseconds: bool = False) -> Callable[[str], float]:
+    unit = "milliseconds" if milliseconds else "seconds"
+
+    def parse(raw: str) -> float:
+        try:
+            number = float(raw)
+        except ValueError:
+            number = math.nan
+        seconds = number / 1000 if milliseconds else number
+        if not low <= seconds <= high:
+            scale = 1000 if milliseconds else 1
+            raise ValueError(f"is not a number of {unit} within {low * scale:g} to {high * scale:g}")
+        return seconds
+
+    return parse
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if raw.lower() not in allowed:
+            raise ValueError(f"is not one of {', '.join(allowed)}")
+        return raw.lower()
+
+    return parse
+
+
+def _flag(raw: str) -> bool:
+    if raw.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if raw.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("is not 1 or 0")
+
+
+def _modules(raw: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in raw.split(",") if part.strip())
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"names {name!r}, which is not a module (as in shop.tasks)")
+    return names
+
+
+def _name(raw: str) -> str:
+    if not NAME.fullmatch(raw):
+        raise ValueError("is not a name of ASCII letters, digits and _ . : @ + -")
+    return raw
+
+
+def _prefix(raw: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,29}", raw):
+        raise ValueError("is not a table prefix: up to 30 ASCII letters, digits and _")
+    return raw
+
+
+def _url(raw: str) -> str:
+    if not re.match(r"https?://[^/]+", raw):
+        raise ValueError("is not an http(s) URL")
+    return raw.rstrip("/")
+
+
+def _database(raw: str) -> str:
+    if not re.match(r"(sqlite|postgres|postgresql|mysql|mariadb)(\+\w+)?:", raw):
+        raise ValueError("is not a database URL: use sqlite:///, postgresql:// or mysql://")
+    return raw
+
+
+_UNSHOWN: tuple[Callable[[str], Any], ...] = (str, _database, _url)
+_ATTEMPTS = _whole(1, 100_000)
+_CONCURRENCY = _whole(1, 256)
+_Variable = tuple[str, tuple[str, ...], Callable[[str], Any]]
+# Field, variables in order of precedence, parser. The seeds' names stand behind our own.
+_VARIABLES: tuple[_Variable, ...] = (
+    ("database_url", ("DATABASE_URL",), _database),
+    ("backend", ("JOBS_BACKEND",), _choice(*BACKENDS)),
+    ("env", ("JOBS_ENV",), _choice(*ENVIRONMENTS)),
+    ("cron_secret", ("CRON_SECRET", "JOB_PROCESSOR_SECRET_TOKEN"), str),
+    ("cron_secret_previous", ("CRON_SECRET_PREVIOUS",), str),
+    ("handlers", ("JOBS_HANDLERS",), _modules),
+    ("batch_size", ("JOBS_BATCH_SIZE",), _whole(1, 1000)),
+    ("concurrency", ("JOBS_CONCURRENCY", "QUEUE_CONCURRENCY"), _CONCURRENCY),
+    ("max_attempts", ("JOBS_MAX_ATTEMPTS", "QUEUE_MAX_RETRIES"), _ATTEMPTS),
+    # Milliseconds, as in the seeds; our own variable comes after it and so wins.
+    ("retry_delay", ("QUEUE_BACKOFF_DELAY",), _seconds(0, 30 * 86_400, milliseconds=True)),
+    ("retry_delay", ("JOBS_RETRY_DELAY",), _seconds(0, 30 * 86_400)),
+    ("timeout", ("JOBS_TIMEOUT",), _seconds(0.001, 7 * 86_400)),
+    ("time_budget", ("JOBS_TIME_BUDGET",), _seconds(0.1, 7 * 86_400)),
+    ("tick_limit", ("JOBS_TICK_LIMIT",), _seconds(1, 7 * 86_400)),
+    ("poll_interval", ("JOBS_POLL_INTERVAL",), _seconds(0.05, 3600)),
+    ("auto_start", ("JOBS_AUTO_START",), _flag),
+    ("kick_url", ("JOBS_KICK_URL",), _url),
+    ("heartbeat_url", ("JOBS_HEARTBEAT_URL",), _url),
+    ("namespace", ("JOBS_NAMESPACE",), _name),
+    ("table_prefix", ("JOBS_TABLE_PREFIX",), _prefix),
+    ("schema", ("JOBS_SCHEMA",), _prefix),
+    ("payload_max_bytes", ("JOBS_PAYLOAD_MAX_BYTES",), _whole(1_000, 10_000_000)),
+    ("keep_completed", ("JOBS_KEEP_COMPLETED",), _seconds(0, 3650 * 86_400)),
+    ("keep_failed", ("JOBS_KEEP_FAILED",), _seconds(0, 3650 * 86_400)),
+    ("sqs_queue_url", ("SQS_QUEUE_URL",), _url),
+    ("blob_url", ("BLOB_URL",), str),
+    ("smtp_url", ("SMTP_URL",), str),
+    ("email_from", ("EMAIL_FROM",), str),
+    ("resend_api_key", ("RESEND_API_KEY",), str),
+    ("export_datasets", ("EXPORT_DATASETS",), str),
+    ("export_source_url", ("EXPORT_SOURCE_URL",), _database),
+    ("admin_token", ("ADMIN_TOKEN",), str),
+    ("secret_key", ("SECRET_KEY",), str),
+)
+

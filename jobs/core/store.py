@@ -1,0 +1,227 @@
+"""The store contract: where rows live. Stores store; what should become of a job is decided above.
+
+Every write after a claim names the fence it was claimed with, and changes nothing when another
+claim, a cancel or a reclaim came between. Times are the store's own *now*; only durations travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from jobs.core.job import Claimed, Job, NewJob, State
+
+
+class Capability(StrEnum):
+    """What a store can do beyond the contract; tests and callers ask for these, never for a name."""
+
+    DURABLE = "durable"  # rows outlive the process
+    SESSIONS = "sessions"  # enqueue inside the caller's transaction
+    TRANSACTIONS = "transactions"  # transactional handlers
+    CONCURRENT_WRITERS = "concurrent-writers"  # two transactions may write at once
+    SHARED = "shared"  # several processes may use the same rows
+
+
+class Verdict(NamedTuple):
+    """What to write for one execution that ended.
+
+    ``delay_seconds`` is how far ahead a pending row becomes due (``None`` leaves its time alone),
+    ``attempts_back`` is 1 to give the attempt back, ``keep_seconds`` how long a finished row stays
+    (``None``: for ever). ``errors`` replaces the row's history when given. A pending verdict on a
+    row whose cancel was requested meanwhile is written as cancelled.
+    """
+
+    id: str
+    fence: int
+    state: str
+    result: str | None = None
+    error: str | None = None
+    errors: str | None = None
+    delay_seconds: float | None = None
+    attempts_back: int = 0
+    duration_ms: float | None = None
+    keep_seconds: float | None = None
+    progress: float | None = None
+    progress_note: str | None = None
+
+
+class Touch(NamedTuple):
+    """A fenced note on a row that is being worked on.
+
+    ``started``: ``True`` writes the start mark, ``False`` takes it back, ``None`` leaves it.
+    """
+
+    id: str
+    fence: int
+    started: bool | None = None
+    progress: float | None = None
+    progress_note: str | None = None
+
+
+class TouchReport(NamedTuple):
+    """Which touched rows are no longer held, and which of the held ones somebody wants cancelled."""
+
+    lost: frozenset[str]
+    cancelled: frozenset[str]
+
+
+class Due(NamedTuple):
+    """What the one probe of a tick found.
+
+    ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
+    lanes (``priority/queue/kind``) that hold pending rows, due or not.
+    """
+
+    stalled: bool
+    outstayed: bool
+    lanes: tuple[str, ...]
+
+
+class JobFilter(NamedTuple):
+    """Which jobs to list; ``None`` means any. ``before_id`` continues a listing (newest first)."""
+
+    state: State | None = None
+    kind: str | None = None
+    queue: str | None = None
+    tenant: str | None = None
+    before_id: str | None = None
+
+
+class StoreTransaction(Protocol):
+    """The settling transaction of a transactional handler."""
+
+    @property
+    def session(self) -> Any: ...
+
+    def settle(self, verdict: Verdict) -> bool:
+        """Write the verdict inside; ``False`` if the row is no longer held (then roll back)."""
+        ...
+
+    def abort(self) -> None:
+        """Roll back from another thread: the handler is given up on."""
+        ...
+
+
+class Store(Protocol):
+    """Every operation, one sentence each. Implementations are safe to call from several threads."""
+
+    namespace: str
+    capabilities: frozenset[Capability]
+
+    def create_schema(self) -> None:
+        """Make what is missing; harmless when everything is there."""
+        ...
+
+    def check_schema(self) -> None:
+        """Raise :class:`SchemaError`, naming the mend, unless the tables fit this code."""
+        ...
+
+    def now(self) -> datetime:
+        """The store's own time."""
+        ...
+
+    def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
+        """Write jobs, in ``session``'s transaction if given; returns them as written."""
+        ...
+
+    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+        """Write many jobs by the fastest way there is, all or nothing; returns how many."""
+        ...
+
+    async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
+        """As :meth:`insert`, in an async session's transaction."""
+        ...
+
+    def claim(
+        self,
+        limit: int,
+        *,
+        kinds: Collection[str],
+        lease_seconds: float,
+        mark: int = 0,
+        ids: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
+        lanes: Sequence[str] | None = None,
+    ) -> list[Claimed]:
+        """Take up to ``limit`` due rows of these kinds, best first: priority, run_at, id.
+
+        Raises the fence, counts the attempt, sets the lease, and writes the start mark of the first
+        ``mark`` rows, in one short transaction. With ``ids``, only those rows; ``lanes`` are those
+        of a probe just made, to save looking again. Two claims at once get disjoint rows.
+        """
+        ...
+
+    def settle(
+        self, verdicts: Sequence[Verdict], *, stalled_only: bool = False
+    ) -> frozenset[str]:
+        """Write verdicts where id and fence still match; returns the ids that came late.
+
+        ``stalled_only`` also demands that the lease has run out: for a reclaim.
+        """
+        ...
+
+    def touch(
+        self, touches: Sequence[Touch], *, lease_seconds: float | None = None
+    ) -> TouchReport:
+        """Write marks and progress on held rows, and renew their leases if given seconds."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[StoreTransaction]:
+        """A transaction for a transactional handler; commits on a clean exit."""
+        ...
+
+    def writer_busy(self) -> bool:
+        """Whether a transactional handler of this process holds the only writer right now."""
+        ...
+
+    def probe(self) -> Due:
+        """What upkeep is due, in one statement."""
+        ...
+
+    def stalled(self, limit: int) -> list[Claimed]:
+        """Rows in processing whose lease ran out, oldest lease first; nothing is changed."""
+        ...
+
+    def purge(self, limit: int) -> int:
+        """Delete up to ``limit`` finished rows that are past their keeping; returns how many."""
+        ...
+
+    def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
+        """Delete finished rows of a kind beyond the newest ``keep``, at most ``limit``."""
+        ...
+
+    def due_count(
+        self, kinds: Collection[str], cap: int, lanes: Sequence[str] | None = None
+    ) -> int:
+        """How many rows of these kinds are due, counted up to ``cap``."""
+        ...
+
+    def get(self, job_id: str) -> Job | None:
+        """One job, or ``None``."""
+        ...
+
+    def list(self, where: JobFilter, limit: int) -> list[Job]:
+        """Jobs by filter, newest first."""
+        ...
+
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        """Rows by (queue, kind, shown state): pending, delayed, retrying, processing, ..."""
+        ...
+
+    def cancel(self, job_id: str) -> Job | None:
+        """Cancel: a row that has not started ends at once, a running one is asked to stop.
+
+        Returns the job as it then stands, or ``None`` if there is none. Terminal rows stay.
+        """
+        ...
+
+    def clear(self) -> int:
+        """Delete every row of this namespace; returns how many."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...

@@ -1,0 +1,1 @@
+"""Where rows live. Stores store; they decide nothing."""

@@ -1,0 +1,246 @@
+"""Claim: due rows into a runner's hands, in one short transaction, in each database's best way.
+
+All three go by lanes (priority/queue/kind). The heads of the lanes are merged without locks to
+learn how many of the best rows each lane holds; then exactly that many are taken from each. Two
+claims at once thus get disjoint rows, and nobody locks rows that it does not take.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, TextClause, bindparam, text
+
+from jobs.core.job import Claimed
+from jobs.stores.sql.rows import to_claimed
+from jobs.stores.sql.statements import Statements
+
+# Below SQLite's 500 terms of a compound select; the lanes left out are those of least priority.
+MOST_LANES = 400
+
+
+def wanted_lanes(
+    lanes: Sequence[str], kinds: Collection[str], queues: Collection[str] | None
+) -> list[str]:
+    """The lanes whose kind is handled here (and whose queue is asked for), best priority first."""
+    found = []
+    for lane in sorted(lanes):
+        _, queue, kind = lane.split("/", 2)
+        if kind in kinds and (queues is None or queue in queues):
+            found.append(lane)
+    return found[:MOST_LANES]
+
+
+class Claimer:
+    """The claim of one store; keeps the statements it has built."""
+
+    def __init__(self, statements: Statements) -> None:
+        self.statements = statements
+        self._built: dict[Any, Any] = {}
+
+    def claim(
+        self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
+    ) -> list[Claimed]:
+        """The best ``limit`` due rows of these lanes."""
+        if not lanes:
+            return []
+        match self.statements.sql.name:
+            case "postgresql":
+                rows = self._postgresql(connection, lanes, limit, parameters)
+            case "sqlite":
+                rows = self._sqlite(connection, lanes, limit, parameters)
+            case _:
+                rows = self._mysql(connection, lanes, limit, parameters)
+        return sorted_claim(rows)
+
+    def claim_ids(
+        self,
+        connection: Connection,
+        ids: Sequence[str],
+        kinds: Collection[str],
+        limit: int,
+        parameters: dict[str, Any],
+    ) -> list[Claimed]:
+        """Those of ``ids`` that are due and handled here."""
+        locks = "" if self.statements.sql.name == "sqlite" else " FOR UPDATE SKIP LOCKED"
+        columns = self.statements.claimed_columns
+        statement = self._once(
+            "ids",
+            lambda: text(
+                f"SELECT j.id, j.priority, j.run_at FROM {self.statements.jobs} j "
+                "WHERE j.id IN :ids AND j.namespace = :namespace AND j.state = 'pending' "
+                f"AND j.kind IN :kinds AND j.run_at <= {self.statements.sql.now} "
+                f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{locks}"
+            ).bindparams(bindparam("ids", expanding=True), bindparam("kinds", expanding=True)),
+        )
+        found = connection.execute(
+            statement, {**parameters, "ids": list(ids), "kinds": list(kinds), "limit": limit}
+        ).all()
+        chosen = [row[0] for row in found]
+        if not chosen:
+            return []
+        marked = chosen[: parameters["mark"]] or [""]
+        self._take(connection, chosen, marked, parameters)
+        read = self._once(
+            "ids-read",
+            lambda: self.statements.typed(
+                text(
+                    f"SELECT {columns} FROM {self.statements.jobs} j WHERE j.id IN :ids"
+                ).bindparams(bindparam("ids", expanding=True))
+            ),
+        )
+        rows = connection.execute(read, {**parameters, "ids": chosen}).all()
+        return sorted_claim(rows)
+
+    # -- one statement: heads, quotas, locks and update ------------------------------------------
+
+    def _postgresql(
+        self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
+    ) -> Sequence[Any]:
+        statement = self._once("postgresql", self._postgresql_statement)
+        return connection.execute(
+            statement, {**parameters, "lanes": list(lanes), "limit": limit}
+        ).all()
+
+    def _postgresql_statement(self) -> Any:
+        s = self.statements
+        return s.typed(
+            text(f"""
+            WITH heads AS (
+                SELECT l.lane, h.priority, h.run_at, h.id
+                FROM unnest(CAST(:lanes AS text[])) AS l(lane)
+                CROSS JOIN LATERAL ({s.due_in("l.lane", ":limit")}) AS h
+                ORDER BY h.priority, h.run_at, h.id LIMIT :limit
+            ), quotas AS (
+                SELECT lane, count(*) AS quota FROM heads GROUP BY lane
+            ), taken AS MATERIALIZED (
+                SELECT t.id, row_number() OVER (ORDER BY t.priority, t.run_at, t.id) AS place
+                FROM quotas CROSS JOIN LATERAL (
+                    {s.due_in("quotas.lane", "quotas.quota")} FOR UPDATE SKIP LOCKED) AS t
+            )
+            UPDATE {s.jobs} AS j SET {s.take},
+                started_at = CASE WHEN taken.place <= :mark THEN {s.sql.now} ELSE NULL END
+            FROM taken WHERE j.id = taken.id
+            RETURNING {s.claimed_columns}
+            """)
+        )
+
+    # -- the only writer: heads and update -------------------------------------------------------
+
+    def _sqlite(
+        self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
+    ) -> Sequence[Any]:
+        statement = self._once(("sqlite", len(lanes)), lambda: self._sqlite_statement(len(lanes)))
+        return connection.execute(
+            statement, {**parameters, **_numbered("lane", lanes), "limit": limit}
+        ).all()
+
+    def _sqlite_statement(self, lanes: int) -> Any:
+        s = self.statements
+        heads = " UNION ALL ".join(
+            f"SELECT * FROM ({s.due_in(f':lane_{number}', ':limit')})" for number in range(lanes)
+        )
+        return s.typed(
+            text(f"""
+            UPDATE {s.jobs} AS j SET {s.take},
+                started_at = CASE WHEN taken.place <= :mark THEN {s.sql.now} ELSE NULL END
+            FROM (
+                SELECT id, row_number() OVER (ORDER BY priority, run_at, id) AS place
+                FROM ({heads}) ORDER BY priority, run_at, id LIMIT :limit
+            ) AS taken
+            WHERE j.id = taken.id
+            RETURNING {s.claimed_columns}
+            """)
+        )
+
+    # -- no RETURNING: quotas, a locking read, an update by key ----------------------------------
+
+    def _mysql(
+        self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
+    ) -> Sequence[Any]:
+        if len(lanes) == 1:
+            quotas = {lanes[0]: limit}
+        else:
+            heads = self._once(("heads", len(lanes)), lambda: self._mysql_heads(len(lanes)))
+            quotas = Counter(
+                connection.execute(
+                    heads, {**parameters, **_numbered("lane", lanes), "limit": limit}
+                ).scalars()
+            )
+        if not quotas:
+            return []
+        locking = self._once(("locking", len(quotas)), lambda: self._mysql_locking(len(quotas)))
+        rows = connection.execute(
+            locking,
+            {
+                **parameters,
+                **_numbered("lane", list(quotas)),
+                **_numbered("quota", list(quotas.values())),
+            },
+        ).all()
+        if not rows:
+            return []
+        rows = sorted(rows, key=lambda row: (row.priority, row.run_at, row.id))
+        ids = [row.id for row in rows]
+        marks = parameters["mark"]
+        self._take(connection, ids, ids[:marks] or [""], parameters)
+        return [
+            (*row[:5], row[5] + 1, row[6], row[7] + 1, *row[8:14], place < marks, *row[15:])
+            for place, row in enumerate(rows)
+        ]  # attempts, fence and mark as the update has just written them
+
+    def _mysql_heads(self, lanes: int) -> TextClause:
+        heads = " UNION ALL ".join(
+            f"({self.statements.due_in(f':lane_{n}', ':limit', 'id, priority, run_at, lane')})"
+            for n in range(lanes)
+        )
+        return text(
+            f"SELECT lane FROM ({heads}) AS h ORDER BY priority, run_at, id LIMIT :limit"
+        )
+
+    def _mysql_locking(self, lanes: int) -> Any:
+        s = self.statements
+        parts = []
+        for number in range(lanes):
+            due = s.due_in(f":lane_{number}", f":quota_{number}", s.claimed_columns)
+            aliased = due.replace(f"FROM {s.jobs} WHERE", f"FROM {s.jobs} j WHERE", 1)
+            parts.append(f"({aliased} FOR UPDATE SKIP LOCKED)")
+        return s.typed(text(" UNION ALL ".join(parts)))
+
+    def _take(
+        self,
+        connection: Connection,
+        ids: Sequence[str],
+        marked: Sequence[str],
+        parameters: dict[str, Any],
+    ) -> None:
+        statement = self._once(
+            "take",
+            lambda: text(
+                f"UPDATE {self.statements.jobs} AS j SET {self.statements.take}, "
+                f"started_at = CASE WHEN id IN :marked THEN {self.statements.sql.now} "
+                "ELSE NULL END WHERE id IN :ids"
+            ).bindparams(bindparam("ids", expanding=True), bindparam("marked", expanding=True)),
+        )
+        connection.execute(
+            statement, {**parameters, "ids": sorted(ids), "marked": list(marked)}
+        )
+
+    def _once(self, key: Any, build: Any) -> Any:
+        statement = self._built.get(key)
+        if statement is None:
+            statement = self._built[key] = build()
+        return statement
+
+
+def _numbered(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    return {f"{name}_{number}": value for number, value in enumerate(values)}
+
+
+def sorted_claim(rows: Sequence[Any]) -> list[Claimed]:
+    """Rows as ``Claimed``, best first; databases return them in any order."""
+    claimed = [to_claimed(row) for row in rows]
+    claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+    return claimed

@@ -1,0 +1,206 @@
+"""What differs between databases, and only that: time, row lists, locks and errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from jobs.stores.sql.tables import SQLITE_TIME_FORMAT
+
+# The columns of a row list, by what they hold.
+TEXT, INTEGER, NUMBER = "text", "integer", "number"
+Columns = Sequence[tuple[str, str]]
+_SAFE_ELEMENT = re.compile(r"[A-Za-z0-9-]+")
+
+
+class DialectSql:
+    """SQL fragments of one database. ``frozen`` means that *now* is the bound parameter ``:now``."""
+
+    name: ClassVar[str]
+    concurrent_writers: ClassVar[bool] = True
+
+    def __init__(self, *, frozen: bool) -> None:
+        self.frozen = frozen
+
+    @property
+    def now(self) -> str:
+        """An expression for the present instant, the same all through a statement."""
+        raise NotImplementedError
+
+    def later(self, seconds: str) -> str:
+        """An expression for now plus the number of seconds that the expression yields."""
+        raise NotImplementedError
+
+    def instant(self, parameter: str) -> str:
+        """A bound instant, typed."""
+        return f":{parameter}"
+
+    def bind_instant(self, at: datetime | None) -> Any:
+        """The value to bind for an instant."""
+        return at
+
+    def number(self, parameter: str) -> str:
+        """A bound number, typed."""
+        return f":{parameter}"
+
+    def rows(self, columns: Columns) -> str:
+        """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows."""
+        raise NotImplementedError
+
+    def pack(self, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """The parameters of :meth:`rows`."""
+        return {"rows": json.dumps(rows, ensure_ascii=False, separators=(",", ":"))}
+
+    def update_from(
+        self, table: str, columns: Columns, matches: str, assignments: Mapping[str, str]
+    ) -> str:
+        """An UPDATE of ``table j`` joined to the row list ``v``; a column is given an expression."""
+        listed = ", ".join(f"{column} = {value}" for column, value in assignments.items())
+        return f"UPDATE {table} AS j SET {listed} FROM {self.rows(columns)} WHERE {matches}"
+
+    def is_passing(self, error: BaseException) -> bool:
+        """Whether this driver error is worth trying the transaction again: lost a lock race."""
+        raise NotImplementedError
+
+
+class PostgresqlSql(DialectSql):
+    name = "postgresql"
+    # Serialization failure, deadlock, lock not available, and a server that is starting or going.
+    _passing = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+    _types: ClassVar[dict[str, str]] = {TEXT: "text", INTEGER: "bigint", NUMBER: "float8"}
+
+    @property
+    def now(self) -> str:
+        # The statement's time: now() is the transaction's, stale in a caller's long one, and
+        # clock_timestamp() is volatile, which bars the index range.
+        return "CAST(:now AS timestamptz)" if self.frozen else "statement_timestamp()"
+
+    def later(self, seconds: str) -> str:
+        return f"({self.now} + ({seconds}) * interval '1 second')"
+
+    def instant(self, parameter: str) -> str:
+        return f"CAST(:{parameter} AS timestamptz)"
+
+    def number(self, parameter: str) -> str:
+        return f"CAST(:{parameter} AS float8)"
+
+    def rows(self, columns: Columns) -> str:
+        arrays = ", ".join(f"CAST(:c_{name} AS {self._types[kind]}[])" for name, kind in columns)
+        return f"unnest({arrays}) AS v({', '.join(name for name, _ in columns)})"
+
+    def pack(self, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        by_column = zip(*rows, strict=True)
+        return {
+            f"c_{name}": _array(values) for (name, _), values in zip(columns, by_column, strict=True)
+        }
+
+    def is_passing(self, error: BaseException) -> bool:
+        return getattr(error, "sqlstate", None) in self._passing
+
+
+def _array(values: Sequence[Any]) -> str:
+    """An array literal; the driver's own array dumper costs several times the whole row."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if type(value) is not str:
+        return repr(value)
+    if _SAFE_ELEMENT.fullmatch(value) and value != "NULL":
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class SqliteSql(DialectSql):
+    name = "sqlite"
+    concurrent_writers = False
+    # SQLite's own clock has milliseconds; the zeros keep all instants comparable as text.
+    _format = "'%Y-%m-%d %H:%M:%f000'"
+
+    @property
+    def now(self) -> str:
+        return ":now" if self.frozen else f"strftime({self._format}, 'now')"
+
+    def later(self, seconds: str) -> str:
+        base = ":now" if self.frozen else "'now'"
+        return f"strftime({self._format}, {base}, printf('%.3f seconds', {seconds}))"
+
+    def bind_instant(self, at: datetime | None) -> Any:
+        return None if at is None else at.strftime(SQLITE_TIME_FORMAT)
+
+    def rows(self, columns: Columns) -> str:
+        picked = ", ".join(
+            f"json_extract(value, '$[{place}]') AS {name}"
+            for place, (name, _) in enumerate(columns)
+        )
+        return f"(SELECT {picked} FROM json_each(:rows)) AS v"
+
+    def is_passing(self, error: BaseException) -> bool:
+        text = str(error)
+        return "database is locked" in text or "database table is locked" in text
+
+
+class MysqlSql(DialectSql):
+    name = "mysql"
+    _passing = frozenset({1205, 1213, 3572})  # lock wait timeout, deadlock, NOWAIT
+    _types: ClassVar[dict[str, str]] = {
+        TEXT: "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+        INTEGER: "BIGINT",
+        NUMBER: "DOUBLE",
+    }
+
+    @property
+    def now(self) -> str:
+        return "CAST(:now AS DATETIME(6))" if self.frozen else "UTC_TIMESTAMP(6)"
+
+    def later(self, seconds: str) -> str:
+        return f"({self.now} + INTERVAL CAST(({seconds}) * 1000000 AS SIGNED) MICROSECOND)"
+
+    def instant(self, parameter: str) -> str:
+        return f"CAST(:{parameter} AS DATETIME(6))"
+
+    def bind_instant(self, at: datetime | None) -> Any:
+        return None if at is None else at.replace(tzinfo=None)
+
+    def rows(self, columns: Columns) -> str:
+        listed = ", ".join(
+            f"{name} {self._column_type(name, kind)} PATH '$[{place}]'"
+            for place, (name, kind) in enumerate(columns)
+        )
+        return f"JSON_TABLE(:rows, '$[*]' COLUMNS({listed})) AS v"
+
+    def _column_type(self, name: str, kind: str) -> str:
+        # Typed like the primary key, or the join would convert and scan the table instead.
+        return (
+            "VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin"
+            if name == "id"
+            else self._types[kind]
+        )
+
+    def update_from(
+        self, table: str, columns: Columns, matches: str, assignments: Mapping[str, str]
+    ) -> str:
+        listed = ", ".join(f"j.{column} = {value}" for column, value in assignments.items())
+        return f"UPDATE {self.rows(columns)} STRAIGHT_JOIN {table} AS j ON {matches} SET {listed}"
+
+    def is_passing(self, error: BaseException) -> bool:
+        code = error.args[0] if error.args else None
+        return code in self._passing
+
+
+_DIALECTS: dict[str, type[DialectSql]] = {
+    "postgresql": PostgresqlSql,
+    "sqlite": SqliteSql,
+    "mysql": MysqlSql,
+    "mariadb": MysqlSql,
+}
+
+
+def dialect_sql(name: str, *, frozen: bool) -> DialectSql:
+    """The fragments for SQLAlchemy's dialect ``name``."""
+    return _DIALECTS[name](frozen=frozen)

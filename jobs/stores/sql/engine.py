@@ -1,0 +1,209 @@
+"""From a platform's DATABASE_URL to an engine that suits short-lived runners."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy.engine import URL, make_url
+
+from jobs.core.errors import ConfigurationError
+
+BUSY_TIMEOUT_SECONDS = 30
+CONNECT_TIMEOUT_SECONDS = 10
+RESTED_SECONDS = 5.0
+OLDEST_SQLITE = (3, 35, 0)
+# Prisma and pooler dashboards add these to connection strings; libpq refuses what it does not know.
+_FOREIGN_QUERY_KEYS = ("pgbouncer", "connection_limit", "pool_timeout", "supa", "schema", "workaround")
+_DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+READ_ONLY = {"tickwork_read_only": True}
+
+
+def normalize_url(raw: str) -> URL:
+    """The URL with its driver named, in any of the platforms' spellings.
+
+    Raises :class:`ConfigurationError` without repeating the URL, which may hold a password.
+    """
+    try:
+        url = make_url(raw)
+    except exc.ArgumentError:
+        raise ConfigurationError("DATABASE_URL cannot be read as a database URL") from None
+    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    if url.get_backend_name() == "postgresql":
+        url = url.difference_update_query(_FOREIGN_QUERY_KEYS)
+    return url
+
+
+def make_engine(raw_url: str, *, pool_size: int = 5) -> Engine:
+    """An engine with a small pool, holding no session state a transaction pooler would lose."""
+    url = normalize_url(raw_url)
+    match url.get_backend_name():
+        case "sqlite":
+            return _sqlite_engine(url, pool_size)
+        case "postgresql":
+            return _pooled(url, pool_size, _postgresql_arguments(url))
+        case "mysql":
+            url, arguments = _mysql_arguments(url)
+            return _pooled(url, pool_size, arguments, isolation_level="READ COMMITTED")
+        case other:
+            raise ConfigurationError(
+                f"DATABASE_URL names {other!r}; use SQLite, PostgreSQL, MySQL or MariaDB"
+            )
+
+
+def _postgresql_arguments(url: URL) -> dict[str, Any]:
+    if url.get_driver_name() != "psycopg":
+        return {}
+    # Prepared statements are session state: behind a transaction pooler the next statement may
+    # reach another session. Ours are few and batched, so planning them anew costs little.
+    return {"prepare_threshold": None, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
+
+
+def _mysql_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    asked = {key: url.query.get(key) for key in ("ssl-mode", "sslmode", "sslaccept", "ssl")}
+    url = url.difference_update_query(list(asked))
+    if any(value and str(value).lower() not in {"disabled", "false"} for value in asked.values()):
+        arguments["ssl"] = ssl.create_default_context()
+    if "charset" not in url.query:
+        arguments["charset"] = "utf8mb4"
+    return url, arguments
+
+
+def _pooled(url: URL, pool_size: int, arguments: dict[str, Any], **options: Any) -> Engine:
+    try:
+        engine = create_engine(
+            url,
+            connect_args=arguments,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_recycle=1800,
+            **options,
+        )
+    except ModuleNotFoundError as error:
+        extra = " (pip install 'tickwork[mysql]')" if error.name == "pymysql" else ""
+        raise ConfigurationError(
+            f"the database driver {error.name!r} is not installed{extra}"
+        ) from error
+    _ping_rested_connections(engine)
+    return engine
+
+
+def _ping_rested_connections(engine: Engine) -> None:
+    """Test a pooled connection only after it rested: a frozen function wakes with dead sockets.
+
+    ``pool_pre_ping`` would do it at every checkout, a round trip each.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info["rested_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: Any, _proxy: Any) -> None:
+        rested_since = record.info.get("rested_since")
+        if rested_since is None or time.monotonic() - rested_since < RESTED_SECONDS:
+            return
+        try:
+            alive = engine.dialect.do_ping(connection)
+        except Exception as error:
+            raise exc.DisconnectionError("the connection died while it rested") from error
+        if not alive:
+            raise exc.DisconnectionError("the connection died while it rested")
+
+
+def _sqlite_engine(url: URL, pool_size: int) -> Engine:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed "
+            "(UPDATE ... RETURNING); use a newer Python build"
+        )
+    path = url.database
+    if not path or path == ":memory:":
+        raise ConfigurationError(
+            "DATABASE_URL names an in-memory SQLite database, which each connection would have to "
+            "itself: name a file, or use JOBS_BACKEND=memory"
+        )
+    _make_private(Path(path.removeprefix("file:").split("?")[0]))
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+        pool_size=pool_size,
+        max_overflow=pool_size,
+    )
+    own_sqlite_transactions(engine)
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    """A new database file is readable by its owner alone: payloads may be private."""
+    if path.exists():
+        return
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"DATABASE_URL: the folder {path.parent} does not exist; make it")
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise ConfigurationError(
+            f"DATABASE_URL: {path} cannot be written ({error.strerror}). A serverless platform's "
+            "disk is read-only or lost at will: use PostgreSQL or MySQL there"
+        ) from error
+
+
+def own_sqlite_transactions(engine: Engine) -> None:
+    """Writers begin with BEGIN IMMEDIATE, in WAL mode.
+
+    A deferred transaction that reads and then writes fails at once with "database is locked",
+    whatever the busy timeout, when another writer came between. Python's sqlite3 begins deferred by
+    itself, so its own transaction handling is switched off.
+    """
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("tickwork_read_only")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def hang_up(connection: Connection) -> Callable[[], None]:
+    """A function that makes another thread's transaction on ``connection`` roll back, at once.
+
+    The server sees a closed socket and rolls back; the thread that still holds the connection gets
+    an error at its next statement.
+    """
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        return lambda: _roll_back_sqlite(driver)
+    return lambda: _shut_socket(driver)
+
+
+def _roll_back_sqlite(driver: sqlite3.Connection) -> None:
+    driver.interrupt()
+    driver.rollback()
+
+
+def _shut_socket(driver: Any) -> None:
+    import socket
+
+    number = driver.pgconn.socket if hasattr(driver, "pgconn") else driver._sock.fileno()
+    # A duplicate: closing ours must not close the descriptor the driver still believes in.
+    with socket.socket(fileno=os.dup(number)) as line:
+        line.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,129 @@
+"""Between rows and values: jobs as they are inserted and as they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from jobs.core.codec import decode
+from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.stores.sql.dialects import DialectSql
+
+
+def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str, Any]:
+    """The parameters of the single insert; the database works out its instants."""
+    values = job._asdict()
+    values["run_at"] = sql.bind_instant(job.run_at)
+    values["namespace"] = namespace
+    return values
+
+
+def bulk_rows(
+    jobs: Iterable[NewJob], namespace: str, now: datetime, sql: DialectSql
+) -> Iterator[tuple[Any, ...]]:
+    """Rows for a bulk insert, in the order of ``Statements.BULK_COLUMNS``.
+
+    ``now`` was read from the database once, because a COPY cannot compute.
+    """
+    bound_now = sql.bind_instant(now)
+    for job in jobs:
+        (id_, kind, payload, queue, priority, max_attempts, delay, run_at) = job[:8]
+        if run_at is not None:
+            due = sql.bind_instant(run_at)
+        elif delay:
+            due = sql.bind_instant(now + timedelta(seconds=delay))
+        else:
+            due = bound_now
+        expires_in = job.expires_in_seconds
+        yield (
+            id_,
+            namespace,
+            job.tenant,
+            queue,
+            kind,
+            priority,
+            "pending",
+            payload,
+            max_attempts,
+            job.timeout_seconds,
+            job.backoff,
+            bound_now,
+            due,
+            None if expires_in is None else sql.bind_instant(now + timedelta(seconds=expires_in)),
+        )
+
+
+def to_claimed(row: Sequence[Any]) -> Claimed:
+    """A row of ``Statements.claimed_columns``; instants of one row compare as the driver gave them."""
+    started_at, expires_at, cancel_requested, now = row[14:18]
+    expired = expires_at is not None and expires_at <= now and row[5] == 1
+    return Claimed._make(
+        (*row[:14], bool(started_at), expired, bool(cancel_requested))
+    )
+
+
+def to_job(row: Any) -> Job:
+    """A row of the jobs table, selected through its Table, as a Job."""
+    return Job(
+        id=row.id,
+        kind=row.kind,
+        queue=row.queue,
+        tenant=row.tenant,
+        state=State(row.state),
+        priority=row.priority,
+        payload=decode(row.payload),
+        result=None if row.result is None else decode(row.result),
+        error=row.error,
+        errors=json.loads(row.errors) if row.errors else [],
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        fence=row.fence,
+        progress=row.progress,
+        progress_note=row.progress_note,
+        timeout_seconds=row.timeout_seconds,
+        backoff=row.backoff,
+        created_at=row.created_at,
+        run_at=row.run_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        lease_until=row.lease_until,
+        expires_at=row.expires_at,
+        cancel_requested=bool(row.cancel_requested),
+        duration_ms=row.duration_ms,
+        keep_until=row.keep_until,
+    )
+
+
+def inserted_job(job: NewJob, created_at: datetime) -> Job:
+    """The Job a producer is handed: what was written, without reading it back."""
+    delay = timedelta(seconds=job.delay_seconds)
+    expires = job.expires_in_seconds
+    return Job(
+        id=job.id,
+        kind=job.kind,
+        queue=job.queue,
+        tenant=job.tenant,
+        state=State.PENDING,
+        priority=job.priority,
+        payload=decode(job.payload),
+        result=None,
+        error=None,
+        errors=[],
+        attempts=0,
+        max_attempts=job.max_attempts,
+        fence=0,
+        progress=0.0,
+        progress_note=None,
+        timeout_seconds=job.timeout_seconds,
+        backoff=job.backoff,
+        created_at=created_at,
+        run_at=job.run_at or created_at + delay,
+        started_at=None,
+        finished_at=None,
+        lease_until=None,
+        expires_at=None if expires is None else created_at + timedelta(seconds=expires),
+        cancel_requested=False,
+        duration_ms=None,
+    )

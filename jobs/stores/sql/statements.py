@@ -1,0 +1,263 @@
+"""The SQL of every hot operation, written once per store from its dialect's fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.sql.selectable import TextualSelect
+
+from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
+from jobs.stores.sql.tables import Tables
+
+VERDICT_COLUMNS = (
+    ("id", TEXT),
+    ("fence", INTEGER),
+    ("state", TEXT),
+    ("result", TEXT),
+    ("error", TEXT),
+    ("errors", TEXT),
+    ("delay_seconds", NUMBER),
+    ("attempts_back", INTEGER),
+    ("duration_ms", NUMBER),
+    ("keep_seconds", NUMBER),
+    ("progress", NUMBER),
+    ("progress_note", TEXT),
+)
+TOUCH_COLUMNS = (
+    ("id", TEXT),
+    ("fence", INTEGER),
+    ("started", INTEGER),
+    ("progress", NUMBER),
+    ("progress_note", TEXT),
+)
+# Every pending row of this lane that is due, oldest first: one bounded range of the index.
+_DUE = "namespace = :namespace AND state = 'pending'"
+
+
+class Statements:
+    """Texts for one dialect, one set of tables."""
+
+    def __init__(self, sql: DialectSql, tables: Tables) -> None:
+        self.sql = sql
+        self.tables = tables
+        prefix = f"{tables.schema}." if tables.schema else ""
+        self.jobs = f"{prefix}{tables.jobs.name}"
+
+    # -- what is there ------------------------------------------------------------------------
+
+    @property
+    def _lanes(self) -> str:
+        """The lanes that hold pending rows, each found by one step down the index."""
+        return f"""
+            lanes(lane) AS (
+                SELECT (SELECT min(lane) FROM {self.jobs} WHERE {_DUE})
+                UNION ALL
+                SELECT (SELECT min(j.lane) FROM {self.jobs} j
+                        WHERE j.namespace = :namespace AND j.state = 'pending'
+                          AND j.lane > lanes.lane)
+                FROM lanes WHERE lanes.lane IS NOT NULL
+            )"""
+
+    @cached_property
+    def probe(self) -> TextClause:
+        """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
+        dual = " FROM DUAL" if self.sql.name == "mysql" else ""
+        return text(f"""
+            WITH RECURSIVE {self._lanes}
+            SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL
+            UNION ALL
+            SELECT 'stalled', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
+                AND state = 'processing' AND lease_until < {self.sql.now})
+            UNION ALL
+            SELECT 'outstayed', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
+                AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
+            """)
+
+    @cached_property
+    def lanes(self) -> TextClause:
+        """The live lanes alone."""
+        return text(
+            f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL"
+        )
+
+    @cached_property
+    def now(self) -> TextClause:
+        return text(f"SELECT {self.sql.now} AS now")
+
+    # -- claim --------------------------------------------------------------------------------
+
+    def due_in(self, lane: str, limit: str, columns: str = "id, priority, run_at") -> str:
+        """The first ``limit`` due rows of one lane, in order."""
+        return (
+            f"SELECT {columns} FROM {self.jobs} WHERE {_DUE} AND lane = {lane} "
+            f"AND run_at <= {self.sql.now} ORDER BY run_at, id LIMIT {limit}"
+        )
+
+    @property
+    def take(self) -> str:
+        """What a claim assigns, but for the start mark."""
+        return (
+            "state = 'processing', fence = j.fence + 1, attempts = j.attempts + 1, "
+            f"lease_until = {self.sql.later(self.sql.number('lease_seconds'))}"
+        )
+
+    @property
+    def claimed_columns(self) -> str:
+        """What :func:`jobs.stores.sql.rows.to_claimed` reads, in its order.
+
+        Plain columns only: expressions over columns in the RETURNING of SQLite's UPDATE ... FROM
+        came out wrong on a table with a generated column (seen with SQLite 3.40).
+        """
+        columns = (
+            "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
+            "j.timeout_seconds, j.backoff, j.tenant, j.created_at, j.run_at, j.errors, "
+            f"j.started_at, j.expires_at, j.cancel_requested, {self.sql.now} AS now"
+        )
+        # SQLite's RETURNING knows the updated table only, and not by its alias.
+        return columns.replace("j.", "") if self.sql.name == "sqlite" else columns
+
+    def typed(self, clause: TextClause) -> TextualSelect:
+        """The claim's rows with their instants read as this database writes them."""
+        c = self.tables.jobs.c
+        return clause.columns(created_at=c.created_at.type, run_at=c.run_at.type)
+
+    # -- settle -------------------------------------------------------------------------------
+
+    @cached_property
+    def settle(self) -> TextClause:
+        return text(self._settle(""))
+
+    @cached_property
+    def settle_stalled(self) -> TextClause:
+        return text(self._settle(f" AND j.lease_until < {self.sql.now}"))
+
+    def _settle(self, condition: str) -> str:
+        # Only v's columns and columns not assigned here are read: MySQL would see new values.
+        ends = "(v.state <> 'pending' OR j.cancel_requested)"
+        stopped = "v.state = 'pending' AND j.cancel_requested"
+        sql = self.sql
+        assignments = {
+            "state": f"CASE WHEN {stopped} THEN 'cancelled' ELSE v.state END",
+            "result": "v.result",
+            "error": f"CASE WHEN {stopped} THEN coalesce(v.error, j.error, 'cancelled') "
+            "WHEN v.state = 'pending' THEN coalesce(v.error, j.error) ELSE v.error END",
+            "errors": "coalesce(v.errors, j.errors)",
+            "attempts": "j.attempts - v.attempts_back",
+            "run_at": "CASE WHEN v.state = 'pending' AND v.delay_seconds IS NOT NULL "
+            f"THEN {sql.later('v.delay_seconds')} ELSE j.run_at END",
+            "finished_at": f"CASE WHEN {ends} THEN {sql.now} ELSE NULL END",
+            "keep_until": f"CASE WHEN {ends} AND v.keep_seconds IS NOT NULL "
+            f"THEN {sql.later('v.keep_seconds')} ELSE NULL END",
+            "started_at": f"CASE WHEN {ends} THEN j.started_at ELSE NULL END",
+            "lease_until": "NULL",
+            "duration_ms": "coalesce(v.duration_ms, j.duration_ms)",
+            "progress": "coalesce(v.progress, j.progress)",
+            "progress_note": "coalesce(v.progress_note, j.progress_note)",
+        }
+        return sql.update_from(
+            self.jobs, VERDICT_COLUMNS, self._held + condition, assignments
+        )
+
+    _held = "j.id = v.id AND j.fence = v.fence AND j.state = 'processing'"
+
+    # -- touch --------------------------------------------------------------------------------
+
+    @cached_property
+    def touch(self) -> TextClause:
+        return text(self._touch({}))
+
+    @cached_property
+    def touch_and_renew(self) -> TextClause:
+        lease = self.sql.later(self.sql.number("lease_seconds"))
+        return text(self._touch({"lease_until": lease}))
+
+    def _touch(self, more: dict[str, str]) -> str:
+        assignments = {
+            "started_at": f"CASE v.started WHEN 1 THEN {self.sql.now} WHEN 0 THEN NULL "
+            "ELSE j.started_at END",
+            "progress": "coalesce(v.progress, j.progress)",
+            "progress_note": "coalesce(v.progress_note, j.progress_note)",
+            **more,
+        }
+        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held, assignments)
+
+    # -- insert -------------------------------------------------------------------------------
+
+    @cached_property
+    def insert(self) -> TextClause:
+        sql = self.sql
+        run_at = f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})"
+        expires = sql.later(sql.number("expires_in_seconds"))
+        return text(f"""
+            INSERT INTO {self.jobs} (
+                id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
+                timeout_seconds, backoff, created_at, run_at, expires_at)
+            VALUES (
+                :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
+                :max_attempts, {sql.number("timeout_seconds")}, :backoff, {sql.now}, {run_at},
+                {expires})
+            """)
+
+    BULK_COLUMNS: Sequence[str] = (
+        "id", "namespace", "tenant", "queue", "kind", "priority", "state", "payload",
+        "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
+    )  # fmt: skip
+
+    # -- upkeep and people --------------------------------------------------------------------
+
+    @cached_property
+    def stalled(self) -> TextualSelect:
+        return self.typed(
+            text(
+                f"SELECT {self.claimed_columns} FROM {self.jobs} j WHERE namespace = :namespace "
+                f"AND state = 'processing' AND lease_until < {self.sql.now} "
+                "ORDER BY lease_until LIMIT :limit"
+            )
+        )
+
+    @cached_property
+    def purge(self) -> TextClause:
+        """A bounded delete. MySQL refuses LIMIT inside IN, but has DELETE ... LIMIT."""
+        outstayed = (
+            f"namespace = :namespace AND keep_until <= {self.sql.now} "
+            "AND state IN ('completed', 'failed', 'cancelled')"
+        )
+        if self.sql.name == "mysql":
+            return text(f"DELETE FROM {self.jobs} WHERE {outstayed} ORDER BY keep_until LIMIT :limit")
+        return text(
+            f"DELETE FROM {self.jobs} WHERE id IN (SELECT id FROM {self.jobs} "
+            f"WHERE {outstayed} ORDER BY keep_until LIMIT :limit)"
+        )
+
+    @cached_property
+    def trim(self) -> TextClause:
+        """Beyond the newest ``:keep`` of a kind; the derived table is for MySQL's sake."""
+        return text(
+            f"DELETE FROM {self.jobs} WHERE id IN (SELECT id FROM (SELECT id FROM {self.jobs} "
+            "WHERE namespace = :namespace AND kind = :kind AND state = :state "
+            "AND finished_at IS NOT NULL ORDER BY finished_at DESC "
+            "LIMIT :limit OFFSET :keep) AS surplus)"
+        )
+
+    @cached_property
+    def cancel(self) -> TextClause:
+        """What has not started ends now, what runs is asked to stop; one statement, no race.
+
+        MySQL assigns from left to right, so the state, which the others read, comes last.
+        """
+        waiting = "(state = 'pending' OR started_at IS NULL)"
+        return text(f"""
+            UPDATE {self.jobs} SET
+                cancel_requested = CASE WHEN {waiting} THEN cancel_requested ELSE true END,
+                error = CASE WHEN {waiting} THEN 'cancelled' ELSE error END,
+                finished_at = CASE WHEN {waiting} THEN {self.sql.now} ELSE finished_at END,
+                keep_until = CASE WHEN {waiting}
+                    THEN {self.sql.later(self.sql.number("keep_seconds"))} ELSE keep_until END,
+                lease_until = CASE WHEN {waiting} THEN NULL ELSE lease_until END,
+                state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
+            WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
+            """)

@@ -1,0 +1,416 @@
+"""The SQL store: the contract over an engine, a transaction per operation."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, TextClause, exc, select, text
+
+from jobs.core.clock import Clock, SystemClock
+from jobs.core.errors import CapabilityError, SchemaError, StoreUnavailable
+from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.store import (
+    Capability,
+    Due,
+    JobFilter,
+    StoreTransaction,
+    Touch,
+    TouchReport,
+    Verdict,
+)
+from jobs.stores.sql import inspect, schema
+from jobs.stores.sql.bulk import bulk_insert
+from jobs.stores.sql.claim import Claimer, wanted_lanes
+from jobs.stores.sql.dialects import DialectSql, dialect_sql
+from jobs.stores.sql.engine import READ_ONLY, make_engine
+from jobs.stores.sql.rows import bulk_rows, insert_parameters, inserted_job, to_claimed, to_job
+from jobs.stores.sql.sessions import connection_of
+from jobs.stores.sql.statements import TOUCH_COLUMNS, VERDICT_COLUMNS, Statements
+from jobs.stores.sql.tables import Tables, build_tables
+from jobs.stores.sql.transaction import HandlerTransaction
+from jobs.stores.sql.writer import OnlyWriter
+
+log = logging.getLogger("tickwork.store")
+Result = TypeVar("Result")
+TRIES = 6
+BULK_CHUNK_ROWS = 10_000
+CANCELLED_KEEP_SECONDS = 7 * 86_400.0
+
+
+class SqlStore:
+    """Rows in SQLite, PostgreSQL, MySQL or MariaDB.
+
+    ``database`` is a URL in any platform's spelling, or an Engine of the caller's own (which is
+    then neither configured nor closed here). With a clock that stands still, *now* is bound; in
+    production it is the database's own.
+    """
+
+    def __init__(
+        self,
+        database: str | Engine,
+        *,
+        namespace: str = "",
+        prefix: str = "tickwork_",
+        schema: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.namespace = namespace
+        self.clock = clock or SystemClock()
+        self.engine = database if isinstance(database, Engine) else make_engine(database)
+        self._owns_engine = not isinstance(database, Engine)
+        self.tables: Tables = build_tables(prefix, schema)
+        frozen = self.clock.frozen_now() is not None
+        self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
+        self.statements = Statements(self.sql, self.tables)
+        self._claimer = Claimer(self.statements)
+        # SQLite has one writer; a transactional handler holds it for as long as it runs.
+        self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
+        capabilities = {
+            Capability.DURABLE,
+            Capability.SESSIONS,
+            Capability.TRANSACTIONS,
+            Capability.SHARED,
+        }
+        if self.sql.concurrent_writers:
+            capabilities.add(Capability.CONCURRENT_WRITERS)
+        self.capabilities = frozenset(capabilities)
+
+    # -- schema --------------------------------------------------------------------------------
+
+    def create_schema(self) -> None:
+        schema.create(self.engine, self.tables)
+
+    def check_schema(self) -> None:
+        schema.check(self.engine, self.tables)
+
+    def now(self) -> datetime:
+        frozen = self.clock.frozen_now()
+        if frozen is not None:
+            return frozen
+        return self._read(self._now)
+
+    def _now(self, connection: Connection) -> datetime:
+        if (frozen := self.clock.frozen_now()) is not None:
+            return frozen
+        clause = self.statements.now.columns(now=self.tables.jobs.c.created_at.type)
+        now: datetime = connection.execute(clause).scalar_one()
+        return now
+
+    # -- enqueue -------------------------------------------------------------------------------
+
+    def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
+        if session is not None:
+            self._insert(connection_of(session, self.engine), jobs)
+        else:
+            try:
+                self._write(lambda connection: self._insert(connection, jobs))
+            except exc.IntegrityError:
+                # Ids are ours alone: an earlier try committed though its answer was lost.
+                if self.get(jobs[0].id) is None:
+                    raise
+        created_at = self.clock.now()
+        return [inserted_job(job, created_at) for job in jobs]
+
+    def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        rows = [insert_parameters(job, self.namespace, self.sql) for job in jobs]
+        with self._explained():
+            connection.execute(
+                self.statements.insert, [{**row, **self._frozen_now()} for row in rows]
+            )
+
+    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+        if session is not None:
+            return self._insert_many(connection_of(session, self.engine), jobs)
+        # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
+        with self._explained(), self._writing() as connection:
+            return self._insert_many(connection, jobs)
+
+    def _insert_many(self, connection: Connection, jobs: Iterable[NewJob]) -> int:
+        with self._explained():
+            rows = bulk_rows(jobs, self.namespace, self._now(connection), self.sql)
+            total = 0
+            while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
+                bulk_insert(connection, self.statements.jobs, Statements.BULK_COLUMNS, chunk)
+                total += len(chunk)
+            return total
+
+    async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
+        inserted: list[Job] = await session.run_sync(lambda sync: self.insert(jobs, sync))
+        return inserted
+
+    # -- claim, settle, touch ------------------------------------------------------------------
+
+    def claim(
+        self,
+        limit: int,
+        *,
+        kinds: Collection[str],
+        lease_seconds: float,
+        mark: int = 0,
+        ids: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
+        lanes: Sequence[str] | None = None,
+    ) -> list[Claimed]:
+        if limit < 1 or not kinds or (ids is not None and not ids):
+            return []
+
+        def run(connection: Connection) -> list[Claimed]:
+            parameters = self._parameters(lease_seconds=lease_seconds, mark=mark)
+            if ids is not None:
+                return self._claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
+            live = lanes if lanes is not None else self._lanes(connection)
+            wanted = wanted_lanes(live, kinds, queues)
+            return self._claimer.claim(connection, wanted, limit, parameters)
+
+        return self._write(run)
+
+    def _lanes(self, connection: Connection) -> list[str]:
+        return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
+
+    def settle(
+        self, verdicts: Sequence[Verdict], *, stalled_only: bool = False
+    ) -> frozenset[str]:
+        if not verdicts:
+            return frozenset()
+        # In primary-key order, so that two settles lock in the same order and cannot deadlock.
+        ordered = sorted(verdicts)
+        statement = self.statements.settle_stalled if stalled_only else self.statements.settle
+        return self._write(lambda connection: self._settle(connection, statement, ordered))
+
+    def _settle(
+        self, connection: Connection, statement: TextClause, verdicts: Sequence[Verdict]
+    ) -> frozenset[str]:
+        packed = self.sql.pack(VERDICT_COLUMNS, verdicts)
+        written = connection.execute(statement, self._parameters(**packed)).rowcount
+        if written == len(verdicts):
+            return frozenset()
+        # Some came late, or an earlier try did commit though its answer was lost: read and compare.
+        now = {
+            row.id: (row.fence, row.state)
+            for row in connection.execute(self._standing([v.id for v in verdicts]))
+        }
+        return frozenset(v.id for v in verdicts if not _stands(v, now.get(v.id)))
+
+    def _standing(self, ids: Sequence[str]) -> Any:
+        c = self.tables.jobs.c
+        return select(c.id, c.fence, c.state, c.cancel_requested).where(c.id.in_(ids))
+
+    def touch(
+        self, touches: Sequence[Touch], *, lease_seconds: float | None = None
+    ) -> TouchReport:
+        if not touches:
+            return TouchReport(frozenset(), frozenset())
+        packed = self.sql.pack(TOUCH_COLUMNS, sorted(_plain(each) for each in touches))
+        fences = {each.id: each.fence for each in touches}
+
+        def run(connection: Connection) -> TouchReport:
+            if lease_seconds is None:
+                written = connection.execute(
+                    self.statements.touch, self._parameters(**packed)
+                ).rowcount
+                if written == len(touches):
+                    return TouchReport(frozenset(), frozenset())
+            else:
+                connection.execute(
+                    self.statements.touch_and_renew,
+                    self._parameters(lease_seconds=lease_seconds, **packed),
+                )
+            held, cancelled = set(), set()
+            for row in connection.execute(self._standing(list(fences))):
+                if row.fence == fences[row.id] and row.state == State.PROCESSING:
+                    held.add(row.id)
+                    if row.cancel_requested:
+                        cancelled.add(row.id)
+            return TouchReport(frozenset(fences.keys() - held), frozenset(cancelled))
+
+        return self._write(run)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[StoreTransaction]:
+        with contextlib.ExitStack() as stack:
+            if self._only_writer is not None:
+                stack.enter_context(self._only_writer.for_handler())
+            connection = stack.enter_context(self.engine.connect())
+            handler_transaction = HandlerTransaction(
+                connection, lambda verdict: not self._settle(
+                    connection, self.statements.settle, [verdict]
+                )
+            )
+            stack.enter_context(handler_transaction)
+            yield handler_transaction
+
+    def writer_busy(self) -> bool:
+        return self._only_writer is not None and self._only_writer.held_by_handler
+
+    # -- upkeep --------------------------------------------------------------------------------
+
+    def probe(self) -> Due:
+        found = self._read(
+            lambda connection: connection.execute(
+                self.statements.probe, self._parameters()
+            ).all()
+        )
+        what = {row[0] for row in found}
+        lanes = tuple(row[1] for row in found if row[0] == "lane")
+        return Due(stalled="stalled" in what, outstayed="outstayed" in what, lanes=lanes)
+
+    def stalled(self, limit: int) -> list[Claimed]:
+        rows = self._read(
+            lambda connection: connection.execute(
+                self.statements.stalled, self._parameters(limit=limit)
+            ).all()
+        )
+        return [to_claimed(row) for row in rows]
+
+    def purge(self, limit: int) -> int:
+        return self._count(self.statements.purge, limit=limit)
+
+    def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
+        return self._count(
+            self.statements.trim, kind=kind, state=str(state), keep=keep, limit=limit
+        )
+
+    def _count(self, statement: TextClause, **parameters: Any) -> int:
+        return self._write(
+            lambda connection: connection.execute(
+                statement, self._parameters(**parameters)
+            ).rowcount
+        )
+
+    # -- look ----------------------------------------------------------------------------------
+
+    def due_count(
+        self, kinds: Collection[str], cap: int, lanes: Sequence[str] | None = None
+    ) -> int:
+        def run(connection: Connection) -> int:
+            live = lanes if lanes is not None else self._lanes(connection)
+            return inspect.due_count(
+                connection, self.statements, wanted_lanes(live, kinds, None), cap, self._parameters()
+            )
+
+        return self._read(run)
+
+    def get(self, job_id: str) -> Job | None:
+        jobs = self.tables.jobs
+        statement = select(jobs).where(
+            jobs.c.id == job_id, jobs.c.namespace == self.namespace
+        )
+        row = self._read(lambda connection: connection.execute(statement).first())
+        return None if row is None else to_job(row)
+
+    def list(self, where: JobFilter, limit: int) -> list[Job]:
+        statement = inspect.listing(self.tables, self.namespace, where, limit)
+        rows = self._read(lambda connection: connection.execute(statement).all())
+        return [to_job(row) for row in rows]
+
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        statement = inspect.counts(self.statements)
+        rows = self._read(
+            lambda connection: connection.execute(statement, self._parameters()).all()
+        )
+        return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
+
+    def cancel(self, job_id: str) -> Job | None:
+        self._count(self.statements.cancel, id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
+        return self.get(job_id)
+
+    def clear(self) -> int:
+        jobs = self.statements.jobs
+        return self._count(text(f"DELETE FROM {jobs} WHERE namespace = :namespace"))
+
+    def close(self) -> None:
+        if self._owns_engine:
+            self.engine.dispose()
+
+    # -- transactions --------------------------------------------------------------------------
+
+    def _parameters(self, **values: Any) -> dict[str, Any]:
+        return {"namespace": self.namespace, **self._frozen_now(), **values}
+
+    def _frozen_now(self) -> dict[str, Any]:
+        frozen = self.clock.frozen_now()
+        return {} if frozen is None else {"now": self.sql.bind_instant(frozen)}
+
+    def _read(self, run: Callable[[Connection], Result]) -> Result:
+        return self._with_tries(lambda: self._once(run, read_only=True))
+
+    def _write(self, run: Callable[[Connection], Result]) -> Result:
+        return self._with_tries(lambda: self._once(run, read_only=False))
+
+    def _once(self, run: Callable[[Connection], Result], *, read_only: bool) -> Result:
+        if read_only:
+            with self.engine.connect().execution_options(**READ_ONLY) as connection:
+                with connection.begin():
+                    return run(connection)
+        with self._writing() as connection:
+            return run(connection)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._only_writer or contextlib.nullcontext(), self.engine.begin() as connection:
+            yield connection
+
+    def _with_tries(self, once: Callable[[], Result]) -> Result:
+        """Run a transaction, again if it lost a lock race or its connection, a few times.
+
+        Every operation here may be repeated: writes are fenced, and a claim that committed though
+        its answer was lost only leaves leases to run out.
+        """
+        for attempt in range(1, TRIES + 1):
+            try:
+                with self._explained():
+                    return once()
+            except exc.DBAPIError as error:
+                if not self._is_passing(error):
+                    raise
+                if attempt == TRIES:
+                    raise StoreUnavailable(
+                        f"the database kept refusing after {TRIES} tries: {error.orig}"
+                    ) from error
+                log.info("trying the transaction again after %s", type(error.orig).__name__)
+                time.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _is_passing(self, error: exc.DBAPIError) -> bool:
+        if error.connection_invalidated:
+            return True
+        return error.orig is not None and self.sql.is_passing(error.orig)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A missing table or column is told as what it is: a schema to upgrade."""
+        try:
+            yield
+        except (exc.ProgrammingError, exc.OperationalError) as error:
+            if not error.connection_invalidated and schema.looks_missing(error):
+                try:
+                    self.check_schema()
+                except SchemaError as explained:
+                    raise explained from error
+            raise
+
+
+def _stands(verdict: Verdict, row: tuple[int, str] | None) -> bool:
+    if row is None or row[0] != verdict.fence:
+        return False
+    return row[1] == verdict.state or (verdict.state == "pending" and row[1] == "cancelled")
+
+
+def _plain(touch: Touch) -> tuple[str, int, int | None, float | None, str | None]:
+    started = None if touch.started is None else int(touch.started)
+    return (touch.id, touch.fence, started, touch.progress, touch.progress_note)
+
+
+def require_sessions(store: Any) -> None:
+    """Raise unless the store can enqueue inside a caller's transaction."""
+    if Capability.SESSIONS not in store.capabilities:
+        raise CapabilityError(
+            "session= needs a SQL store: the in-memory stub has no transactions to join"
+        )

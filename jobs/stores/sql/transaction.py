@@ -1,0 +1,85 @@
+"""The settling transaction of a transactional handler."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection
+
+from jobs.core.store import Verdict
+from jobs.stores.sql.engine import hang_up
+
+log = logging.getLogger("tickwork.store")
+
+
+class HandlerTransaction:
+    """Begins on entry, commits on a clean exit, rolls back otherwise.
+
+    The session joins by a savepoint, so that a handler that commits or rolls back its session ends
+    the savepoint and not the transaction that its completion belongs to.
+    """
+
+    def __init__(self, connection: Connection, settle: Callable[[Verdict], bool]) -> None:
+        self._connection = connection
+        self._settle = settle
+        self._session: Any = None
+        self._lock = threading.Lock()
+        self._hang_up: Callable[[], None] | None = None
+        self._aborted = False
+
+    def __enter__(self) -> Self:
+        from sqlalchemy.orm import Session  # late: only transactional handlers need the ORM
+
+        self._transaction = self._connection.begin()
+        self._hang_up = hang_up(self._connection)
+        self._session = Session(
+            bind=self._connection, join_transaction_mode="create_savepoint"
+        )
+        return self
+
+    @property
+    def session(self) -> Any:
+        return self._session
+
+    def settle(self, verdict: Verdict) -> bool:
+        self._session.commit()
+        return self._settle(verdict)
+
+    def abort(self) -> None:
+        with self._lock:
+            self._aborted = True
+            if self._hang_up is not None:
+                try:
+                    self._hang_up()
+                except Exception:
+                    log.warning("an abandoned transaction could not be cut off", exc_info=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None and not self._aborted:
+                self._transaction.commit()
+                return
+        finally:
+            with self._lock:
+                self._hang_up = None
+            if self._transaction.is_active or self._aborted:
+                with contextlib.suppress(Exception):
+                    self._session.close()
+                self._roll_back()
+
+    def _roll_back(self) -> None:
+        try:
+            self._transaction.rollback()
+        except Exception:
+            # The line is dead; the server has rolled back by itself.
+            self._connection.invalidate()
