@@ -77,6 +77,7 @@ class Outcome:
 
     name: str
     verdict: Verdict
+    kind: str = ""
     value: object = None
 
 
@@ -105,7 +106,7 @@ def decide(
             verdict = Verdict(
                 claimed.id, claimed.fence, State.PENDING, attempts_back=1, keep_seconds=keep
             )
-            return Outcome("released", verdict)
+            return Outcome("released", verdict, claimed.kind)
         case Expired():
             return _cancelled(claimed, "expired: not started within expires_in", policy, tail, 1)
         case Raised(Snooze(seconds=seconds)) if not claimed.cancel_requested:
@@ -118,7 +119,7 @@ def decide(
                 keep_seconds=policy.keep_failed_seconds,
                 **tail,
             )
-            return Outcome("snoozed", verdict)
+            return Outcome("snoozed", verdict, claimed.kind)
         case Raised(JobCancelled()):
             return _cancelled(claimed, "cancelled while running", policy, tail)
         case _:
@@ -149,7 +150,7 @@ def _completed(
         keep_seconds=policy.keep_completed_seconds,
         **tail,
     )
-    return Outcome("completed", verdict, value)
+    return Outcome("completed", verdict, claimed.kind, value)
 
 
 def _encode_cleaned(value: object, max_bytes: int) -> tuple[str | None, str | None]:
@@ -189,7 +190,7 @@ def _unsuccessful(
             keep_seconds=policy.keep_failed_seconds,
             **tail,
         )
-        return Outcome("failed", verdict)
+        return Outcome("failed", verdict, claimed.kind)
     if isinstance(steering, Retry) and steering.after is not None:
         delay = max(0.0, float(steering.after))
     else:
@@ -205,7 +206,7 @@ def _unsuccessful(
         keep_seconds=policy.keep_failed_seconds,
         **tail,
     )
-    return Outcome("retried", verdict)
+    return Outcome("retried", verdict, claimed.kind)
 
 
 def _cancelled(
@@ -220,7 +221,7 @@ def _cancelled(
         keep_seconds=policy.keep_failed_seconds,
         **tail,
     )
-    return Outcome("cancelled", verdict)
+    return Outcome("cancelled", verdict, claimed.kind)
 
 
 def describe(ending: Ending) -> tuple[str, str, str]:

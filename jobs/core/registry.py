@@ -51,7 +51,7 @@ def as_retention(value: RetentionLike | None, default: Retention) -> Retention:
     return Retention(None if age is None else float(age), None if count is None else int(count))
 
 
-@dataclass(slots=True)
+@dataclass
 class Handler:
     """A function that runs jobs of one kind. Callable as the function itself was.
 
@@ -130,14 +130,6 @@ class Handler:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        # Only reached for names this class lacks: __name__, __doc__ and the like of the function.
-        if name.startswith("__") and name not in {"__wrapped__"}:
-            raise AttributeError(name)
-        if name == "__wrapped__":
-            return self.function
-        raise AttributeError(f"handler {self.kind!r} has no attribute {name!r}")
 
     def enqueue(self, payload: object = None, **options: Any) -> Job:
         """Enqueue a job of this kind; the options are those of ``Tickwork.enqueue``."""

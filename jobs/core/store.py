@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, Protocol
 
 from jobs.core.job import Claimed, Job, NewJob, State
 
+# A job cancelled before it started has no policy at hand; it stays as long as a failed one.
+CANCELLED_KEEP_SECONDS = 7 * 86_400.0
+
 
 class Capability(StrEnum):
     """What a store can do beyond the contract; tests and callers ask for these, never for a name."""

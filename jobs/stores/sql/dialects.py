@@ -109,7 +109,7 @@ def _array(values: Sequence[Any]) -> str:
 def _element(value: Any) -> str:
     if value is None:
         return "NULL"
-    if type(value) is not str:
+    if not isinstance(value, str):
         return repr(value)
     if _SAFE_ELEMENT.fullmatch(value) and value != "NULL":
         return value

@@ -191,7 +191,8 @@ class Statements:
     def insert(self) -> TextClause:
         sql = self.sql
         run_at = f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})"
-        expires = sql.later(sql.number("expires_in_seconds"))
+        expires_in = sql.number("expires_in_seconds")
+        expires = f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
         return text(f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,

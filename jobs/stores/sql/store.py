@@ -17,6 +17,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.errors import CapabilityError, SchemaError, StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.store import (
+    CANCELLED_KEEP_SECONDS,
     Capability,
     Due,
     JobFilter,
@@ -41,7 +42,6 @@ log = logging.getLogger("tickwork.store")
 Result = TypeVar("Result")
 TRIES = 6
 BULK_CHUNK_ROWS = 10_000
-CANCELLED_KEEP_SECONDS = 7 * 86_400.0
 
 
 class SqlStore:

@@ -1,0 +1,105 @@
+"""How much time there is, and whether a job fits into it. Instants are monotonic seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+# What is kept back at the end of a tick to write results down.
+SETTLE_MARGIN_SECONDS = 1.0
+# How much longer than the platform's limit a lease lasts: a dead sandbox cannot write, and this
+# covers the way from its clock to the database's.
+LEASE_MARGIN_SECONDS = 5.0
+HEARTBEAT_LEASE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The time of one tick.
+
+    After ``start_deadline`` nothing starts; at ``give_up_deadline`` what still runs is given up on,
+    so that its end can be written before the platform kills the process. ``fresh_seconds`` is what
+    a job may take at most in a tick that has only begun. A runner without a limit (a laptop, a
+    worker) has infinite deadlines and renews a short lease instead.
+    """
+
+    begun: float
+    start_deadline: float
+    give_up_deadline: float
+    lease_seconds: float
+    heartbeat_lease_seconds: float | None = None
+    lease_margin_seconds: float = LEASE_MARGIN_SECONDS
+
+    @property
+    def fresh_seconds(self) -> float:
+        return self.give_up_deadline - self.begun
+
+
+def tick_budget(begun: float, now: float, time_budget: float, tick_limit: float) -> Budget:
+    """The budget of a tick whose invocation began at ``begun``; all durations in seconds."""
+    limit_at = begun + tick_limit
+    margin = min(SETTLE_MARGIN_SECONDS, tick_limit / 10)
+    return Budget(
+        begun=begun,
+        start_deadline=min(begun + time_budget, limit_at - margin),
+        give_up_deadline=limit_at - margin,
+        lease_seconds=max(limit_at - now, 0.0) + LEASE_MARGIN_SECONDS,
+    )
+
+
+def unlimited_budget(now: float, time_budget: float = math.inf) -> Budget:
+    """The budget of a runner that nobody kills: it heartbeats for as long as a handler runs."""
+    return Budget(
+        begun=now,
+        start_deadline=now + time_budget,
+        give_up_deadline=math.inf,
+        lease_seconds=HEARTBEAT_LEASE_SECONDS,
+        heartbeat_lease_seconds=HEARTBEAT_LEASE_SECONDS,
+    )
+
+
+class Fit(Enum):
+    """Whether to start a job now."""
+
+    START = "start"
+    START_WITH_WARNING = "start with a warning"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The answer, how long the attempt may run, and the reason given if it is cut off there."""
+
+    verdict: Fit
+    timeout_seconds: float
+    because: str
+
+
+def fit(
+    declared_timeout: float | None,
+    default_timeout: float,
+    budget: Budget,
+    *,
+    now: float,
+    first: bool,
+) -> Fitting:
+    """Whether a job that may take its timeout fits the time left.
+
+    A declared timeout is taken at its word: the job starts only if that much time is left, and one
+    that no tick could ever give starts only as the first of a tick, with a warning. A kind that
+    declared nothing may start until the tick stops starting, and is cut off with the tick.
+    """
+    if now >= budget.start_deadline:
+        return Fitting(Fit.RELEASE, 0.0, "")
+    left = budget.give_up_deadline - now
+    timeout = declared_timeout if declared_timeout is not None else default_timeout
+    own = Fitting(Fit.START, timeout, f"its timeout is {timeout:g} s")
+    if timeout <= left:
+        return own
+    cut_off = f"the tick that ran it ends there (its timeout is {timeout:g} s)"
+    if declared_timeout is None:
+        return Fitting(Fit.START, left, cut_off)
+    if first:
+        return Fitting(Fit.START_WITH_WARNING, left, cut_off)
+    return Fitting(Fit.RELEASE, 0.0, "")

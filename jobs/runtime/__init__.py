@@ -1,0 +1,1 @@
+"""A job's way: enqueue, claim, execute, settle; and the tick that drives it."""

@@ -1,0 +1,64 @@
+"""What every step of a running system shares."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from jobs.core.backoff import fixed
+from jobs.core.clock import Clock
+from jobs.core.doorbell import Doorbell
+from jobs.core.events import Events
+from jobs.core.outcome import Policy
+from jobs.core.registry import Handler, Registry, Retention, as_retention
+from jobs.core.settings import Settings
+from jobs.core.store import Store
+from jobs.runtime.loop import LoopThread
+
+
+@dataclass(slots=True)
+class Runtime:
+    """One system's parts, and the little it learns while it runs.
+
+    ``starts_per_second`` is the pace of the last batch (for start marks); ``abandoned`` are the
+    threads of sync handlers that were given up on and still run.
+    """
+
+    store: Store
+    registry: Registry
+    settings: Settings
+    events: Events
+    clock: Clock
+    doorbell: Doorbell
+    loop: LoopThread = field(default_factory=LoopThread)
+    starts_per_second: float = 0.0
+    abandoned: set[threading.Thread] = field(default_factory=set)
+
+    def policy(self, kind: str) -> Policy:
+        """What the kind says of its ends, the settings filling in; unknown kinds get the settings'."""
+        return policy_of(self.registry.find(kind), self.settings)
+
+    def still_abandoned(self) -> int:
+        """How many given-up threads are still running."""
+        self.abandoned = {thread for thread in self.abandoned if thread.is_alive()}
+        return len(self.abandoned)
+
+
+def policy_of(handler: Handler | None, settings: Settings) -> Policy:
+    """A kind's backoff and retention over the settings' defaults."""
+    backoff = handler.backoff if handler is not None and handler.backoff is not None else None
+    return Policy(
+        backoff=backoff if backoff is not None else fixed(settings.retry_delay),
+        keep_completed_seconds=completed_retention(handler, settings).age_seconds,
+        keep_failed_seconds=as_retention(
+            handler.remove_on_fail if handler is not None else None,
+            Retention(settings.keep_failed),
+        ).age_seconds,
+        result_max_bytes=settings.payload_max_bytes,
+    )
+
+
+def completed_retention(handler: Handler | None, settings: Settings) -> Retention:
+    """How long, and how many, completed jobs of a kind stay."""
+    declared = handler.remove_on_complete if handler is not None else None
+    return as_retention(declared, Retention(settings.keep_completed))

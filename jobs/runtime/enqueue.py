@@ -1,0 +1,122 @@
+"""Enqueue: from what a producer says to a validated row, every refusal before anything is written."""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+
+from jobs.core.backoff import BackoffLike, as_backoff
+from jobs.core.codec import encode_payload
+from jobs.core.doorbell import Ring
+from jobs.core.errors import ConfigurationError
+from jobs.core.events import JobEvent
+from jobs.core.ids import new_id
+from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob
+from jobs.core.names import check_kind, check_queue, check_tenant
+from jobs.core.payload import dump
+from jobs.core.registry import check_max_attempts, check_priority, check_timeout
+from jobs.runtime.base import Runtime
+
+log = logging.getLogger("tickwork.enqueue")
+LONGEST_DELAY_SECONDS = 10 * 365 * 86_400.0
+Seconds = float | int | timedelta
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """What may be said of a job beside its kind and payload; ``None`` is the same as not said."""
+
+    queue: str | None
+    priority: int | None
+    delay: Seconds | None
+    run_at: datetime | None
+    max_attempts: int | None
+    timeout: Seconds | None
+    backoff: BackoffLike | None
+    expires_in: Seconds | None
+    tenant: str | None
+
+
+def build_job(
+    runtime: Runtime, kind: str, payload: object, options: EnqueueOptions, job_id: str | None = None
+) -> NewJob:
+    """A validated job: the caller's options, then the kind's, then the settings'.
+
+    A kind that is not registered here may be enqueued by name: its handler may live in another
+    deployment. Raises :class:`~jobs.core.errors.PayloadError` and
+    :class:`~jobs.core.errors.ConfigurationError` for what cannot be stored or meant.
+    """
+    settings = runtime.settings
+    handler = runtime.registry.find(kind)
+    if handler is None:
+        check_kind(kind)
+        if len(runtime.registry):
+            log.warning("kind %r has no handler here; its jobs wait for a deployment with one", kind)
+    get = options.get
+    queue, priority, attempts = get("queue"), get("priority"), get("max_attempts")
+    run_at, delay = get("run_at"), get("delay")
+    if run_at is not None and delay is not None:
+        raise ConfigurationError("give run_at or delay, not both")
+    if run_at is not None and run_at.tzinfo is None:
+        raise ConfigurationError(
+            "run_at has no time zone: use datetime.now(timezone.utc) or another aware datetime"
+        )
+    backoff = get("backoff")
+    timeout = _seconds("timeout", get("timeout"))
+    declared = handler.payload_type if handler is not None else None
+    tenant = get("tenant")
+    return NewJob(
+        id=job_id or new_id(),
+        kind=kind,
+        payload=encode_payload(dump(payload, declared), settings.payload_max_bytes),
+        queue=check_queue(queue) if queue is not None else _own(handler, "queue", DEFAULT_QUEUE),
+        priority=(
+            check_priority(priority)
+            if priority is not None
+            else _own(handler, "priority", DEFAULT_PRIORITY)
+        ),
+        max_attempts=(
+            check_max_attempts(attempts)
+            if attempts is not None
+            else _own(handler, "max_attempts", settings.max_attempts)
+        ),
+        delay_seconds=_seconds("delay", delay) or 0.0,
+        run_at=run_at,
+        timeout_seconds=None if timeout is None else check_timeout(timeout),
+        backoff=None if backoff is None else as_backoff(backoff).to_json(),
+        expires_in_seconds=_seconds("expires_in", get("expires_in")),
+        tenant="" if tenant is None else check_tenant(tenant),
+    )
+
+
+def _own(handler: Any, name: str, default: Any) -> Any:
+    value = getattr(handler, name) if handler is not None else None
+    return default if value is None else value
+
+
+def _seconds(name: str, value: Seconds | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        raise ConfigurationError(f"{name} is a number of seconds or a timedelta, not {value!r}")
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DELAY_SECONDS:
+        raise ConfigurationError(f"{name} is from 0 seconds to 10 years, not {value!r}")
+    return seconds
+
+
+def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: bool) -> None:
+    """Tell the listeners, and ring the doorbell if the jobs are committed already."""
+    if runtime.events.wanted("enqueued"):
+        for job in jobs:
+            runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
+    if committed:
+        runtime.doorbell.ring([Ring(job.id, job.kind, _delay_of(runtime, job)) for job in jobs])
+
+
+def _delay_of(runtime: Runtime, job: Job | NewJob) -> float:
+    if isinstance(job, NewJob) and job.run_at is None:
+        return job.delay_seconds
+    assert job.run_at is not None
+    return max(0.0, (job.run_at - runtime.clock.now()).total_seconds())

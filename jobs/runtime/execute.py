@@ -1,0 +1,429 @@
+"""Execute: a claimed batch through its handlers, inside the time there is.
+
+Slots are threads that take the next job that may start. One coordinator (the calling thread)
+watches deadlines and flushes: in one go it settles what finished and writes, ahead, the start
+marks of what is expected to start before the next flush. No handler starts before its mark is
+committed, so a job that kills its runner has paid for the attempt and those behind it have not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobs.core.deadline import Budget, Fit, fit
+from jobs.core.errors import JobCancelled, StoreUnavailable
+from jobs.core.events import JobEvent
+from jobs.core.job import Claimed, State
+from jobs.core.outcome import (
+    Ending,
+    Expired,
+    NotStarted,
+    Outcome,
+    Raised,
+    TimedOut,
+    decide,
+    pace_marks,
+)
+from jobs.core.store import Touch, Verdict
+from jobs.runtime.base import Runtime
+from jobs.runtime.run import Run
+
+log = logging.getLogger("tickwork.execute")
+FLUSH_SECONDS = 0.25
+# Given-up threads cannot be killed; past this many a process only hands its jobs back.
+MOST_ABANDONED = 20
+_EVENT_OF = {
+    "completed": "completed",
+    "failed": "failed",
+    "retried": "retried",
+    "released": "released",
+}
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What became of a batch. ``late`` are results that came too late to be written."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    late: set[str] = field(default_factory=set)
+    started: int = 0
+
+    def count(self, name: str) -> int:
+        """How many outcomes of that name were written."""
+        return sum(
+            1
+            for outcome in self.outcomes
+            if outcome.name == name and outcome.verdict.id not in self.late
+        )
+
+
+class Batch:
+    """One claimed batch on its way through the handlers."""
+
+    def __init__(
+        self, runtime: Runtime, claimed: Sequence[Claimed], budget: Budget, *, slots: int
+    ) -> None:
+        self.runtime = runtime
+        self.budget = budget
+        self.slots = max(1, min(slots, len(claimed)))
+        self.total = len(claimed)
+        self._claimed_by_id = {job.id: job for job in claimed}
+        self.report = BatchReport()
+        # Jobs that may start now (their marks are committed), and those still without one.
+        self._ready: deque[Claimed] = deque(job for job in claimed if job.marked)
+        self._waiting: deque[Claimed] = deque(job for job in claimed if not job.marked)
+        self._running: dict[str, Run] = {}
+        self._ended: list[Outcome] = []  # only ever appended to; flushed up to _flushed
+        self._committed: set[str] = set()  # settled in a transaction of their own
+        self._flushed = 0
+        self._started = 0
+        lock = threading.Lock()
+        self._wake_slots = threading.Condition(lock)
+        self._wake_coordinator = threading.Condition(lock)
+        self._hungry = 0
+        self._closed = False
+        self._monotonic = runtime.clock.monotonic
+        self._last_flush = self._monotonic()
+        self._started_at_last_flush = 0
+        self._last_renewal = self._last_flush
+
+    # -- the coordinator ---------------------------------------------------------------------
+
+    def run(self) -> BatchReport:
+        """Run the batch to its end; returns when every job has an outcome that is written."""
+        if self.total:
+            begun = self._monotonic()
+            for _ in range(self.slots):
+                self._add_slot()
+            try:
+                self._coordinate()
+            finally:
+                self._close()
+            elapsed = max(self._monotonic() - begun, 0.001)
+            self.runtime.starts_per_second = self._started / elapsed
+        self.report.started = self._started
+        return self.report
+
+    def _coordinate(self) -> None:
+        while True:
+            self._rest()
+            now = self._monotonic()
+            self._give_up_overdue(now)
+            if now >= self.budget.start_deadline or self._is_clogged():
+                self._release_unstarted()
+            all_ended = len(self._ended) == self.total
+            if all_ended or self._is_starving() or now - self._last_flush >= FLUSH_SECONDS:
+                self._flush(now, final=all_ended)
+            if all_ended and self._flushed == self.total:
+                return
+
+    def _rest(self) -> None:
+        """Sleep until something is to be done, at most until the next flush."""
+        with self._wake_coordinator:
+            if len(self._ended) == self.total or self._is_starving():
+                return
+            now = self._monotonic()
+            deadlines = [run.deadline for run in list(self._running.values())]
+            wake = min(self._last_flush + FLUSH_SECONDS, *deadlines, self.budget.start_deadline)
+            if wake <= now and not self._ready and not self._waiting:
+                wake = now + FLUSH_SECONDS
+            self._wake_coordinator.wait(max(0.001, wake - now))
+
+    def _is_starving(self) -> bool:
+        return bool(self._hungry and self._waiting and not self._ready)
+
+    def _is_clogged(self) -> bool:
+        return len(self.runtime.abandoned) >= MOST_ABANDONED and (
+            self.runtime.still_abandoned() >= MOST_ABANDONED
+        )
+
+    def _give_up_overdue(self, now: float) -> None:
+        for job_id, run in list(self._running.items()):
+            # Whoever pops the run owns its ending: the slot that finishes it, or we.
+            if run.deadline <= now and self._running.pop(job_id, None) is not None:
+                run.give_up()
+                if run.future is None:
+                    self.runtime.abandoned.add(run.thread)
+                self._end(run.decide(TimedOut(run.timeout, run.because), now))
+                if not self._closed and (self._ready or self._waiting):
+                    self._add_slot()
+
+    def _release_unstarted(self) -> None:
+        while self._waiting:
+            self._end(self._unstarted(self._waiting.popleft(), NotStarted()))
+        while True:
+            try:
+                job = self._ready.popleft()
+            except IndexError:  # a slot took the last one
+                return
+            self._end(self._unstarted(job, NotStarted()))
+
+    def _unstarted(self, claimed: Claimed, ending: Ending) -> Outcome:
+        policy = self.runtime.policy(claimed.kind)
+        return decide(claimed, ending, policy, at=self.runtime.clock.now())
+
+    def _end(self, outcome: Outcome) -> None:
+        self._ended.append(outcome)
+
+    # -- flush -------------------------------------------------------------------------------
+
+    def _flush(self, now: float, *, final: bool) -> None:
+        if self.runtime.store.writer_busy() and not final:
+            self._last_flush = now  # a transactional handler holds SQLite's only writer
+            return
+        try:
+            self._settle_ended()
+            self._touch(now)
+        except StoreUnavailable:
+            if now >= self.budget.give_up_deadline:
+                raise
+            log.warning("the database cannot be reached; trying again", exc_info=True)
+        self._last_flush = self._monotonic()
+        self._started_at_last_flush = self._started
+
+    def _settle_ended(self) -> None:
+        ended = self._ended[self._flushed :]
+        own = [outcome for outcome in ended if outcome.verdict.id not in self._committed]
+        late = settle_all(self.runtime, own) if own else frozenset()
+        self._flushed += len(ended)
+        self.report.outcomes.extend(ended)
+        self.report.late |= late
+        for outcome in ended:
+            if outcome.verdict.id in late:
+                log.warning(
+                    "job %s: its result (%s) came too late and was dropped; another runner or a "
+                    "cancel holds the row",
+                    outcome.verdict.id,
+                    outcome.name,
+                )
+            else:
+                self._tell(outcome)
+
+    def _touch(self, now: float) -> None:
+        marks = self._choose_marks(now)
+        touches = [Touch(job.id, job.fence, True) for job in marks]
+        touches += [Touch(job.id, job.fence, False) for job in self._take_back_marks(now)]
+        renew = self._renewal(now)
+        for run in list(self._running.values()):
+            written = run.progress
+            dirty = written is not None and written is not run.progress_written
+            if run.handler.transactional or not (dirty or renew is not None):
+                continue
+            percent, note = written or (None, None)
+            touches.append(Touch(run.claimed.id, run.claimed.fence, None, percent, note))
+            run.progress_written = written
+        if not touches:
+            return
+        if renew is not None:
+            touches += [Touch(job.id, job.fence) for job in (*self._ready, *self._waiting)]
+        report = self.runtime.store.touch(touches, lease_seconds=renew)
+        for run in list(self._running.values()):
+            run.cancelled = run.cancelled or run.claimed.id in report.cancelled
+        startable = []
+        for job in marks:
+            if job.id in report.lost:
+                self._end(self._unstarted(job, NotStarted()))  # cancelled meanwhile: will be late
+            else:
+                startable.append(job)
+        if startable:
+            with self._wake_slots:
+                self._ready.extend(startable)
+                self._wake_slots.notify_all()
+
+    def _choose_marks(self, now: float) -> list[Claimed]:
+        expected = self._expected_starts(now) - len(self._ready)
+        return [self._waiting.popleft() for _ in range(min(expected, len(self._waiting)))]
+
+    def _take_back_marks(self, now: float) -> list[Claimed]:
+        """Marked jobs that will not start before the next flush after all lose their marks."""
+        surplus = len(self._ready) - self._expected_starts(now)
+        taken: list[Claimed] = []
+        while surplus > len(taken):
+            try:
+                taken.append(self._ready.pop())
+            except IndexError:
+                break
+        self._waiting.extendleft(taken)
+        return taken
+
+    def _expected_starts(self, now: float) -> int:
+        started = self._started - self._started_at_last_flush
+        return pace_marks(started, now - self._last_flush, self.slots, FLUSH_SECONDS)
+
+    def _renewal(self, now: float) -> float | None:
+        """The lease to renew to, when it is time; a tick's lease outlives it and needs none."""
+        lease = self.budget.heartbeat_lease_seconds
+        if lease is None or now - self._last_renewal < lease / 3:
+            return None
+        self._last_renewal = now
+        return lease
+
+    def _tell(self, outcome: Outcome) -> None:
+        name = _EVENT_OF.get(outcome.name)
+        if name is None or not self.runtime.events.wanted(name):  # type: ignore[arg-type]
+            return
+        verdict = outcome.verdict
+        job = self._claimed_by_id.get(verdict.id)
+        if job is not None:
+            self.runtime.events.emit(
+                JobEvent(
+                    name,  # type: ignore[arg-type]
+                    job.id,
+                    job.kind,
+                    job.queue,
+                    job.tenant,
+                    job.attempt,
+                    job.max_attempts,
+                    result=outcome.value,
+                    error=verdict.error,
+                    duration_ms=verdict.duration_ms,
+                    delay_seconds=verdict.delay_seconds,
+                )
+            )
+
+    # -- the slots ---------------------------------------------------------------------------
+
+    def _add_slot(self) -> None:
+        # Daemon threads: one that hangs must not keep the process from ending.
+        threading.Thread(target=self._work, name="tickwork-slot", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            claimed = self._next()
+            if claimed is None or not self._execute(claimed):
+                return
+            if len(self._ended) == self.total:
+                with self._wake_coordinator:
+                    self._wake_coordinator.notify()
+
+    def _next(self) -> Claimed | None:
+        while True:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                pass
+            with self._wake_slots:
+                if self._ready:
+                    continue
+                if self._closed:
+                    return None
+                self._hungry += 1
+                self._wake_coordinator.notify()
+                self._wake_slots.wait()
+                self._hungry -= 1
+
+    def _execute(self, claimed: Claimed) -> bool:
+        """Run one job; ``False`` when this thread was given up on meanwhile."""
+        now = self._monotonic()
+        handler = self.runtime.registry.get(claimed.kind)
+        if claimed.expired or claimed.cancel_requested:
+            ending = Expired() if claimed.expired else Raised(JobCancelled("cancelled"))
+            self._end(self._unstarted(claimed, ending))
+            return True
+        declared = claimed.timeout_seconds or handler.timeout
+        fitting = fit(
+            declared,
+            self.runtime.settings.timeout,
+            self.budget,
+            now=now,
+            first=self._started == 0,
+        )
+        if fitting.verdict is Fit.RELEASE:
+            self._end(self._unstarted(claimed, NotStarted()))
+            return True
+        if fitting.verdict is Fit.START_WITH_WARNING:
+            log.warning(
+                "job %s of kind %r may take %.3g s but a tick has %.3g s: it is cut off there; "
+                "raise JOBS_TICK_LIMIT with the platform's limit, or split the work",
+                claimed.id,
+                claimed.kind,
+                declared or 0.0,
+                fitting.timeout_seconds,
+            )
+        self._started += 1
+        run = Run(
+            self.runtime,
+            claimed,
+            handler,
+            now=now,
+            timeout=fitting.timeout_seconds,
+            because=fitting.because,
+            thread=threading.current_thread(),
+            renewal_seconds=self.budget.lease_margin_seconds,
+        )
+        self._running[claimed.id] = run
+        if self.runtime.events.wanted("started"):
+            self._emit_started(claimed)
+        outcome = None
+        if handler.transactional:
+            ending, outcome = run.execute_and_settle(self._monotonic)
+        else:
+            ending = run.execute()
+        if self._running.pop(claimed.id, None) is None:
+            log.warning("job %s ended after it was given up; its result is dropped", claimed.id)
+            self.runtime.abandoned.discard(threading.current_thread())
+            return False
+        if outcome is not None:
+            self._committed.add(claimed.id)
+        self._end(outcome or run.decide(ending, self._monotonic()))
+        return True
+
+    def _emit_started(self, claimed: Claimed) -> None:
+        self.runtime.events.emit(
+            JobEvent(
+                "started",
+                claimed.id,
+                claimed.kind,
+                claimed.queue,
+                claimed.tenant,
+                claimed.attempt,
+                claimed.max_attempts,
+            )
+        )
+
+    def _close(self) -> None:
+        with self._wake_slots:
+            self._closed = True
+            self._wake_slots.notify_all()
+
+
+def settle_all(
+    runtime: Runtime, outcomes: Sequence[Outcome], *, stalled_only: bool = False
+) -> frozenset[str]:
+    """Write the outcomes in one statement; returns the ids that came late.
+
+    If the database refuses the batch, each is written alone, and one that is refused even then is
+    written without what the handler brought: a finish that cannot be written would run for ever.
+    """
+    verdicts = [outcome.verdict for outcome in outcomes]
+    try:
+        return runtime.store.settle(verdicts, stalled_only=stalled_only)
+    except StoreUnavailable:
+        raise
+    except Exception:
+        log.exception("a batch of results was refused; writing them one by one")
+    late: set[str] = set()
+    for verdict in verdicts:
+        try:
+            late |= runtime.store.settle([verdict], stalled_only=stalled_only)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            log.exception("job %s: its result was refused; writing the bare end", verdict.id)
+            late |= runtime.store.settle([_bare(verdict, error)], stalled_only=stalled_only)
+    return frozenset(late)
+
+
+def _bare(verdict: Verdict, error: Exception) -> Verdict:
+    reason = f"result unavailable: the database refused it ({type(error).__name__})"
+    return verdict._replace(
+        result=None,
+        errors=None,
+        error=reason if verdict.state == State.COMPLETED else "error unavailable",
+        progress_note=None,
+    )

@@ -1,0 +1,219 @@
+"""One execution of one handler: its deadline, its context, and how it ended."""
+
+from __future__ import annotations
+
+import logging
+import math
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from jobs.core.codec import decode
+from jobs.core.context import JobContext
+from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError
+from jobs.core.events import JobEvent
+from jobs.core.job import Claimed
+from jobs.core.outcome import Ending, Outcome, Raised, Returned, decide
+from jobs.core.payload import load
+from jobs.core.registry import Handler
+from jobs.core.settings import Settings
+from jobs.core.store import StoreTransaction, Touch
+from jobs.runtime.base import Runtime
+
+if TYPE_CHECKING:
+    import threading
+
+log = logging.getLogger("tickwork.run")
+
+
+class Run:
+    """A job in execution, in one thread; the batch watches it from another.
+
+    ``deadline`` is in monotonic seconds, infinite while a transactional handler still waits for
+    its transaction. ``given_up`` is set by the batch: from then on nothing this run does counts.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "claimed",
+        "deadline",
+        "future",
+        "given_up",
+        "handler",
+        "because",
+        "progress",
+        "progress_written",
+        "renewal_seconds",
+        "runtime",
+        "started",
+        "thread",
+        "timeout",
+        "transaction",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        claimed: Claimed,
+        handler: Handler,
+        *,
+        now: float,
+        timeout: float,
+        because: str,
+        thread: threading.Thread,
+        renewal_seconds: float,
+    ) -> None:
+        self.runtime = runtime
+        self.claimed = claimed
+        self.handler = handler
+        self.started = now
+        self.timeout = timeout
+        self.because = because
+        self.deadline = math.inf if handler.transactional else now + timeout
+        self.thread = thread
+        self.renewal_seconds = renewal_seconds
+        self.progress: tuple[float, str | None] | None = None
+        self.progress_written: tuple[float, str | None] | None = None
+        self.cancelled = False
+        self.given_up = False
+        self.future: Future[Any] | None = None
+        self.transaction: StoreTransaction | None = None
+
+    # -- executing ---------------------------------------------------------------------------
+
+    def execute(self) -> Ending:
+        """Call the handler; whatever it raises is an ending."""
+        try:
+            return Returned(self._call())
+        except BaseException as error:  # SystemExit too: a handler must not end the runner
+            return Raised(error)
+
+    def execute_and_settle(self, monotonic: Any) -> tuple[Ending, Outcome | None]:
+        """Call a transactional handler and write its completion in the same transaction.
+
+        Returns its ending, and the outcome if that is already committed. ``None`` for the outcome
+        of a handler that returned means that the row was no longer held: all was rolled back.
+        """
+        outcome: Outcome | None = None
+        try:
+            with self.runtime.store.transaction() as transaction:
+                self.transaction = transaction
+                self.started = monotonic()
+                self.deadline = self.started + self.timeout
+                if self.given_up:
+                    raise LeaseLost("given up before it began")
+                value = self._call()
+                candidate = self.decide(Returned(value), monotonic())
+                if not transaction.settle(candidate.verdict):
+                    raise LeaseLost("another runner or a cancel came between")
+                outcome = candidate
+            return Returned(value), outcome
+        except BaseException as error:
+            if outcome is not None and self._did_commit(outcome):
+                return Returned(None), outcome
+            return Raised(error), None
+        finally:
+            self.transaction = None
+
+    def _did_commit(self, outcome: Outcome) -> bool:
+        """After a commit whose answer was lost: the row tells."""
+        try:
+            job = self.runtime.store.get(self.claimed.id)
+        except Exception:
+            log.warning("job %s: cannot tell whether it was committed", self.claimed.id)
+            return False
+        return (
+            job is not None
+            and job.fence == self.claimed.fence
+            and job.state == outcome.verdict.state
+        )
+
+    def _call(self) -> Any:
+        handler, claimed = self.handler, self.claimed
+        arguments: list[Any] = []
+        if handler.takes_payload:
+            try:
+                arguments.append(load(decode(claimed.payload), handler.payload_type))
+            except PayloadError as error:
+                # The row will not change: trying again cannot help.
+                raise Discard(f"the payload does not fit {handler.payload_type}: {error}") from error
+        if handler.takes_context:
+            arguments.append(JobContext(claimed, self))
+        if not handler.is_async:
+            return handler.function(*arguments)
+        self.future = self.runtime.loop.submit(handler.function(*arguments))
+        return self.future.result()
+
+    def decide(self, ending: Ending, now: float) -> Outcome:
+        """The outcome of this run's ending, with what is known of its duration and progress."""
+        claimed = self.claimed
+        if self.cancelled:
+            claimed = claimed._replace(cancel_requested=True)
+        return decide(
+            claimed,
+            ending,
+            self.runtime.policy(claimed.kind),
+            at=self.runtime.clock.now(),
+            duration_ms=round((now - self.started) * 1000, 3),
+            progress=self.progress,
+        )
+
+    def give_up(self) -> None:
+        """Stop counting on this run: cancel it where that is possible, cut its transaction."""
+        self.given_up = True
+        if self.future is not None:
+            self.future.cancel()
+        if self.transaction is not None:
+            self.transaction.abort()
+
+    # -- what the context asks ---------------------------------------------------------------
+
+    def report_progress(self, percent: float, note: str | None) -> None:
+        if note is None and self.progress is not None:
+            note = self.progress[1]
+        self.progress = (percent, note[:500] if note else note)
+        if self.runtime.events.wanted("progress"):
+            claimed = self.claimed
+            self.runtime.events.emit(
+                JobEvent(
+                    "progress",
+                    claimed.id,
+                    claimed.kind,
+                    claimed.queue,
+                    claimed.tenant,
+                    claimed.attempt,
+                    claimed.max_attempts,
+                    percent=percent,
+                )
+            )
+
+    def checkpoint(self) -> None:
+        claimed = self.claimed
+        if self.given_up:
+            raise LeaseLost("this attempt was given up; nothing it does counts any more")
+        if not self.handler.transactional:
+            # A transactional handler is not touched from outside: its own commit is the fence.
+            progress = self.progress
+            percent, note = progress or (None, None)
+            report = self.runtime.store.touch(
+                [Touch(claimed.id, claimed.fence, None, percent, note)],
+                lease_seconds=max(self.time_left(), 0.0) + self.renewal_seconds,
+            )
+            self.progress_written = progress
+            if claimed.id in report.lost:
+                raise LeaseLost("another runner has taken this job over")
+            self.cancelled = self.cancelled or claimed.id in report.cancelled
+        if self.cancelled:
+            raise JobCancelled("somebody asked to cancel this job")
+
+    def time_left(self) -> float:
+        if math.isinf(self.deadline):
+            return self.timeout
+        return self.deadline - self.runtime.clock.monotonic()
+
+    @property
+    def session(self) -> Any:
+        return None if self.transaction is None else self.transaction.session
+
+    @property
+    def settings(self) -> Settings:
+        return self.runtime.settings

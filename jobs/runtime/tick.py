@@ -1,0 +1,141 @@
+"""The tick: one run of the loop. Upkeep, claim, execute and settle, then say what is left."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.core.deadline import Budget, tick_budget
+from jobs.core.outcome import pace_marks
+from jobs.runtime.base import Runtime
+from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
+from jobs.runtime.upkeep import run_upkeep, trim_completed
+
+log = logging.getLogger("tickwork.tick")
+REMAINING_CAP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TickResult:
+    """What a tick did.
+
+    ``processed`` counts jobs whose handler ran and whose end was written. ``remaining`` is how many
+    due jobs are left, counted up to 1,000; past that ``more`` is true.
+    """
+
+    processed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    released: int = 0
+    remaining: int = 0
+    more: bool = False
+    jobs: tuple[str, ...] = ()
+    duration_ms: float = 0.0
+    cancelled: int = 0
+    snoozed: int = 0
+    late: int = 0
+    reclaimed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The tick's answer over HTTP."""
+        return {
+            "processed": self.processed,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "retried": self.retried,
+            "released": self.released,
+            "remaining": self.remaining,
+            "more": self.more,
+            "jobs": list(self.jobs),
+            "duration_ms": self.duration_ms,
+        }
+
+
+def run_tick(
+    runtime: Runtime,
+    *,
+    limit: int | None = None,
+    time_budget: float | None = None,
+    tick_limit: float | None = None,
+    slots: int | None = None,
+    budget: Budget | None = None,
+    kinds: frozenset[str] | None = None,
+) -> TickResult:
+    """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
+
+    ``budget`` replaces the two durations for a runner that has no platform limit.
+    """
+    settings = runtime.settings
+    begun = runtime.clock.monotonic()
+    limit = settings.batch_size if limit is None else limit
+    slots = settings.concurrency if slots is None else slots
+    budget = budget or tick_budget(
+        begun,
+        begun,
+        settings.time_budget if time_budget is None else time_budget,
+        settings.tick_limit if tick_limit is None else tick_limit,
+    )
+    handled = runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds
+    due = runtime.store.probe()
+    reclaimed = run_upkeep(runtime, due)
+    # A reclaim may have opened lanes that the probe did not see.
+    lanes = None if reclaimed else due.lanes
+    claimed = []
+    if lanes is None or lanes:
+        claimed = runtime.store.claim(
+            limit,
+            kinds=handled,
+            lease_seconds=budget.lease_seconds,
+            mark=pace_marks(
+                round(runtime.starts_per_second), 1.0, min(slots, limit), FLUSH_SECONDS
+            ),
+            lanes=lanes,
+        )
+    report = Batch(runtime, claimed, budget, slots=slots).run()
+    trim_completed(runtime, report)
+    # A claim that came back short has taken all there was, but for what came back due at once.
+    returned = any(_is_due_again(outcome) for outcome in report.outcomes)
+    remaining = 0
+    if len(claimed) >= limit or returned:
+        remaining = runtime.store.due_count(handled, REMAINING_CAP + 1, lanes=lanes)
+    return _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
+
+
+def _is_due_again(outcome: Any) -> bool:
+    return outcome.verdict.state == "pending" and not outcome.verdict.delay_seconds
+
+
+def _result(
+    report: BatchReport, remaining: int, reclaimed: int, elapsed_seconds: float
+) -> TickResult:
+    succeeded, failed, retried = (
+        report.count("completed"),
+        report.count("failed"),
+        report.count("retried"),
+    )
+    ran = tuple(
+        outcome.verdict.id
+        for outcome in report.outcomes
+        if outcome.name in ("completed", "failed", "retried", "snoozed")
+        and outcome.verdict.id not in report.late
+    )
+    result = TickResult(
+        processed=len(ran),
+        succeeded=succeeded,
+        failed=failed,
+        retried=retried,
+        released=report.count("released"),
+        remaining=min(remaining, REMAINING_CAP),
+        more=remaining > REMAINING_CAP,
+        jobs=ran,
+        duration_ms=round(elapsed_seconds * 1000, 1),
+        cancelled=report.count("cancelled"),
+        snoozed=report.count("snoozed"),
+        late=len(report.late),
+        reclaimed=reclaimed,
+    )
+    level = logging.INFO if ran or reclaimed else logging.DEBUG
+    log.log(level, "tick: %s", result)
+    return result

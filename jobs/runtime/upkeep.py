@@ -1,0 +1,53 @@
+"""Upkeep rides in the tick: bounded, due only when the probe says so, safe when ticks overlap."""
+
+from __future__ import annotations
+
+import logging
+
+from jobs.core.job import State
+from jobs.core.outcome import NotStarted, RunnerLost, decide
+from jobs.core.store import Due
+from jobs.runtime.base import Runtime, completed_retention
+from jobs.runtime.execute import BatchReport, settle_all
+
+log = logging.getLogger("tickwork.upkeep")
+RECLAIMS_PER_TICK = 200
+PURGES_PER_TICK = 1000
+
+
+def run_upkeep(runtime: Runtime, due: Due) -> int:
+    """Do what the probe found due; returns how many stalled jobs were reclaimed."""
+    reclaimed = reclaim(runtime) if due.stalled else 0
+    if due.outstayed:
+        runtime.store.purge(PURGES_PER_TICK)
+    return reclaimed
+
+
+def reclaim(runtime: Runtime, limit: int = RECLAIMS_PER_TICK) -> int:
+    """Put back (or end) jobs whose lease ran out; returns how many.
+
+    Looks at the rows and the clock alone, never at which runner held them. A job that had started
+    keeps its attempt and fails by ``runner lost`` at its last; one that had not gets it back.
+    """
+    outcomes = []
+    for job in runtime.store.stalled(limit):
+        ending = RunnerLost() if job.marked else NotStarted()
+        outcomes.append(
+            decide(job, ending, runtime.policy(job.kind), at=runtime.clock.now())
+        )
+    late = settle_all(runtime, outcomes, stalled_only=True) if outcomes else frozenset()
+    for outcome in outcomes:
+        if outcome.verdict.id not in late:
+            log.warning("job %s: runner lost; %s", outcome.verdict.id, outcome.name)
+    return len(outcomes) - len(late)
+
+
+def trim_completed(runtime: Runtime, report: BatchReport) -> None:
+    """Keep no more completed jobs of a kind than it asked for; only kinds that just completed."""
+    kinds = {
+        outcome.kind for outcome in report.outcomes if outcome.name == "completed"
+    }
+    for kind in kinds:
+        keep = completed_retention(runtime.registry.find(kind), runtime.settings).count
+        if keep is not None:
+            runtime.store.trim(kind, State.COMPLETED, keep, PURGES_PER_TICK)

@@ -1,0 +1,427 @@
+"""The stub: rows in this process's memory. No dependency, thread-safe, gone at exit."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from jobs.core.clock import Clock, SystemClock
+from jobs.core.codec import decode
+from jobs.core.errors import CapabilityError
+from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
+from jobs.core.store import (
+    CANCELLED_KEEP_SECONDS,
+    Capability,
+    Due,
+    JobFilter,
+    StoreTransaction,
+    Touch,
+    TouchReport,
+    Verdict,
+)
+
+
+@dataclass(slots=True)
+class _Row:
+    new: NewJob
+    created_at: datetime
+    run_at: datetime
+    expires_at: datetime | None
+    state: State = State.PENDING
+    result: str | None = None
+    error: str | None = None
+    errors: str | None = None
+    attempts: int = 0
+    fence: int = 0
+    cancel_requested: bool = False
+    progress: float = 0.0
+    progress_note: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    lease_until: datetime | None = None
+    keep_until: datetime | None = None
+    duration_ms: float | None = None
+
+    @property
+    def lane(self) -> str:
+        return f"{self.new.priority}/{self.new.queue}/{self.new.kind}"
+
+    @property
+    def order(self) -> tuple[int, datetime, str]:
+        return (self.new.priority, self.run_at, self.new.id)
+
+
+class MemoryStore:
+    """Rows by id under one lock; those not finished also by state, so that history costs nothing."""
+
+    capabilities: frozenset[Capability] = frozenset({Capability.CONCURRENT_WRITERS})
+
+    def __init__(self, *, namespace: str = "", clock: Clock | None = None) -> None:
+        self.namespace = namespace
+        self.clock = clock or SystemClock()
+        self._lock = threading.RLock()
+        self._rows: dict[str, _Row] = {}
+        self._pending: dict[str, _Row] = {}
+        self._processing: dict[str, _Row] = {}
+
+    def create_schema(self) -> None:
+        return None
+
+    def check_schema(self) -> None:
+        return None
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    # -- enqueue -------------------------------------------------------------------------------
+
+    def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
+        self._refuse_session(session)
+        with self._lock:
+            return [_to_job(self._add(job)) for job in jobs]
+
+    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+        self._refuse_session(session)
+        # All or nothing: a generator that fails half-way leaves no row.
+        ready = list(jobs)
+        with self._lock:
+            for job in ready:
+                self._add(job)
+        return len(ready)
+
+    async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
+        return self.insert(jobs, session)
+
+    def _add(self, job: NewJob) -> _Row:
+        now = self.now()
+        expires = job.expires_in_seconds
+        row = _Row(
+            job,
+            created_at=now,
+            run_at=job.run_at or now + timedelta(seconds=job.delay_seconds),
+            expires_at=None if expires is None else now + timedelta(seconds=expires),
+        )
+        self._rows[job.id] = self._pending[job.id] = row
+        return row
+
+    def _refuse_session(self, session: Any) -> None:
+        if session is not None:
+            raise CapabilityError(
+                "session= needs a SQL store: the in-memory stub has no transactions to join; "
+                "set DATABASE_URL (sqlite:///dev.db will do)"
+            )
+
+    # -- claim, settle, touch ------------------------------------------------------------------
+
+    def claim(
+        self,
+        limit: int,
+        *,
+        kinds: Collection[str],
+        lease_seconds: float,
+        mark: int = 0,
+        ids: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
+        lanes: Sequence[str] | None = None,
+    ) -> list[Claimed]:
+        with self._lock:
+            now = self.now()
+            due = (
+                row
+                for row in self._candidates(ids)
+                if row.run_at <= now
+                and row.new.kind in kinds
+                and (queues is None or row.new.queue in queues)
+            )
+            best = heapq.nsmallest(max(limit, 0), due, key=lambda row: row.order)
+            lease_until = now + timedelta(seconds=lease_seconds)
+            return [
+                self._take(row, now, lease_until, place < mark) for place, row in enumerate(best)
+            ]
+
+    def _candidates(self, ids: Collection[str] | None) -> Iterable[_Row]:
+        if ids is None:
+            return self._pending.values()
+        return [self._pending[job_id] for job_id in dict.fromkeys(ids) if job_id in self._pending]
+
+    def _take(self, row: _Row, now: datetime, lease_until: datetime, marked: bool) -> Claimed:
+        row.fence += 1
+        row.attempts += 1
+        row.lease_until = lease_until
+        row.started_at = now if marked else None
+        self._move(row, State.PROCESSING)
+        return _to_claimed(row, now)
+
+    def _move(self, row: _Row, state: State) -> None:
+        self._pending.pop(row.new.id, None)
+        self._processing.pop(row.new.id, None)
+        row.state = state
+        if state == State.PENDING:
+            self._pending[row.new.id] = row
+        elif state == State.PROCESSING:
+            self._processing[row.new.id] = row
+
+    def settle(
+        self, verdicts: Sequence[Verdict], *, stalled_only: bool = False
+    ) -> frozenset[str]:
+        late = set()
+        with self._lock:
+            now = self.now()
+            for verdict in verdicts:
+                row = self._held(verdict.id, verdict.fence)
+                if row is None or (stalled_only and not _is_stalled(row, now)):
+                    late.add(verdict.id)
+                else:
+                    self._write(row, verdict, now)
+        return frozenset(late)
+
+    def _held(self, job_id: str, fence: int) -> _Row | None:
+        row = self._processing.get(job_id)
+        return row if row is not None and row.fence == fence else None
+
+    def _write(self, row: _Row, verdict: Verdict, now: datetime) -> None:
+        pending = verdict.state == State.PENDING
+        stopped = pending and row.cancel_requested
+        ends = stopped or not pending
+        row.result = verdict.result
+        if pending:
+            row.error = verdict.error or row.error or ("cancelled" if stopped else None)
+        else:
+            row.error = verdict.error
+        row.errors = verdict.errors or row.errors
+        row.attempts -= verdict.attempts_back
+        if pending and verdict.delay_seconds is not None:
+            row.run_at = now + timedelta(seconds=verdict.delay_seconds)
+        row.finished_at = now if ends else None
+        keep = verdict.keep_seconds
+        row.keep_until = now + timedelta(seconds=keep) if ends and keep is not None else None
+        row.started_at = row.started_at if ends else None
+        row.lease_until = None
+        if verdict.duration_ms is not None:
+            row.duration_ms = verdict.duration_ms
+        self._note_progress(row, verdict.progress, verdict.progress_note)
+        self._move(row, State.CANCELLED if stopped else State(verdict.state))
+
+    def touch(
+        self, touches: Sequence[Touch], *, lease_seconds: float | None = None
+    ) -> TouchReport:
+        lost, cancelled = set(), set()
+        with self._lock:
+            now = self.now()
+            for touch in touches:
+                row = self._held(touch.id, touch.fence)
+                if row is None:
+                    lost.add(touch.id)
+                    continue
+                if touch.started is not None:
+                    row.started_at = now if touch.started else None
+                if lease_seconds is not None:
+                    row.lease_until = now + timedelta(seconds=lease_seconds)
+                self._note_progress(row, touch.progress, touch.progress_note)
+                if row.cancel_requested:
+                    cancelled.add(touch.id)
+        return TouchReport(frozenset(lost), frozenset(cancelled))
+
+    def _note_progress(self, row: _Row, percent: float | None, note: str | None) -> None:
+        if percent is not None:
+            row.progress = percent
+        if note is not None:
+            row.progress_note = note
+
+    def transaction(self) -> AbstractContextManager[StoreTransaction]:
+        raise CapabilityError(
+            "transactional handlers need a SQL store: set DATABASE_URL (sqlite:///dev.db will do)"
+        )
+
+    def writer_busy(self) -> bool:
+        return False
+
+    # -- upkeep --------------------------------------------------------------------------------
+
+    def probe(self) -> Due:
+        with self._lock:
+            now = self.now()
+            return Due(
+                stalled=any(_is_stalled(row, now) for row in self._processing.values()),
+                outstayed=any(self._outstayed(now)),
+                lanes=tuple(sorted({row.lane for row in self._pending.values()})),
+            )
+
+    def _outstayed(self, now: datetime) -> Iterator[_Row]:
+        for row in self._rows.values():
+            if row.state in TERMINAL and row.keep_until is not None and row.keep_until <= now:
+                yield row
+
+    def stalled(self, limit: int) -> list[Claimed]:
+        with self._lock:
+            now = self.now()
+            rows = [row for row in self._processing.values() if _is_stalled(row, now)]
+            rows.sort(key=lambda row: row.lease_until or now)
+            return [_to_claimed(row, now) for row in rows[:limit]]
+
+    def purge(self, limit: int) -> int:
+        with self._lock:
+            rows = sorted(self._outstayed(self.now()), key=lambda row: str(row.keep_until))
+            return self._delete(rows[:limit])
+
+    def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
+        with self._lock:
+            rows = [
+                row
+                for row in self._rows.values()
+                if row.new.kind == kind and row.state == state and row.finished_at is not None
+            ]
+            rows.sort(key=lambda row: str(row.finished_at), reverse=True)
+            return self._delete(rows[keep : keep + limit])
+
+    def _delete(self, rows: Sequence[_Row]) -> int:
+        for row in rows:
+            del self._rows[row.new.id]
+        return len(rows)
+
+    # -- look ----------------------------------------------------------------------------------
+
+    def due_count(
+        self, kinds: Collection[str], cap: int, lanes: Sequence[str] | None = None
+    ) -> int:
+        with self._lock:
+            now = self.now()
+            due = sum(
+                1
+                for row in self._pending.values()
+                if row.run_at <= now and row.new.kind in kinds
+            )
+            return min(due, cap)
+
+    def get(self, job_id: str) -> Job | None:
+        with self._lock:
+            row = self._rows.get(job_id)
+            return None if row is None else _to_job(row)
+
+    def list(self, where: JobFilter, limit: int) -> list[Job]:
+        with self._lock:
+            found = [row for row in self._rows.values() if _matches(row, where)]
+            found.sort(key=lambda row: row.new.id, reverse=True)
+            return [_to_job(row) for row in found[:limit]]
+
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        with self._lock:
+            now = self.now()
+            return dict(
+                Counter(
+                    (
+                        row.new.queue,
+                        row.new.kind,
+                        shown_state(
+                            row.state,
+                            attempts=row.attempts,
+                            run_at=row.run_at,
+                            lease_until=row.lease_until,
+                            now=now,
+                        ),
+                    )
+                    for row in self._rows.values()
+                )
+            )
+
+    def cancel(self, job_id: str) -> Job | None:
+        with self._lock:
+            row = self._rows.get(job_id)
+            if row is None:
+                return None
+            if row.state == State.PROCESSING and row.started_at is not None:
+                row.cancel_requested = True
+            elif row.state not in TERMINAL:
+                now = self.now()
+                row.error, row.finished_at, row.lease_until = "cancelled", now, None
+                row.keep_until = now + timedelta(seconds=CANCELLED_KEEP_SECONDS)
+                self._move(row, State.CANCELLED)
+            return _to_job(row)
+
+    def clear(self) -> int:
+        with self._lock:
+            total = len(self._rows)
+            for rows in (self._rows, self._pending, self._processing):
+                rows.clear()
+            return total
+
+    def close(self) -> None:
+        return None
+
+
+def _is_stalled(row: _Row, now: datetime) -> bool:
+    return row.lease_until is not None and row.lease_until < now
+
+
+def _matches(row: _Row, where: JobFilter) -> bool:
+    return all(
+        wanted is None or actual == wanted
+        for wanted, actual in (
+            (where.state, row.state),
+            (where.kind, row.new.kind),
+            (where.queue, row.new.queue),
+            (where.tenant, row.new.tenant),
+        )
+    ) and (where.before_id is None or row.new.id < where.before_id)
+
+
+def _to_claimed(row: _Row, now: datetime) -> Claimed:
+    new = row.new
+    return Claimed(
+        id=new.id,
+        kind=new.kind,
+        queue=new.queue,
+        payload=new.payload,
+        priority=new.priority,
+        attempt=row.attempts,
+        max_attempts=new.max_attempts,
+        fence=row.fence,
+        timeout_seconds=new.timeout_seconds,
+        backoff=new.backoff,
+        tenant=new.tenant,
+        created_at=row.created_at,
+        run_at=row.run_at,
+        errors=row.errors,
+        marked=row.started_at is not None,
+        expired=row.expires_at is not None and row.expires_at <= now and row.attempts == 1,
+        cancel_requested=row.cancel_requested,
+    )
+
+
+def _to_job(row: _Row) -> Job:
+    new = row.new
+    return Job(
+        id=new.id,
+        kind=new.kind,
+        queue=new.queue,
+        tenant=new.tenant,
+        state=row.state,
+        priority=new.priority,
+        payload=decode(new.payload),
+        result=None if row.result is None else decode(row.result),
+        error=row.error,
+        errors=json.loads(row.errors) if row.errors else [],
+        attempts=row.attempts,
+        max_attempts=new.max_attempts,
+        fence=row.fence,
+        progress=row.progress,
+        progress_note=row.progress_note,
+        timeout_seconds=new.timeout_seconds,
+        backoff=new.backoff,
+        created_at=row.created_at,
+        run_at=row.run_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        lease_until=row.lease_until,
+        expires_at=row.expires_at,
+        cancel_requested=row.cancel_requested,
+        duration_ms=row.duration_ms,
+        keep_until=row.keep_until,
+    )

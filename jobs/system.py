@@ -1,0 +1,466 @@
+"""Tickwork: builds a running system from settings. The only file that knows everyone."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+from jobs.core.backoff import BackoffCallable, BackoffLike
+from jobs.core.clock import Clock, SystemClock
+from jobs.core.doorbell import Doorbell, SilentDoorbell
+from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
+from jobs.core.events import EventName, Events, Listener
+from jobs.core.ids import new_ids
+from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob, State
+from jobs.core.registry import Handler, Registry, RetentionLike
+from jobs.core.registry import handler as declare_handler
+from jobs.core.settings import Settings, read_settings
+from jobs.core.store import Capability, JobFilter, Store
+from jobs.runtime.base import Runtime
+from jobs.runtime.enqueue import EnqueueOptions, announce, build_job
+from jobs.runtime.tick import TickResult, run_tick
+from jobs.runtime.upkeep import reclaim
+
+if TYPE_CHECKING:
+    from jobs.runtime.local import LocalRunner
+
+log = logging.getLogger("tickwork")
+JobLike = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]] | Mapping[str, Any]
+
+
+class Tickwork:
+    """Background jobs in the user's own SQL database, or in memory.
+
+    >>> tickwork = Tickwork("sqlite:///jobs.db")      # or Tickwork.from_env()
+    >>> @tickwork.handler("greet")
+    ... def greet(payload: dict) -> str:
+    ...     return f"hello {payload['name']}"
+    >>> job = greet.enqueue({"name": "Ada"})
+    >>> tickwork.tick().succeeded
+    1
+    """
+
+    _from_env: Tickwork | None = None
+    _from_env_lock = threading.RLock()
+
+    def __init__(
+        self,
+        database: Any = None,
+        *,
+        settings: Settings | None = None,
+        handlers: Iterable[str] = (),
+        store: Store | None = None,
+        clock: Clock | None = None,
+        doorbell: Doorbell | None = None,
+        **overrides: Any,
+    ) -> None:
+        """``database`` is a URL or an SQLAlchemy Engine; without one the settings decide.
+
+        ``handlers`` are modules to import for their kinds; ``overrides`` are settings by field
+        name. Raises :class:`~jobs.core.errors.ConfigurationError` listing every mistake.
+        """
+        if settings is None:
+            environ: dict[str, str] = {}
+            if isinstance(database, str):
+                overrides["database_url"] = database
+            elif database is not None:
+                overrides["backend"] = "memory"  # the engine stands for itself, below
+            elif store is not None or not overrides.get("database_url"):
+                overrides.setdefault("backend", "memory")
+                overrides.setdefault("env", "development")
+            settings = read_settings(environ, **overrides)
+        self.settings = settings
+        clock = clock or SystemClock()
+        if store is None:
+            store = _open_store(settings, database, clock)
+        self._runtime = Runtime(
+            store=store,
+            registry=Registry(),
+            settings=settings,
+            events=Events(),
+            clock=clock,
+            doorbell=doorbell or SilentDoorbell(),
+        )
+        self._local: LocalRunner | None = None
+        for module in (*settings.handlers, *handlers):
+            self.load_handlers(module)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Tickwork:
+        """The system that the environment describes.
+
+        Without arguments it is one per process, so that every module that asks for it declares its
+        handlers on the same one. With ``environ`` or overrides it is a new one.
+        """
+        if environ is not None or overrides:
+            settings = read_settings(environ, **overrides)
+            return cls(settings=settings, handlers=())
+        with cls._from_env_lock:
+            if cls._from_env is None:
+                settings = read_settings()
+                bare = cls(settings=replace(settings, handlers=()))
+                bare.settings = bare._runtime.settings = settings
+                # Known before the modules are imported: they ask for it themselves.
+                cls._from_env = bare
+                try:
+                    for module in settings.handlers:
+                        bare.load_handlers(module)
+                except BaseException:
+                    cls._from_env = None
+                    raise
+            return cls._from_env
+
+    # -- handlers ------------------------------------------------------------------------------
+
+    def handler(
+        self,
+        kind: str,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int | None = None,
+        backoff: BackoffLike | BackoffCallable | None = None,
+        timeout: float | None = None,
+        transactional: bool = False,
+        api: bool = False,
+        remove_on_complete: RetentionLike | None = None,
+        remove_on_fail: RetentionLike | None = None,
+    ) -> Callable[[Callable[..., Any]], Handler]:
+        """Declare a function as the handler of a kind.
+
+        ``timeout`` in seconds; ``max_attempts`` counts the first execution; ``transactional`` gives
+        it ``ctx.session``, whose writes commit together with the job's completion; ``api`` lets the
+        kind be enqueued over HTTP. Left out, the settings' defaults hold.
+        """
+        declare = declare_handler(
+            kind,
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            timeout=timeout,
+            transactional=transactional,
+            api=api,
+            remove_on_complete=remove_on_complete,
+            remove_on_fail=remove_on_fail,
+        )
+        return lambda function: self.register(declare(function))
+
+    def register(self, declared: Handler) -> Handler:
+        """Bind a handler to this system."""
+        if declared.transactional and Capability.TRANSACTIONS not in self.store.capabilities:
+            raise CapabilityError(
+                f"kind {declared.kind!r} is transactional, which the in-memory stub cannot be: "
+                "set DATABASE_URL (sqlite:///dev.db will do)"
+            )
+        declared.system = self
+        return self.registry.add(declared)
+
+    def register_handler(
+        self, kind: str, function: Callable[..., Any], **options: Any
+    ) -> Handler:
+        """The seeds' ``registerHandler``: a plain call in place of the decorator."""
+        return self.handler(kind, **options)(function)
+
+    def load_handlers(self, module_name: str) -> list[Handler]:
+        """Import a module and bind the handlers it declares; returns those bound."""
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and module_name.startswith(error.name):
+                raise ConfigurationError(
+                    f"JOBS_HANDLERS: there is no module {module_name!r} on the import path"
+                ) from error
+            raise
+        found = [value for value in vars(module).values() if isinstance(value, Handler)]
+        for declared in found:
+            if declared.system is not self:
+                self.register(declared)
+        return found
+
+    # -- enqueue -------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        kind: str,
+        payload: object = None,
+        *,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> Job:
+        """Enqueue one job; when this returns, the job is durable (with a session: in its hands).
+
+        Options: ``queue``, ``priority`` (1 first to 5 last), ``delay`` (seconds) or ``run_at`` (an
+        aware datetime), ``max_attempts``, ``timeout`` (seconds), ``backoff``, ``expires_in``
+        (seconds; not started by then, it is cancelled), ``tenant``. ``session`` takes a SQLAlchemy
+        Session, scoped_session or Connection: the job commits with it or not at all; the id is
+        known at once. For what must not break a request, see :meth:`try_enqueue`.
+
+        Raises :class:`~jobs.core.errors.PayloadError` for a payload that cannot be stored,
+        :class:`~jobs.core.errors.ConfigurationError` for options that make no sense.
+        """
+        new = build_job(self._runtime, kind, payload, options)
+        job = self.store.insert([new], session)[0]
+        announce(self._runtime, [job], committed=session is None)
+        return job
+
+    def try_enqueue(
+        self,
+        kind: str,
+        payload: object = None,
+        *,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> Job | None:
+        """As :meth:`enqueue`, but a failure is logged and ``None`` returned.
+
+        For side effects that must not break a request; a job that matters is enqueued with
+        :meth:`enqueue`. With a session, a refused insert leaves the caller's transaction usable.
+        """
+        # In a savepoint: a refused insert would otherwise spoil the whole transaction.
+        savepoint = session.begin_nested() if session is not None else nullcontext()
+        try:
+            with savepoint:
+                return self.enqueue(kind, payload, session=session, **options)
+        except Exception:
+            log.exception("a job of kind %r was not enqueued", kind)
+            return None
+
+    async def aenqueue(
+        self,
+        kind: str,
+        payload: object = None,
+        *,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> Job:
+        """As :meth:`enqueue`, from async code; ``session`` is an AsyncSession or AsyncConnection."""
+        if session is None:
+            return await asyncio.to_thread(lambda: self.enqueue(kind, payload, **options))
+        if not hasattr(session, "run_sync"):
+            raise CapabilityError(
+                "aenqueue's session is an AsyncSession or AsyncConnection; "
+                "use enqueue() with a plain one"
+            )
+        new = build_job(self._runtime, kind, payload, options)
+        job = (await self.store.ainsert([new], session))[0]
+        announce(self._runtime, [job], committed=False)
+        return job
+
+    def enqueue_many(
+        self,
+        jobs: Iterable[JobLike],
+        *,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[str]:
+        """Enqueue many jobs, all or none, by the fastest way the database has; returns their ids.
+
+        Each is ``(kind, payload)``, ``(kind, payload, options)`` or a dict with ``kind``,
+        ``payload`` and options; ``options`` given here hold for all. The input may be a generator.
+        """
+        ids: list[str] = []
+        rung: list[NewJob] = []
+        ring = session is None and not isinstance(self._runtime.doorbell, SilentDoorbell)
+
+        def built() -> Iterator[NewJob]:
+            for position, (kind, payload, own) in enumerate(map(_as_parts, jobs)):
+                if position % 256 == 0:
+                    fresh = iter(new_ids(256))
+                merged: Any = {**options, **own} if own else options
+                new = build_job(self._runtime, kind, payload, merged, next(fresh))
+                ids.append(new.id)
+                if ring:
+                    rung.append(new)
+                yield new
+
+        self.store.insert_many(built(), session)
+        if rung:
+            announce(self._runtime, rung, committed=True)
+        return ids
+
+    # -- look and steer ------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        """One job, or ``None``."""
+        return self.store.get(job_id)
+
+    get_job = get
+
+    def list(
+        self,
+        *,
+        state: State | str | None = None,
+        kind: str | None = None,
+        queue: str | None = None,
+        tenant: str | None = None,
+        before_id: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Jobs by filter, newest first; ``before_id`` continues where a page ended."""
+        wanted = None if state is None else State(state)
+        return self.store.list(JobFilter(wanted, kind, queue, tenant, before_id), limit)
+
+    def get_pending_jobs(self, limit: int = 1000) -> Sequence[Job]:
+        """The seeds' ``getPendingJobs``: pending jobs, newest first."""
+        return self.list(state=State.PENDING, limit=limit)
+
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        """Jobs by (queue, kind, shown state); shown states add delayed, retrying and stalled."""
+        return self.store.counts()
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job: at once if it has not started, else by asking it to stop.
+
+        A running handler notices at ``ctx.checkpoint()``; one that never looks runs to its end and
+        is recorded as what it did. Raises :class:`~jobs.core.errors.JobNotFound`, and
+        :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
+        """
+        before = self.store.get(job_id)
+        if before is None:
+            raise JobNotFound(job_id)
+        if before.state in (State.COMPLETED, State.FAILED, State.CANCELLED):
+            raise JobStateConflict(job_id, before.state, "cancelled")
+        job = self.store.cancel(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        if job.state in (State.COMPLETED, State.FAILED):
+            raise JobStateConflict(job_id, job.state, "cancelled")
+        return job
+
+    def clear(self, *, force: bool = False) -> int:
+        """Delete every job of this namespace; refuses on SQL without ``force=True``."""
+        if Capability.DURABLE in self.store.capabilities and not force:
+            raise CapabilityError(
+                "clear() deletes every job in the database; say clear(force=True) if you mean it"
+            )
+        return self.store.clear()
+
+    def on(self, name: EventName, listener: Listener) -> Listener:
+        """Call ``listener(event)`` at every completed, failed, retried, progress, ... of a job."""
+        return self._runtime.events.on(name, listener)
+
+    # -- run -----------------------------------------------------------------------------------
+
+    def tick(
+        self,
+        limit: int | None = None,
+        time_budget: float | None = None,
+        tick_limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> TickResult:
+        """One run of the loop: claim up to ``limit`` due jobs, run them, write down what happened.
+
+        ``time_budget`` (seconds) is when it stops starting jobs, ``tick_limit`` when the platform
+        would kill it. Safe to call from several processes at once.
+        """
+        if limit is not None and limit < 1:
+            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
+        return run_tick(
+            self._runtime,
+            limit=limit,
+            time_budget=time_budget,
+            tick_limit=tick_limit,
+            slots=concurrency,
+        )
+
+    def process_next_job(self, kind: str | None = None) -> Job | None:
+        """The seeds' ``processNextJob``: run the next due job (of ``kind``); ``None`` if none is."""
+        result = run_tick(
+            self._runtime, limit=1, kinds=None if kind is None else frozenset({kind})
+        )
+        return self.get(result.jobs[0]) if result.jobs else None
+
+    def process_batch(self, kinds: Sequence[str] | None = None, limit: int = 10) -> list[Job]:
+        """The seeds' ``processBatch``: run up to ``limit`` due jobs of ``kinds``; their rows after."""
+        result = run_tick(
+            self._runtime, limit=limit, kinds=None if kinds is None else frozenset(kinds)
+        )
+        found = (self.get(job_id) for job_id in result.jobs)
+        return [job for job in found if job is not None]
+
+    def reclaim(self) -> int:
+        """Put back jobs whose lease ran out; every tick does this by itself."""
+        return reclaim(self._runtime)
+
+    def start(self) -> None:
+        """Start the local runner: ticks every ``JOBS_POLL_INTERVAL`` seconds in this process."""
+        if self._local is None:
+            from jobs.runtime.local import LocalRunner  # late: it needs the extra `local`
+
+            self._local = LocalRunner(self._runtime)
+        self._local.start()
+
+    def stop(self) -> None:
+        """Stop the local runner; jobs that run end first."""
+        if self._local is not None:
+            self._local.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the local runner runs."""
+        return self._local is not None and self._local.is_running
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """Where the rows live."""
+        return self._runtime.store
+
+    @property
+    def registry(self) -> Registry:
+        """The kinds this system handles."""
+        return self._runtime.registry
+
+    @property
+    def engine(self) -> Any:
+        """The SQL store's engine; a CapabilityError on the in-memory stub."""
+        engine = getattr(self.store, "engine", None)
+        if engine is None:
+            raise CapabilityError("the in-memory stub has no engine: set DATABASE_URL")
+        return engine
+
+    def create_schema(self) -> None:
+        """Make the missing tables: for development and tests (`tickwork db upgrade` elsewhere)."""
+        self.store.create_schema()
+
+    def close(self) -> None:
+        """Stop the local runner and give back connections."""
+        self.stop()
+        self._runtime.loop.close()
+        self.store.close()
+
+
+def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
+    if database is None or isinstance(database, str):
+        if settings.backend == "memory":
+            from jobs.stores.memory import MemoryStore
+
+            return MemoryStore(namespace=settings.namespace, clock=clock)
+        database = settings.database_url
+    from jobs.stores.sql import SqlStore  # late: the stub needs no SQLAlchemy
+
+    return SqlStore(
+        database,
+        namespace=settings.namespace,
+        prefix=settings.table_prefix,
+        schema=settings.schema,
+        clock=clock,
+    )
+
+
+def _as_parts(job: JobLike) -> tuple[str, Any, Mapping[str, Any]]:
+    if isinstance(job, Mapping):
+        rest = {name: value for name, value in job.items() if name not in ("kind", "payload")}
+        return job["kind"], job.get("payload"), rest
+    if len(job) == 2:
+        return job[0], job[1], {}
+    return job[0], job[1], job[2]
+
