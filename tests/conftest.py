@@ -1,0 +1,120 @@
+"""Real databases for every test that asks for one.
+
+`database` runs a test on SQLite, PostgreSQL and MySQL/MariaDB alike; `sqlite_url` and the
+`*_database` fixtures bring a single one. Each is empty, belongs to one test, and goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from tests.support import mariadb, pgbouncer, postgresql
+from tests.support.databases import Database
+from tests.support.requirements import missing, required
+
+
+def pytest_configure() -> None:
+    required()  # a misspelt name is refused before anything runs
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A PostgreSQL server: `TEST_POSTGRESQL_URL`, or one started for this run."""
+    given = os.environ.get("TEST_POSTGRESQL_URL")
+    if given:
+        url = make_url(given).set(drivername="postgresql+psycopg")
+        yield url.render_as_string(hide_password=False)
+        return
+    try:
+        with postgresql.server() as started:
+            yield started
+    except postgresql.PostgresqlMissingError as error:
+        missing("postgresql", str(error))
+
+
+@pytest.fixture(scope="session")
+def mysql_url() -> Iterator[str]:
+    """A MySQL or MariaDB server: `TEST_MYSQL_URL`, or a MariaDB started for this run.
+
+    One is started only where it is asked for, by `TEST_MYSQL=auto` or `TICKWORK_REQUIRE=mysql`: a
+    plain `make test` depends on nothing that happens to be installed.
+    """
+    given = os.environ.get("TEST_MYSQL_URL")
+    if given:
+        url = make_url(given).set(drivername="mysql+pymysql")
+        yield url.render_as_string(hide_password=False)
+        return
+    if "mysql" not in required() and os.environ.get("TEST_MYSQL") != "auto":
+        missing("mysql", "set TEST_MYSQL_URL to run on MySQL/MariaDB")
+    try:
+        with mariadb.server() as started:
+            yield started
+    except mariadb.MariadbMissingError as error:
+        missing("mysql", str(error))
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_url(postgresql_url: str) -> Iterator[str]:
+    """`postgresql_url`, seen through a PgBouncer in transaction mode."""
+    try:
+        with pgbouncer.server(postgresql_url) as started:
+            yield started
+    except pgbouncer.PgbouncerMissingError as error:
+        missing("pgbouncer", str(error))
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases(postgresql_url: str) -> Iterator[postgresql.Databases]:
+    with closing(postgresql.Databases(postgresql_url)) as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def mysql_databases(mysql_url: str) -> Iterator[mariadb.Databases]:
+    with closing(mariadb.Databases(mysql_url)) as databases:
+        yield databases
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'tickwork.db'}"
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str) -> Database:
+    return Database("sqlite", sqlite_url)
+
+
+@pytest.fixture
+def postgresql_database(postgresql_databases: postgresql.Databases) -> Iterator[Database]:
+    with postgresql_databases.fresh() as url:
+        yield Database("postgresql", url)
+
+
+@pytest.fixture
+def mysql_database(mysql_databases: mariadb.Databases) -> Iterator[Database]:
+    with mysql_databases.fresh() as url:
+        yield Database("mysql", url)
+
+
+@pytest.fixture
+def pgbouncer_database(postgresql_database: Database, pgbouncer_url: str) -> Database:
+    """A fresh PostgreSQL database, reached through the pooler."""
+    pooler = make_url(pgbouncer_url)
+    direct = make_url(postgresql_database.url)
+    pooled = pooler.set(database=direct.database).render_as_string(hide_password=False)
+    return Database("postgresql", pooled)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """An empty database of each kind in turn."""
+    place: Database = request.getfixturevalue(f"{request.param}_database")
+    return place

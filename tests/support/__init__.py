@@ -1,0 +1,1 @@
+"""What the tests stand on: real databases, started on demand and gone afterwards."""
