@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import importlib
 import logging
 import threading
@@ -162,9 +163,7 @@ class Tickwork:
         declared.system = self
         return self.registry.add(declared)
 
-    def register_handler(
-        self, kind: str, function: Callable[..., Any], **options: Any
-    ) -> Handler:
+    def register_handler(self, kind: str, function: Callable[..., Any], **options: Any) -> Handler:
         """The seeds' ``registerHandler``: a plain call in place of the decorator."""
         return self.handler(kind, **options)(function)
 
@@ -240,7 +239,7 @@ class Tickwork:
         session: Any = None,
         **options: Unpack[EnqueueOptions],
     ) -> Job:
-        """As :meth:`enqueue`, from async code; ``session`` is an AsyncSession or AsyncConnection."""
+        """As :meth:`enqueue`, from async code, in an AsyncSession's or AsyncConnection's hands."""
         if session is None:
             return await asyncio.to_thread(lambda: self.enqueue(kind, payload, **options))
         if not hasattr(session, "run_sync"):
@@ -270,9 +269,8 @@ class Tickwork:
         ring = session is None and not isinstance(self._runtime.doorbell, SilentDoorbell)
 
         def built() -> Iterator[NewJob]:
-            for position, (kind, payload, own) in enumerate(map(_as_parts, jobs)):
-                if position % 256 == 0:
-                    fresh = iter(new_ids(256))
+            fresh = _endless_ids()
+            for kind, payload, own in map(_as_parts, jobs):
                 merged: Any = {**options, **own} if own else options
                 new = build_job(self._runtime, kind, payload, merged, next(fresh))
                 ids.append(new.id)
@@ -371,14 +369,14 @@ class Tickwork:
         )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
-        """The seeds' ``processNextJob``: run the next due job (of ``kind``); ``None`` if none is."""
-        result = run_tick(
-            self._runtime, limit=1, kinds=None if kind is None else frozenset({kind})
-        )
+        """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""
+        result = run_tick(self._runtime, limit=1, kinds=None if kind is None else frozenset({kind}))
         return self.get(result.jobs[0]) if result.jobs else None
 
-    def process_batch(self, kinds: Sequence[str] | None = None, limit: int = 10) -> list[Job]:
-        """The seeds' ``processBatch``: run up to ``limit`` due jobs of ``kinds``; their rows after."""
+    def process_batch(
+        self, kinds: Sequence[str] | None = None, limit: int = 10
+    ) -> builtins.list[Job]:
+        """The seeds' ``processBatch``: run up to ``limit`` due jobs of ``kinds``; returns them."""
         result = run_tick(
             self._runtime, limit=limit, kinds=None if kinds is None else frozenset(kinds)
         )
@@ -456,6 +454,11 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
     )
 
 
+def _endless_ids() -> Iterator[str]:
+    while True:
+        yield from new_ids(256)
+
+
 def _as_parts(job: JobLike) -> tuple[str, Any, Mapping[str, Any]]:
     if isinstance(job, Mapping):
         rest = {name: value for name, value in job.items() if name not in ("kind", "payload")}
@@ -463,4 +466,3 @@ def _as_parts(job: JobLike) -> tuple[str, Any, Mapping[str, Any]]:
     if len(job) == 2:
         return job[0], job[1], {}
     return job[0], job[1], job[2]
-

@@ -119,7 +119,7 @@ def as_backoff(value: BackoffLike) -> Backoff:
     """
     if isinstance(value, Backoff):
         return value
-    if isinstance(value, bool) or isinstance(value, str | bytes):
+    if isinstance(value, bool | str | bytes):
         raise ConfigurationError(f"{value!r} is not a backoff: {_FORMS}")
     if isinstance(value, int | float):
         return fixed(float(value))
@@ -162,6 +162,6 @@ def next_delay(
         return seconds * (1 + policy.jitter * (2 * spread() - 1))
     try:
         seconds = float(policy(claimed))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a user's policy raises
         return 10.0
     return min(max(seconds, 0.0), 10 * 365 * 86_400.0) if math.isfinite(seconds) else 10.0

@@ -69,7 +69,7 @@ def clean_text(text: str) -> str:
 
 
 def clean_result(value: object) -> object:
-    """A handler's result with its texts made storable; other unfit values are left to be refused."""
+    """A handler's result with its texts made storable; other unfit values stay, to be refused."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):

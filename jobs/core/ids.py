@@ -12,8 +12,8 @@ import time
 
 _COUNTER_BITS = 42  # 12 bits of rand_a and the 30 highest of rand_b
 _lock = threading.Lock()
-_last_ms = 0
-_counter = 0
+# The millisecond and the counter of the last id; one list so that nothing is rebound.
+_last = [0, 0]
 
 
 def new_id() -> str:
@@ -23,16 +23,15 @@ def new_id() -> str:
 
 def new_ids(count: int) -> list[str]:
     """``count`` ids in rising order, cheaper than one by one."""
-    global _last_ms, _counter
     noise = os.urandom(4 * count + 5)
     with _lock:
         now_ms = time.time_ns() // 1_000_000
-        if now_ms > _last_ms:
-            _last_ms = now_ms
+        if now_ms > _last[0]:
             # A fresh random start with the top bit clear leaves room for 2**41 ids a millisecond.
-            _counter = int.from_bytes(noise[-5:], "big") & ((1 << (_COUNTER_BITS - 1)) - 1)
-        first, ms = _counter, _last_ms
-        _counter += count
+            start = int.from_bytes(noise[-5:], "big") & ((1 << (_COUNTER_BITS - 1)) - 1)
+            _last[:] = now_ms, start
+        ms, first = _last
+        _last[1] += count
     head = f"{ms:012x}"
     prefix = f"{head[:8]}-{head[8:]}-7"
     ids = []

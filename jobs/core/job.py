@@ -26,7 +26,7 @@ DEFAULT_QUEUE = "default"
 
 
 class NewJob(NamedTuple):
-    """A validated job on its way into a store. Durations are seconds, relative to the store's now."""
+    """A validated job on its way into a store. Durations are seconds from the store's now."""
 
     id: str
     kind: str

@@ -11,12 +11,12 @@ RESERVED_QUEUES = frozenset({"all", "dashboard", "stats", "monitoring", "process
 TENANT_MAX_CHARS = 100
 
 
-def check_kind(kind: str) -> str:
+def check_kind(kind: object) -> str:
     """The kind, or a ConfigurationError: ASCII letters, digits and ``_.:@+-``, up to 100."""
     return _check("kind", kind)
 
 
-def check_queue(queue: str) -> str:
+def check_queue(queue: object) -> str:
     """The queue, or a ConfigurationError: a name that is not a word of the REST paths."""
     if queue in RESERVED_QUEUES:
         listed = ", ".join(sorted(RESERVED_QUEUES))
@@ -24,7 +24,7 @@ def check_queue(queue: str) -> str:
     return _check("queue", queue)
 
 
-def check_tenant(tenant: str) -> str:
+def check_tenant(tenant: object) -> str:
     """The tenant, or a ConfigurationError: printable text of up to 100 characters."""
     if not isinstance(tenant, str) or len(tenant) > TENANT_MAX_CHARS or not tenant.isprintable():
         raise ConfigurationError(
@@ -33,7 +33,7 @@ def check_tenant(tenant: str) -> str:
     return tenant
 
 
-def _check(noun: str, name: str) -> str:
+def _check(noun: str, name: object) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ConfigurationError(
             f"{noun} {name!r} is not a name: use 1 to 100 ASCII letters, digits and _ . : @ + -, "

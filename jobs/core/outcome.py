@@ -97,7 +97,11 @@ def decide(
     ``progress`` the last progress not yet written, ``spread`` the source of jitter (0 to 1).
     """
     percent, note = progress or (None, None)
-    tail = {"duration_ms": duration_ms, "progress": percent, "progress_note": note}
+    tail: dict[str, Any] = {
+        "duration_ms": duration_ms,
+        "progress": percent,
+        "progress_note": note,
+    }
     match ending:
         case Returned(value):
             return _completed(claimed, value, policy, at, tail)
@@ -241,7 +245,7 @@ def describe(ending: Ending) -> tuple[str, str, str]:
 def _text(value: object) -> str:
     try:
         return str(value)
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - a hostile __str__ may raise anything
         return f"(its text could not be made: {type(problem).__name__})"
 
 

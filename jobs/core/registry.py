@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.backoff import Backoff, BackoffCallable, BackoffLike, as_backoff
 from jobs.core.context import JobContext
 from jobs.core.errors import ConfigurationError, UnknownKind
-from jobs.core.job import DEFAULT_PRIORITY, HIGHEST_PRIORITY, LOWEST_PRIORITY, DEFAULT_QUEUE, Job
+from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
 from jobs.core.names import check_kind, check_queue
 from jobs.core.payload import payload_type
 
@@ -70,7 +70,7 @@ class Handler:
     api: bool = False
     remove_on_complete: RetentionLike | None = None
     remove_on_fail: RetentionLike | None = None
-    system: Enqueuer | None = field(default=None, repr=False)
+    system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
     takes_context: bool = field(init=False, default=False)
@@ -101,7 +101,7 @@ class Handler:
             return
         try:
             hints = typing.get_type_hints(self.function)
-        except Exception:  # a name that only a type checker can see
+        except Exception:  # noqa: BLE001 - a name that only a type checker can see
             hints = dict(getattr(self.function, "__annotations__", {}))
         positional = [
             p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -144,12 +144,13 @@ class Handler:
         return self._bound().enqueue_many([(self.kind, p) for p in payloads], **options)
 
     def _bound(self) -> Enqueuer:
-        if self.system is None:
+        system: Enqueuer | None = self.system
+        if system is None:
             raise ConfigurationError(
                 f"handler {self.kind!r} belongs to no Tickwork yet: name its module in "
                 "JOBS_HANDLERS (or handlers=[...]) or declare it with @tickwork.handler"
             )
-        return self.system
+        return system
 
 
 def _is_context(parameter: inspect.Parameter, annotation: object) -> bool:
@@ -254,7 +255,7 @@ def _place(declared: Handler) -> str:
     return f"{module}.{getattr(function, '__qualname__', repr(function))}"
 
 
-def check_priority(priority: int) -> int:
+def check_priority(priority: object) -> int:
     """The priority, or a ConfigurationError: a whole number of 1 (first) to 5 (last)."""
     if (
         isinstance(priority, bool)
@@ -268,7 +269,7 @@ def check_priority(priority: int) -> int:
     return priority
 
 
-def check_max_attempts(attempts: int) -> int:
+def check_max_attempts(attempts: object) -> int:
     """The number of executions in all, first one included: a whole number of 1 to 100,000."""
     if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= 100_000:
         raise ConfigurationError(
@@ -277,7 +278,7 @@ def check_max_attempts(attempts: int) -> int:
     return attempts
 
 
-def check_timeout(seconds: float) -> float:
+def check_timeout(seconds: object) -> float:
     """A timeout in seconds: above 0, at most 7 days."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise ConfigurationError(f"timeout is a number of seconds, not {seconds!r}")

@@ -192,7 +192,9 @@ def _seconds(low: float, high: float, *, milliseconds: bool = False) -> Callable
         seconds = number / 1000 if milliseconds else number
         if not low <= seconds <= high:
             scale = 1000 if milliseconds else 1
-            raise ValueError(f"is not a number of {unit} within {low * scale:g} to {high * scale:g}")
+            raise ValueError(
+                f"is not a number of {unit} within {low * scale:g} to {high * scale:g}"
+            )
         return seconds
 
     return parse
@@ -288,4 +290,3 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),
 )
-

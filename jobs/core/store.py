@@ -19,7 +19,7 @@ CANCELLED_KEEP_SECONDS = 7 * 86_400.0
 
 
 class Capability(StrEnum):
-    """What a store can do beyond the contract; tests and callers ask for these, never for a name."""
+    """What a store can do beyond the contract; callers ask for these, never for a name."""
 
     DURABLE = "durable"  # rows outlive the process
     SESSIONS = "sessions"  # enqueue inside the caller's transaction
@@ -65,7 +65,7 @@ class Touch(NamedTuple):
 
 
 class TouchReport(NamedTuple):
-    """Which touched rows are no longer held, and which of the held ones somebody wants cancelled."""
+    """Which touched rows are no longer held, and which of the held ones are to be cancelled."""
 
     lost: frozenset[str]
     cancelled: frozenset[str]
@@ -157,18 +157,14 @@ class Store(Protocol):
         """
         ...
 
-    def settle(
-        self, verdicts: Sequence[Verdict], *, stalled_only: bool = False
-    ) -> frozenset[str]:
+    def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         """Write verdicts where id and fence still match; returns the ids that came late.
 
         ``stalled_only`` also demands that the lease has run out: for a reclaim.
         """
         ...
 
-    def touch(
-        self, touches: Sequence[Touch], *, lease_seconds: float | None = None
-    ) -> TouchReport:
+    def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         """Write marks and progress on held rows, and renew their leases if given seconds."""
         ...
 

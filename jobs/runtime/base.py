@@ -35,7 +35,7 @@ class Runtime:
     abandoned: set[threading.Thread] = field(default_factory=set)
 
     def policy(self, kind: str) -> Policy:
-        """What the kind says of its ends, the settings filling in; unknown kinds get the settings'."""
+        """What the kind says of its ends; what it leaves unsaid comes from the settings."""
         return policy_of(self.registry.find(kind), self.settings)
 
     def still_abandoned(self) -> int:

@@ -1,4 +1,4 @@
-"""Enqueue: from what a producer says to a validated row, every refusal before anything is written."""
+"""Enqueue: from what a producer says to a validated row; every refusal before any write."""
 
 from __future__ import annotations
 
@@ -52,20 +52,21 @@ def build_job(
     if handler is None:
         check_kind(kind)
         if len(runtime.registry):
-            log.warning("kind %r has no handler here; its jobs wait for a deployment with one", kind)
-    get = options.get
-    queue, priority, attempts = get("queue"), get("priority"), get("max_attempts")
-    run_at, delay = get("run_at"), get("delay")
+            log.warning(
+                "kind %r has no handler here; its jobs wait for a deployment with one", kind
+            )
+    queue, priority = options.get("queue"), options.get("priority")
+    attempts, backoff = options.get("max_attempts"), options.get("backoff")
+    run_at, delay = options.get("run_at"), options.get("delay")
+    timeout = _seconds("timeout", options.get("timeout"))
+    tenant = options.get("tenant")
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None and run_at.tzinfo is None:
         raise ConfigurationError(
             "run_at has no time zone: use datetime.now(timezone.utc) or another aware datetime"
         )
-    backoff = get("backoff")
-    timeout = _seconds("timeout", get("timeout"))
     declared = handler.payload_type if handler is not None else None
-    tenant = get("tenant")
     return NewJob(
         id=job_id or new_id(),
         kind=kind,
@@ -85,7 +86,7 @@ def build_job(
         run_at=run_at,
         timeout_seconds=None if timeout is None else check_timeout(timeout),
         backoff=None if backoff is None else as_backoff(backoff).to_json(),
-        expires_in_seconds=_seconds("expires_in", get("expires_in")),
+        expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
         tenant="" if tenant is None else check_tenant(tenant),
     )
 

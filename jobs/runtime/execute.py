@@ -9,7 +9,6 @@ committed, so a job that kills its runner has paid for the attempt and those beh
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -322,8 +321,8 @@ class Batch:
         now = self._monotonic()
         handler = self.runtime.registry.get(claimed.kind)
         if claimed.expired or claimed.cancel_requested:
-            ending = Expired() if claimed.expired else Raised(JobCancelled("cancelled"))
-            self._end(self._unstarted(claimed, ending))
+            reason = Expired() if claimed.expired else Raised(JobCancelled("cancelled"))
+            self._end(self._unstarted(claimed, reason))
             return True
         declared = claimed.timeout_seconds or handler.timeout
         fitting = fit(

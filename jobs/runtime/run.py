@@ -33,13 +33,13 @@ class Run:
     """
 
     __slots__ = (
+        "because",
         "cancelled",
         "claimed",
         "deadline",
         "future",
         "given_up",
         "handler",
-        "because",
         "progress",
         "progress_written",
         "renewal_seconds",
@@ -84,7 +84,7 @@ class Run:
         """Call the handler; whatever it raises is an ending."""
         try:
             return Returned(self._call())
-        except BaseException as error:  # SystemExit too: a handler must not end the runner
+        except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the runner
             return Raised(error)
 
     def execute_and_settle(self, monotonic: Any) -> tuple[Ending, Outcome | None]:
@@ -107,7 +107,7 @@ class Run:
                     raise LeaseLost("another runner or a cancel came between")
                 outcome = candidate
             return Returned(value), outcome
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - as in execute()
             if outcome is not None and self._did_commit(outcome):
                 return Returned(None), outcome
             return Raised(error), None
@@ -118,7 +118,7 @@ class Run:
         """After a commit whose answer was lost: the row tells."""
         try:
             job = self.runtime.store.get(self.claimed.id)
-        except Exception:
+        except Exception:  # noqa: BLE001 - any driver's error
             log.warning("job %s: cannot tell whether it was committed", self.claimed.id)
             return False
         return (
@@ -135,7 +135,9 @@ class Run:
                 arguments.append(load(decode(claimed.payload), handler.payload_type))
             except PayloadError as error:
                 # The row will not change: trying again cannot help.
-                raise Discard(f"the payload does not fit {handler.payload_type}: {error}") from error
+                raise Discard(
+                    f"the payload does not fit {handler.payload_type}: {error}"
+                ) from error
         if handler.takes_context:
             arguments.append(JobContext(claimed, self))
         if not handler.is_async:

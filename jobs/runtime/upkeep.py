@@ -32,9 +32,7 @@ def reclaim(runtime: Runtime, limit: int = RECLAIMS_PER_TICK) -> int:
     outcomes = []
     for job in runtime.store.stalled(limit):
         ending = RunnerLost() if job.marked else NotStarted()
-        outcomes.append(
-            decide(job, ending, runtime.policy(job.kind), at=runtime.clock.now())
-        )
+        outcomes.append(decide(job, ending, runtime.policy(job.kind), at=runtime.clock.now()))
     late = settle_all(runtime, outcomes, stalled_only=True) if outcomes else frozenset()
     for outcome in outcomes:
         if outcome.verdict.id not in late:
@@ -44,9 +42,7 @@ def reclaim(runtime: Runtime, limit: int = RECLAIMS_PER_TICK) -> int:
 
 def trim_completed(runtime: Runtime, report: BatchReport) -> None:
     """Keep no more completed jobs of a kind than it asked for; only kinds that just completed."""
-    kinds = {
-        outcome.kind for outcome in report.outcomes if outcome.name == "completed"
-    }
+    kinds = {outcome.kind for outcome in report.outcomes if outcome.name == "completed"}
     for kind in kinds:
         keep = completed_retention(runtime.registry.find(kind), runtime.settings).count
         if keep is not None:

@@ -59,7 +59,7 @@ class _Row:
 
 
 class MemoryStore:
-    """Rows by id under one lock; those not finished also by state, so that history costs nothing."""
+    """Rows by id under one lock; unfinished ones also by state, so that history costs nothing."""
 
     capabilities: frozenset[Capability] = frozenset({Capability.CONCURRENT_WRITERS})
 
@@ -168,9 +168,7 @@ class MemoryStore:
         elif state == State.PROCESSING:
             self._processing[row.new.id] = row
 
-    def settle(
-        self, verdicts: Sequence[Verdict], *, stalled_only: bool = False
-    ) -> frozenset[str]:
+    def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         late = set()
         with self._lock:
             now = self.now()
@@ -209,9 +207,7 @@ class MemoryStore:
         self._note_progress(row, verdict.progress, verdict.progress_note)
         self._move(row, State.CANCELLED if stopped else State(verdict.state))
 
-    def touch(
-        self, touches: Sequence[Touch], *, lease_seconds: float | None = None
-    ) -> TouchReport:
+    def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         lost, cancelled = set(), set()
         with self._lock:
             now = self.now()
@@ -294,9 +290,7 @@ class MemoryStore:
         with self._lock:
             now = self.now()
             due = sum(
-                1
-                for row in self._pending.values()
-                if row.run_at <= now and row.new.kind in kinds
+                1 for row in self._pending.values() if row.run_at <= now and row.new.kind in kinds
             )
             return min(due, cap)
 

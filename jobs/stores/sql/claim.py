@@ -196,9 +196,7 @@ class Claimer:
             f"({self.statements.due_in(f':lane_{n}', ':limit', 'id, priority, run_at, lane')})"
             for n in range(lanes)
         )
-        return text(
-            f"SELECT lane FROM ({heads}) AS h ORDER BY priority, run_at, id LIMIT :limit"
-        )
+        return text(f"SELECT lane FROM ({heads}) AS h ORDER BY priority, run_at, id LIMIT :limit")
 
     def _mysql_locking(self, lanes: int) -> Any:
         s = self.statements
@@ -224,9 +222,7 @@ class Claimer:
                 "ELSE NULL END WHERE id IN :ids"
             ).bindparams(bindparam("ids", expanding=True), bindparam("marked", expanding=True)),
         )
-        connection.execute(
-            statement, {**parameters, "ids": sorted(ids), "marked": list(marked)}
-        )
+        connection.execute(statement, {**parameters, "ids": sorted(ids), "marked": list(marked)})
 
     def _once(self, key: Any, build: Any) -> Any:
         statement = self._built.get(key)

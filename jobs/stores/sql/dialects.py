@@ -17,7 +17,7 @@ _SAFE_ELEMENT = re.compile(r"[A-Za-z0-9-]+")
 
 
 class DialectSql:
-    """SQL fragments of one database. ``frozen`` means that *now* is the bound parameter ``:now``."""
+    """SQL fragments of one database. With ``frozen``, *now* is the bound parameter ``:now``."""
 
     name: ClassVar[str]
     concurrent_writers: ClassVar[bool] = True
@@ -57,7 +57,7 @@ class DialectSql:
     def update_from(
         self, table: str, columns: Columns, matches: str, assignments: Mapping[str, str]
     ) -> str:
-        """An UPDATE of ``table j`` joined to the row list ``v``; a column is given an expression."""
+        """An UPDATE of ``table j`` joined to the row list ``v``; columns map to expressions."""
         listed = ", ".join(f"{column} = {value}" for column, value in assignments.items())
         return f"UPDATE {table} AS j SET {listed} FROM {self.rows(columns)} WHERE {matches}"
 
@@ -94,7 +94,8 @@ class PostgresqlSql(DialectSql):
     def pack(self, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
         by_column = zip(*rows, strict=True)
         return {
-            f"c_{name}": _array(values) for (name, _), values in zip(columns, by_column, strict=True)
+            f"c_{name}": _array(values)
+            for (name, _), values in zip(columns, by_column, strict=True)
         }
 
     def is_passing(self, error: BaseException) -> bool:

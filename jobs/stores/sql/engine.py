@@ -20,7 +20,14 @@ CONNECT_TIMEOUT_SECONDS = 10
 RESTED_SECONDS = 5.0
 OLDEST_SQLITE = (3, 35, 0)
 # Prisma and pooler dashboards add these to connection strings; libpq refuses what it does not know.
-_FOREIGN_QUERY_KEYS = ("pgbouncer", "connection_limit", "pool_timeout", "supa", "schema", "workaround")
+_FOREIGN_QUERY_KEYS = (
+    "pgbouncer",
+    "connection_limit",
+    "pool_timeout",
+    "supa",
+    "schema",
+    "workaround",
+)
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",

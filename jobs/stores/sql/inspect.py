@@ -60,7 +60,5 @@ def due_count(
     )
     statement = text(f"SELECT count(*) FROM (SELECT one FROM ({parts}) AS due LIMIT :cap) AS c")
     values = {f"lane_{number}": lane for number, lane in enumerate(lanes)}
-    counted: int = connection.execute(
-        statement, {**parameters, **values, "cap": cap}
-    ).scalar_one()
+    counted: int = connection.execute(statement, {**parameters, **values, "cap": cap}).scalar_one()
     return counted

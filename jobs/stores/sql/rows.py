@@ -56,12 +56,10 @@ def bulk_rows(
 
 
 def to_claimed(row: Sequence[Any]) -> Claimed:
-    """A row of ``Statements.claimed_columns``; instants of one row compare as the driver gave them."""
+    """A row of ``Statements.claimed_columns``; its instants compare as the driver gave them."""
     started_at, expires_at, cancel_requested, now = row[14:18]
     expired = expires_at is not None and expires_at <= now and row[5] == 1
-    return Claimed._make(
-        (*row[:14], bool(started_at), expired, bool(cancel_requested))
-    )
+    return Claimed._make((*row[:14], bool(started_at), expired, bool(cancel_requested)))
 
 
 def to_job(row: Any) -> Job:

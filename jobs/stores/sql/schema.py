@@ -64,9 +64,8 @@ def _missing(connection: Connection, tables: Tables) -> str | None:
         there = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
         absent = sorted({column.name for column in table.columns} - there)
         if absent:
-            return (
-                f"table {table.name!r} is older than this code: it lacks {', '.join(absent)}; {mend}"
-            )
+            listed = ", ".join(absent)
+            return f"table {table.name!r} is older than this code: it lacks {listed}; {mend}"
     return None
 
 

@@ -80,9 +80,7 @@ class Statements:
     @cached_property
     def lanes(self) -> TextClause:
         """The live lanes alone."""
-        return text(
-            f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL"
-        )
+        return text(f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL")
 
     @cached_property
     def now(self) -> TextClause:
@@ -158,9 +156,7 @@ class Statements:
             "progress": "coalesce(v.progress, j.progress)",
             "progress_note": "coalesce(v.progress_note, j.progress_note)",
         }
-        return sql.update_from(
-            self.jobs, VERDICT_COLUMNS, self._held + condition, assignments
-        )
+        return sql.update_from(self.jobs, VERDICT_COLUMNS, self._held + condition, assignments)
 
     _held = "j.id = v.id AND j.fence = v.fence AND j.state = 'processing'"
 
@@ -228,7 +224,9 @@ class Statements:
             "AND state IN ('completed', 'failed', 'cancelled')"
         )
         if self.sql.name == "mysql":
-            return text(f"DELETE FROM {self.jobs} WHERE {outstayed} ORDER BY keep_until LIMIT :limit")
+            return text(
+                f"DELETE FROM {self.jobs} WHERE {outstayed} ORDER BY keep_until LIMIT :limit"
+            )
         return text(
             f"DELETE FROM {self.jobs} WHERE id IN (SELECT id FROM {self.jobs} "
             f"WHERE {outstayed} ORDER BY keep_until LIMIT :limit)"

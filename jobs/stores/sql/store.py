@@ -174,9 +174,7 @@ class SqlStore:
     def _lanes(self, connection: Connection) -> list[str]:
         return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
 
-    def settle(
-        self, verdicts: Sequence[Verdict], *, stalled_only: bool = False
-    ) -> frozenset[str]:
+    def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         if not verdicts:
             return frozenset()
         # In primary-key order, so that two settles lock in the same order and cannot deadlock.
@@ -202,9 +200,7 @@ class SqlStore:
         c = self.tables.jobs.c
         return select(c.id, c.fence, c.state, c.cancel_requested).where(c.id.in_(ids))
 
-    def touch(
-        self, touches: Sequence[Touch], *, lease_seconds: float | None = None
-    ) -> TouchReport:
+    def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         if not touches:
             return TouchReport(frozenset(), frozenset())
         packed = self.sql.pack(TOUCH_COLUMNS, sorted(_plain(each) for each in touches))
@@ -239,9 +235,8 @@ class SqlStore:
                 stack.enter_context(self._only_writer.for_handler())
             connection = stack.enter_context(self.engine.connect())
             handler_transaction = HandlerTransaction(
-                connection, lambda verdict: not self._settle(
-                    connection, self.statements.settle, [verdict]
-                )
+                connection,
+                lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
             )
             stack.enter_context(handler_transaction)
             yield handler_transaction
@@ -253,9 +248,7 @@ class SqlStore:
 
     def probe(self) -> Due:
         found = self._read(
-            lambda connection: connection.execute(
-                self.statements.probe, self._parameters()
-            ).all()
+            lambda connection: connection.execute(self.statements.probe, self._parameters()).all()
         )
         what = {row[0] for row in found}
         lanes = tuple(row[1] for row in found if row[0] == "lane")
@@ -279,9 +272,9 @@ class SqlStore:
 
     def _count(self, statement: TextClause, **parameters: Any) -> int:
         return self._write(
-            lambda connection: connection.execute(
-                statement, self._parameters(**parameters)
-            ).rowcount
+            lambda connection: (
+                connection.execute(statement, self._parameters(**parameters)).rowcount
+            )
         )
 
     # -- look ----------------------------------------------------------------------------------
@@ -292,16 +285,18 @@ class SqlStore:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
             return inspect.due_count(
-                connection, self.statements, wanted_lanes(live, kinds, None), cap, self._parameters()
+                connection,
+                self.statements,
+                wanted_lanes(live, kinds, None),
+                cap,
+                self._parameters(),
             )
 
         return self._read(run)
 
     def get(self, job_id: str) -> Job | None:
         jobs = self.tables.jobs
-        statement = select(jobs).where(
-            jobs.c.id == job_id, jobs.c.namespace == self.namespace
-        )
+        statement = select(jobs).where(jobs.c.id == job_id, jobs.c.namespace == self.namespace)
         row = self._read(lambda connection: connection.execute(statement).first())
         return None if row is None else to_job(row)
 
@@ -346,9 +341,9 @@ class SqlStore:
 
     def _once(self, run: Callable[[Connection], Result], *, read_only: bool) -> Result:
         if read_only:
-            with self.engine.connect().execution_options(**READ_ONLY) as connection:
-                with connection.begin():
-                    return run(connection)
+            connecting = self.engine.connect().execution_options(**READ_ONLY)
+            with connecting as connection, connection.begin():
+                return run(connection)
         with self._writing() as connection:
             return run(connection)
 

@@ -37,9 +37,7 @@ class HandlerTransaction:
 
         self._transaction = self._connection.begin()
         self._hang_up = hang_up(self._connection)
-        self._session = Session(
-            bind=self._connection, join_transaction_mode="create_savepoint"
-        )
+        self._session = Session(bind=self._connection, join_transaction_mode="create_savepoint")
         return self
 
     @property
@@ -80,6 +78,6 @@ class HandlerTransaction:
     def _roll_back(self) -> None:
         try:
             self._transaction.rollback()
-        except Exception:
+        except Exception:  # noqa: BLE001 - any driver's error
             # The line is dead; the server has rolled back by itself.
             self._connection.invalidate()
