@@ -47,13 +47,16 @@ MAY_IMPORT = {
 # no circle and is no detour from an earlier file to a later one.
 ORDER = {
     "jobs.core": (
-        *("errors", "clock", "job", "outcome"),
-        *("codec", "retry", "limits", "cron", "registry", "settings"),
-        *("store", "doorbell", "events", "context"),
+        *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
+        *("settings", "deadline", "context", "enqueuer", "registry"),
+        *("store", "outcome", "doorbell", "events"),
     ),
-    "jobs.stores.sql": ("tables", "dialects", "store", "inspect"),
+    "jobs.stores.sql": (
+        *("tables", "dialects", "engine", "statements", "rows", "claim", "bulk", "sessions"),
+        *("inspect", "schema", "writer", "transaction", "store"),
+    ),
     "jobs.runtime": (
-        *("enqueue", "claim", "execute", "settle"),
+        *("loop", "base", "enqueue", "settle", "run", "execute"),
         *("schedules", "upkeep", "tick", "worker", "local"),
     ),
 }

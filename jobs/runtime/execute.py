@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from jobs.core.deadline import Budget, Fit, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
 from jobs.core.events import JobEvent
-from jobs.core.job import Claimed, State
+from jobs.core.job import Claimed
 from jobs.core.outcome import (
     Ending,
     Expired,
@@ -28,9 +28,10 @@ from jobs.core.outcome import (
     decide,
     pace_marks,
 )
-from jobs.core.store import Touch, Verdict
+from jobs.core.store import Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.run import Run
+from jobs.runtime.settle import settle_all
 
 log = logging.getLogger("tickwork.execute")
 FLUSH_SECONDS = 0.25
@@ -389,40 +390,3 @@ class Batch:
         with self._wake_slots:
             self._closed = True
             self._wake_slots.notify_all()
-
-
-def settle_all(
-    runtime: Runtime, outcomes: Sequence[Outcome], *, stalled_only: bool = False
-) -> frozenset[str]:
-    """Write the outcomes in one statement; returns the ids that came late.
-
-    If the database refuses the batch, each is written alone, and one that is refused even then is
-    written without what the handler brought: a finish that cannot be written would run for ever.
-    """
-    verdicts = [outcome.verdict for outcome in outcomes]
-    try:
-        return runtime.store.settle(verdicts, stalled_only=stalled_only)
-    except StoreUnavailable:
-        raise
-    except Exception:
-        log.exception("a batch of results was refused; writing them one by one")
-    late: set[str] = set()
-    for verdict in verdicts:
-        try:
-            late |= runtime.store.settle([verdict], stalled_only=stalled_only)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            log.exception("job %s: its result was refused; writing the bare end", verdict.id)
-            late |= runtime.store.settle([_bare(verdict, error)], stalled_only=stalled_only)
-    return frozenset(late)
-
-
-def _bare(verdict: Verdict, error: Exception) -> Verdict:
-    reason = f"result unavailable: the database refused it ({type(error).__name__})"
-    return verdict._replace(
-        result=None,
-        errors=None,
-        error=reason if verdict.state == State.COMPLETED else "error unavailable",
-        progress_note=None,
-    )

@@ -8,7 +8,8 @@ from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
 from jobs.runtime.base import Runtime, completed_retention
-from jobs.runtime.execute import BatchReport, settle_all
+from jobs.runtime.execute import BatchReport
+from jobs.runtime.settle import settle_all
 
 log = logging.getLogger("tickwork.upkeep")
 RECLAIMS_PER_TICK = 200
