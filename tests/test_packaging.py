@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.parser import Parser
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -50,5 +50,7 @@ def test_a_server_gets_what_it_needs_without_extras(wheel: zipfile.ZipFile) -> N
     assert "apscheduler" not in plain
 
 
-def test_the_version_is_said_once_and_the_same() -> None:
-    assert jobs.__version__ == version("tickwork")
+def test_both_places_say_the_same_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert jobs.__version__ == project["version"]
