@@ -87,7 +87,9 @@ class Retry(Steering):
     """This attempt failed; try again after ``after`` seconds instead of the kind's backoff."""
 
     def __init__(self, reason: str = "retry requested", *, after: float | None = None) -> None:
-        self.after = after
+        if after is not None and not after < float("inf"):
+            raise ValueError(f"Retry wants after in seconds, not {after!r}")
+        self.after = None if after is None else float(after)
         self.reason = reason
         super().__init__(reason)
 

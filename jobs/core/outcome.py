@@ -18,6 +18,9 @@ from jobs.core.store import Verdict
 
 MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
+NAME_MAX_BYTES = 200
+# Any database can add this much to its clock: an endless delay must not make the write fail.
+LONGEST_DELAY_SECONDS = 10 * 365 * 86_400.0
 HISTORY_MAX_ENTRIES = 10
 
 
@@ -118,7 +121,7 @@ def decide(
                 claimed.id,
                 claimed.fence,
                 State.PENDING,
-                delay_seconds=seconds,
+                delay_seconds=min(seconds, LONGEST_DELAY_SECONDS),
                 attempts_back=1,
                 keep_seconds=policy.keep_failed_seconds,
                 **tail,
@@ -137,7 +140,7 @@ def _completed(
     if value is not None:
         try:
             result = encode(value, policy.result_max_bytes)
-        except PayloadError:
+        except Exception:  # noqa: BLE001 - a value may raise anything when it is looked at
             result, error = _encode_cleaned(value, policy.result_max_bytes)
             if error is not None:
                 entry = _entry(claimed, at, "result unavailable", error, "", tail["duration_ms"])
@@ -164,8 +167,11 @@ def _encode_cleaned(value: object, max_bytes: int) -> tuple[str | None, str | No
     """
     try:
         return encode(clean_result(value), max_bytes), None
-    except (PayloadError, RecursionError) as problem:
+    except PayloadError as problem:
         return None, cut(f"result unavailable: {problem}", MESSAGE_MAX_BYTES)
+    except Exception as problem:  # noqa: BLE001 - as above
+        why = f"{type(problem).__name__}: {_text(problem)}"
+        return None, cut(f"result unavailable: {why}", MESSAGE_MAX_BYTES)
 
 
 def _unsuccessful(
@@ -196,7 +202,7 @@ def _unsuccessful(
         )
         return Outcome("failed", verdict, claimed.kind)
     if isinstance(steering, Retry) and steering.after is not None:
-        delay = max(0.0, float(steering.after))
+        delay = max(0.0, steering.after)
     else:
         own = Backoff.from_json(claimed.backoff) if claimed.backoff else policy.backoff
         delay = next_delay(own, claimed, spread)
@@ -206,7 +212,7 @@ def _unsuccessful(
         State.PENDING,
         error=error,
         errors=errors,
-        delay_seconds=delay,
+        delay_seconds=min(delay, LONGEST_DELAY_SECONDS),
         keep_seconds=policy.keep_failed_seconds,
         **tail,
     )
@@ -238,14 +244,15 @@ def describe(ending: Ending) -> tuple[str, str, str]:
         case Raised(Retry(reason=reason) | Discard(reason=reason) as steering):
             return type(steering).__name__, cut(_text(reason), MESSAGE_MAX_BYTES), ""
         case Raised(error):
-            return type(error).__name__, cut(_text(error), MESSAGE_MAX_BYTES), _trace(error)
+            name = cut(type(error).__name__, NAME_MAX_BYTES)
+            return name, cut(_text(error), MESSAGE_MAX_BYTES), _trace(error)
     return type(ending).__name__, "", ""
 
 
 def _text(value: object) -> str:
     try:
         return str(value)
-    except Exception as problem:  # noqa: BLE001 - a hostile __str__ may raise anything
+    except BaseException as problem:  # noqa: BLE001 - a hostile __str__ may even exit
         return f"(its text could not be made: {type(problem).__name__})"
 
 
@@ -258,7 +265,8 @@ def _trace(error: BaseException) -> str:
     current: BaseException | None = error
     while current is not None and len(parts) < 3:
         frames = "".join(traceback.format_list(traceback.extract_tb(current.__traceback__, -20)))
-        parts.append(f"{frames}{type(current).__name__}: {cut(_text(current), 300)}")
+        name = cut(type(current).__name__, NAME_MAX_BYTES)
+        parts.append(f"{frames}{name}: {cut(_text(current), 300)}")
         suppressed = current.__suppress_context__
         current = current.__cause__ or (None if suppressed else current.__context__)
     return cut("\n\nwhich led to:\n\n".join(reversed(parts)), TRACEBACK_MAX_BYTES)

@@ -15,12 +15,12 @@ from jobs.core.events import JobEvent
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
+from jobs.core.outcome import LONGEST_DELAY_SECONDS
 from jobs.core.payload import dump
 from jobs.core.registry import check_max_attempts, check_priority, check_timeout
 from jobs.runtime.base import Runtime
 
 log = logging.getLogger("tickwork.enqueue")
-LONGEST_DELAY_SECONDS = 10 * 365 * 86_400.0
 Seconds = float | int | timedelta
 
 
