@@ -9,6 +9,22 @@ from concurrent.futures import Future
 from typing import Any
 
 
+class Escaped(Exception):
+    """Carries what would have ended the loop, and with it every other handler on it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(error)
+
+
+async def _contained(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        # asyncio lets these two out of a task and through run_forever.
+        raise Escaped(error) from error
+
+
 class LoopThread:
     """Async clients that a handler keeps between jobs stay on the loop they were made on."""
 
@@ -19,7 +35,7 @@ class LoopThread:
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run on the loop; cancelling the future cancels the coroutine there."""
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        return asyncio.run_coroutine_threadsafe(_contained(work), self._running_loop())
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -18,6 +18,7 @@ from jobs.core.registry import Handler
 from jobs.core.settings import Settings
 from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
+from jobs.runtime.loop import Escaped
 
 if TYPE_CHECKING:
     import threading
@@ -143,7 +144,10 @@ class Run:
         if not handler.is_async:
             return handler.function(*arguments)
         self.future = self.runtime.loop.submit(handler.function(*arguments))
-        return self.future.result()
+        try:
+            return self.future.result()
+        except Escaped as escaped:
+            raise escaped.error from None
 
     def decide(self, ending: Ending, now: float) -> Outcome:
         """The outcome of this run's ending, with what is known of its duration and progress."""
