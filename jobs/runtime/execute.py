@@ -129,9 +129,9 @@ class Batch:
                 return
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
-            wake = min(self._last_flush + FLUSH_SECONDS, *deadlines, self.budget.start_deadline)
-            if wake <= now and not self._ready and not self._waiting:
-                wake = now + FLUSH_SECONDS
+            wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
+            if self._ready or self._waiting:
+                wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
 
     def _is_starving(self) -> bool:
@@ -221,7 +221,12 @@ class Batch:
             return
         if renew is not None:
             touches += [Touch(job.id, job.fence) for job in (*self._ready, *self._waiting)]
-        report = self.runtime.store.touch(touches, lease_seconds=renew)
+        try:
+            report = self.runtime.store.touch(touches, lease_seconds=renew)
+        except BaseException:
+            # Unmarked they may not start; out of both queues they would never end either.
+            self._waiting.extendleft(reversed(marks))
+            raise
         for run in list(self._running.values()):
             run.cancelled = run.cancelled or run.claimed.id in report.cancelled
         startable = []
