@@ -86,6 +86,12 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 }
 
 
+def _closed_socket() -> socket.socket:
+    made = socket.socket()
+    made.close()
+    return made
+
+
 def _endless() -> list[Any]:
     inside: list[Any] = []
     inside.append(inside)
@@ -93,7 +99,7 @@ def _endless() -> list[Any]:
 
 
 UNFIT_RESULTS: dict[str, Callable[[], Any]] = {
-    "socket": socket.socket,
+    "socket": _closed_socket,
     "generator": lambda: (n for n in range(3)),
     "set": lambda: {1, 2},
     "bytes": lambda: b"x",
