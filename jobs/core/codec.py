@@ -21,6 +21,7 @@ _encoder = json.JSONEncoder(
 )
 _encode = _encoder.encode
 _PLAIN = frozenset({bool, type(None)})
+_NESTS = frozenset({dict, list, tuple})
 
 
 def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
@@ -123,9 +124,9 @@ def _is_clean_text(text: str) -> bool:
 
 def _refuse(value: object, path: str, depth: int) -> None:
     """Walk to the first unfit value and raise with its path; the slow twin of ``_is_clean``."""
-    if depth > MAX_DEPTH:
-        raise PayloadError(path, f"nested deeper than {MAX_DEPTH} levels")
     kind = type(value)
+    if depth >= MAX_DEPTH and kind in _NESTS:
+        raise PayloadError(path, f"nested deeper than {MAX_DEPTH} levels")
     if kind is str:
         if not _is_clean_text(value):  # type: ignore[arg-type]
             what = "a NUL character" if "\x00" in value else "a lone surrogate"  # type: ignore[operator]

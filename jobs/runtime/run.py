@@ -176,7 +176,7 @@ class Run:
     def report_progress(self, percent: float, note: str | None) -> None:
         if note is None and self.progress is not None:
             note = self.progress[1]
-        self.progress = (percent, note[:500] if note else note)
+        self.progress = (percent, note)
         if self.runtime.events.wanted("progress"):
             claimed = self.claimed
             self.runtime.events.emit(

@@ -57,8 +57,10 @@ def bulk_rows(
 
 def to_claimed(row: Sequence[Any]) -> Claimed:
     """A row of ``Statements.claimed_columns``; its instants compare as the driver gave them."""
-    started_at, expires_at, cancel_requested, now = row[14:18]
-    expired = expires_at is not None and expires_at <= now and row[5] == 1
+    started_at, expires_at, cancel_requested, duration_ms, now = row[14:19]
+    # A job that snoozed has its attempt back, but it did start: it has run for some time.
+    unstarted = row[5] == 1 and duration_ms is None
+    expired = unstarted and expires_at is not None and expires_at <= now
     return Claimed._make((*row[:14], bool(started_at), expired, bool(cancel_requested)))
 
 
