@@ -233,6 +233,8 @@ class Batch:
         for job in marks:
             if job.id in report.lost:
                 self._end(self._unstarted(job, NotStarted()))  # cancelled meanwhile: will be late
+            elif job.id in report.cancelled:
+                self._end(self._unstarted(job, Raised(JobCancelled("cancelled"))))
             else:
                 startable.append(job)
         if startable:

@@ -113,7 +113,7 @@ class Statements:
         columns = (
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
             "j.timeout_seconds, j.backoff, j.tenant, j.created_at, j.run_at, j.errors, "
-            f"j.started_at, j.expires_at, j.cancel_requested, {self.sql.now} AS now"
+            f"j.started_at, j.expires_at, j.cancel_requested, j.duration_ms, {self.sql.now} AS now"
         )
         # SQLite's RETURNING knows the updated table only, and not by its alias.
         return columns.replace("j.", "") if self.sql.name == "sqlite" else columns
@@ -164,14 +164,15 @@ class Statements:
 
     @cached_property
     def touch(self) -> TextClause:
-        return text(self._touch({}))
+        # A row that somebody asked to cancel is left out, so that the count tells of it.
+        return text(self._touch({}, " AND NOT j.cancel_requested"))
 
     @cached_property
     def touch_and_renew(self) -> TextClause:
         lease = self.sql.later(self.sql.number("lease_seconds"))
         return text(self._touch({"lease_until": lease}))
 
-    def _touch(self, more: dict[str, str]) -> str:
+    def _touch(self, more: dict[str, str], condition: str = "") -> str:
         assignments = {
             "started_at": f"CASE v.started WHEN 1 THEN {self.sql.now} WHEN 0 THEN NULL "
             "ELSE j.started_at END",
@@ -179,7 +180,7 @@ class Statements:
             "progress_note": "coalesce(v.progress_note, j.progress_note)",
             **more,
         }
-        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held, assignments)
+        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held + condition, assignments)
 
     # -- insert -------------------------------------------------------------------------------
 
