@@ -149,7 +149,8 @@ class Batch:
                 run.give_up()
                 if run.future is None:
                     self.runtime.abandoned.add(run.thread)
-                self._end(run.decide(TimedOut(run.timeout, run.because), now))
+                ending = TimedOut(run.timeout, run.because) if run.begun else NotStarted()
+                self._end(run.decide(ending, now))
                 if not self._closed and (self._ready or self._waiting):
                     self._add_slot()
 
@@ -361,14 +362,16 @@ class Batch:
             timeout=fitting.timeout_seconds,
             because=fitting.because,
             thread=threading.current_thread(),
-            renewal_seconds=self.budget.lease_margin_seconds,
+            budget=self.budget,
         )
         self._running[claimed.id] = run
         if self.runtime.events.wanted("started"):
             self._emit_started(claimed)
         outcome = None
         if handler.transactional:
-            ending, outcome = run.execute_and_settle(self._monotonic)
+            ending, outcome = run.execute_and_settle(
+                self._monotonic, lambda: self._give_up_overdue(self._monotonic())
+            )
         else:
             ending = run.execute()
         if self._running.pop(claimed.id, None) is None:
