@@ -97,8 +97,7 @@ def enqueue(store: SqlStore) -> None:
     assert store.insert_many(new_job() for _ in range(50)) == 50
 
 
-@pytest.mark.parametrize("rows", [6, 300])
-@pytest.mark.parametrize("analyzed", [False, True], ids=["fresh", "analyzed"])
+@pytest.mark.parametrize(("rows", "analyzed"), [(6, False), (300, True)], ids=["few", "many"])
 @pytest.mark.parametrize(
     "operation",
     [
@@ -117,7 +116,7 @@ def enqueue(store: SqlStore) -> None:
     ids=lambda function: function.__name__.strip("<>").replace("lambda", "claim"),
 )
 def test_nobody_waits(
-    engine: Engine, operation: Callable[[SqlStore], object], rows: int, *, analyzed: bool
+    engine: Engine, operation: Callable[[SqlStore], object], rows: int, analyzed: bool
 ) -> None:
     clock = ManualClock()
     store = SqlStore(engine, clock=clock)
