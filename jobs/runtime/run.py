@@ -11,7 +11,7 @@ from typing import Any
 from jobs.core.codec import decode
 from jobs.core.context import JobContext
 from jobs.core.deadline import Budget
-from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError
+from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError, StoreUnavailable
 from jobs.core.events import JobEvent
 from jobs.core.job import Claimed
 from jobs.core.outcome import Ending, NotStarted, Outcome, Raised, Returned, decide
@@ -123,6 +123,8 @@ class Run:
             return Returned(value), outcome
         except NotBegun:
             return NotStarted(), None
+        except StoreUnavailable as error:
+            return Raised(error) if self.begun else NotStarted(), None
         except BaseException as error:  # noqa: BLE001 - as in execute()
             if outcome is not None and self._did_commit(outcome):
                 return Returned(None), outcome

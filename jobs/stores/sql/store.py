@@ -44,6 +44,8 @@ from jobs.stores.sql.writer import OnlyWriter
 log = logging.getLogger("tickwork.store")
 Result = TypeVar("Result")
 TRIES = 6
+# One try may wait long by itself, for a lock or a connection; it is not repeated six times then.
+PATIENCE_SECONDS = 5.0
 BULK_CHUNK_ROWS = 10_000
 # Of results and errors in one statement: MySQL cuts the line on a packet over max_allowed_packet.
 PACKET_CHARS = 1_000_000
@@ -132,19 +134,30 @@ class SqlStore:
 
     def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
         if session is not None:
-            return self._insert_many(connection_of(session, self.engine), jobs)
+            return self._insert_many(connection_of(session, self.engine), jobs)[0]
         # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
-        with self._explained(), self._writing() as connection:
-            return self._insert_many(connection, jobs)
+        total, last_id = 0, ""
+        try:
+            with self._explained(), self._writing() as connection:
+                total, last_id = self._insert_many(connection, jobs)
+        except exc.DBAPIError as error:
+            if not self._is_passing(error):
+                raise
+            # If only the commit's answer was lost, one row tells of all.
+            if not last_id or self.get(last_id) is None:
+                raise StoreUnavailable(f"nothing was enqueued: {error.orig}") from error
+        return total
 
-    def _insert_many(self, connection: Connection, jobs: Iterable[NewJob]) -> int:
+    def _insert_many(self, connection: Connection, jobs: Iterable[NewJob]) -> tuple[int, str]:
+        """Returns how many rows were written, and the id of the last."""
         with self._explained():
             rows = bulk_rows(jobs, self.namespace, self._now(connection), self.sql)
-            total = 0
+            total, last_id = 0, ""
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
                 bulk_insert(connection, self.statements.jobs, Statements.BULK_COLUMNS, chunk)
                 total += len(chunk)
-            return total
+                last_id = chunk[-1][0]
+            return total, last_id
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         inserted: list[Job] = await session.run_sync(lambda sync: self.insert(jobs, sync))
@@ -244,13 +257,16 @@ class SqlStore:
             hold = None
             if self._only_writer is not None:
                 hold = stack.enter_context(self._only_writer.for_handler())
-            connection = stack.enter_context(self.engine.connect())
-            handler_transaction = HandlerTransaction(
-                connection,
-                lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
-                free_writer=hold.release if hold is not None else lambda: None,
-            )
-            stack.enter_context(handler_transaction)
+            try:
+                connection = stack.enter_context(self.engine.connect())
+                handler_transaction = HandlerTransaction(
+                    connection,
+                    lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
+                    free_writer=hold.release if hold is not None else lambda: None,
+                )
+                stack.enter_context(handler_transaction)
+            except (exc.DBAPIError, exc.TimeoutError) as error:
+                raise StoreUnavailable(f"no transaction could be begun: {error}") from error
             yield handler_transaction
 
     def writer_busy(self) -> bool:
@@ -390,16 +406,19 @@ class SqlStore:
         Every operation here may be repeated: writes are fenced, and a claim that committed though
         its answer was lost only leaves leases to run out.
         """
+        begun = time.monotonic()
         for attempt in range(1, TRIES + 1):
             try:
                 with self._explained():
                     return once()
+            except exc.TimeoutError as error:
+                raise StoreUnavailable(f"every connection is in use: {error}") from error
             except exc.DBAPIError as error:
                 if not self._is_passing(error):
                     raise
-                if attempt == TRIES:
+                if attempt == TRIES or time.monotonic() - begun > PATIENCE_SECONDS:
                     raise StoreUnavailable(
-                        f"the database kept refusing after {TRIES} tries: {error.orig}"
+                        f"the database kept refusing, tried {attempt} times: {error.orig}"
                     ) from error
                 log.info("trying the transaction again after %s", type(error.orig).__name__)
                 time.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
@@ -408,7 +427,13 @@ class SqlStore:
     def _is_passing(self, error: exc.DBAPIError) -> bool:
         if error.connection_invalidated:
             return True
-        return error.orig is not None and self.sql.is_passing(error.orig)
+        if error.orig is None:
+            return False
+        # Without a statement it was the connection that failed.
+        connecting = error.statement is None and isinstance(error, exc.OperationalError)
+        return self.sql.is_passing(error.orig) or (
+            connecting and self.sql.is_unreachable(error.orig)
+        )
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
