@@ -20,6 +20,7 @@ _encoder = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 )
 _encode = _encoder.encode
+_decode = json.JSONDecoder().decode
 _PLAIN = frozenset({bool, type(None)})
 
 
@@ -54,7 +55,7 @@ def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
 
 def decode(text: str) -> Any:
     """The value of a stored JSON text."""
-    return json.loads(text)
+    return _decode(text)
 
 
 def clean_text(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -55,11 +55,21 @@ def bulk_rows(
         )
 
 
-def to_claimed(row: Sequence[Any]) -> Claimed:
-    """A row of ``Statements.claimed_columns``; its instants compare as the driver gave them."""
-    started_at, expires_at, cancel_requested, now = row[14:18]
+def to_claimed(row: Sequence[Any], read_instant: Callable[[Any], datetime]) -> Claimed:
+    """A row of ``Statements.claimed_columns``."""
+    run_at, errors, started_at, cancel_requested, expires_at, now = row[11:]
+    # Both as the driver gave them, so they compare; attempts were raised by this claim.
     expired = expires_at is not None and expires_at <= now and row[5] == 1
-    return Claimed._make((*row[:14], bool(started_at), expired, bool(cancel_requested)))
+    return Claimed._make(
+        (
+            *row[:11],
+            read_instant(run_at),
+            errors,
+            bool(started_at),
+            expired,
+            bool(cancel_requested),
+        )
+    )
 
 
 def to_job(row: Any) -> Job:

@@ -260,7 +260,7 @@ class SqlStore:
                 self.statements.stalled, self._parameters(limit=limit)
             ).all()
         )
-        return [to_claimed(row) for row in rows]
+        return [to_claimed(row, self.sql.read_instant) for row in rows]
 
     def purge(self, limit: int) -> int:
         return self._count(self.statements.purge, limit=limit)
