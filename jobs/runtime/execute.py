@@ -126,7 +126,7 @@ class Batch:
                 return
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
-            wake = min(self._last_flush + FLUSH_SECONDS, *deadlines)
+            wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
             if self._ready or self._waiting:  # else nobody is left to be handed back
                 wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))

@@ -30,7 +30,7 @@ def trace(payload):
         file.write(f"{payload['n']} {os.getpid()}\\n")
     time.sleep(payload.get("seconds", 0))
 
-@handler("hang", max_attempts=1)
+@handler("hang")
 def hang(payload):
     time.sleep(600)
 """
@@ -142,7 +142,7 @@ def test_a_handler_that_hangs_is_cut_off_and_the_others_are_not(
             JOBS_TIME_BUDGET="1",
         ) as web,
     ):
-        hung = tickwork.enqueue("hang", {}, priority=1)
+        hung = tickwork.enqueue("hang", {}, priority=1, max_attempts=1)
         tickwork.enqueue_many([("trace", {"n": n}) for n in range(5)])
         begun = time.monotonic()
         body = web.ask("GET", TICK, BEARER).json
