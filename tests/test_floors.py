@@ -300,14 +300,14 @@ def test_a_sound_house_is_left_in_peace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "files",
     [
-        {"runtime/claim.py": "from jobs.runtime.settle import x", "runtime/settle.py": ""},
+        {"runtime/enqueue.py": "from jobs.runtime.settle import x", "runtime/settle.py": ""},
         {
-            "core/retry.py": "from . import helpers",
+            "core/backoff.py": "from . import helpers",
             "core/helpers.py": "from .settings import y",
             "core/settings.py": "",
         },
         {
-            "core/retry.py": "from jobs.core import Settings",
+            "core/backoff.py": "from jobs.core import Settings",
             "core/__init__.py": "from .settings import Settings",
             "core/settings.py": "",
         },
