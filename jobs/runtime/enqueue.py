@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
-from jobs.core.doorbell import Ring
+from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.ids import new_id
@@ -130,7 +130,7 @@ def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: boo
     if runtime.events.wanted("enqueued"):
         for job in jobs:
             runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
-    if committed:
+    if committed and not isinstance(runtime.doorbell, SilentDoorbell):
         runtime.doorbell.ring([Ring(job.id, job.kind, _delay_of(runtime, job)) for job in jobs])
 
 
