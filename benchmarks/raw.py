@@ -51,7 +51,8 @@ def process_per_s(tickwork: Tickwork) -> tuple[int, float]:
 def _postgresql_step(store: SqlStore) -> int:
     table = store.statements.jobs
     with store.engine.connect() as connection:
-        cursor = driver_of(connection).cursor()
+        driver = driver_of(connection)
+        cursor = driver.cursor()
         rows = cursor.execute(
             f"UPDATE {table} SET state = 'processing', attempts = attempts + 1, "
             "fence = fence + 1, started_at = now(), lease_until = now() + interval '1 minute' "
@@ -59,14 +60,14 @@ def _postgresql_step(store: SqlStore) -> int:
             "AND state = 'pending' AND lane = '3/default/noop' AND run_at <= now() "
             "ORDER BY run_at, id LIMIT 1000 FOR UPDATE SKIP LOCKED)) RETURNING id, payload"
         ).fetchall()
-        connection.commit()
+        driver.commit()
         if rows:
             cursor.execute(
                 f"UPDATE {table} SET state = 'completed', result = 'null', finished_at = now(), "
                 "keep_until = now() + interval '1 day', lease_until = NULL WHERE id = ANY(%s)",
                 [[row[0] for row in rows]],
             )
-            connection.commit()
+            driver.commit()
         return len(rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import importlib
 import logging
@@ -25,7 +24,7 @@ from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
-from jobs.runtime.enqueue import EnqueueOptions, announce, build_job
+from jobs.runtime.enqueue import Draft, EnqueueOptions, announce, build_job, draft
 from jobs.runtime.tick import TickResult, run_tick
 from jobs.runtime.upkeep import reclaim
 
@@ -244,6 +243,8 @@ class Tickwork:
         **options: Unpack[EnqueueOptions],
     ) -> Job:
         """As :meth:`enqueue`, from async code, in an AsyncSession's or AsyncConnection's hands."""
+        import asyncio  # late: producers without async code never load it
+
         if session is None:
             return await asyncio.to_thread(lambda: self.enqueue(kind, payload, **options))
         if not hasattr(session, "run_sync"):
@@ -274,9 +275,15 @@ class Tickwork:
 
         def built() -> Iterator[NewJob]:
             fresh = _endless_ids()
+            drafts: dict[str, Draft] = {}  # of those that have no options of their own
             for kind, payload, own in map(_as_parts, jobs):
-                merged: Any = {**options, **own} if own else options
-                new = build_job(self._runtime, kind, payload, merged, next(fresh))
+                if own:
+                    merged: Any = {**options, **own}
+                    made = draft(self._runtime, kind, merged)
+                else:
+                    known = drafts.get(kind)
+                    made = known or drafts.setdefault(kind, draft(self._runtime, kind, options))
+                new = made.job(next(fresh), payload)
                 ids.append(new.id)
                 if ring:
                     rung.append(new)

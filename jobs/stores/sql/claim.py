@@ -97,25 +97,28 @@ class Claimer:
     def _postgresql(
         self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
     ) -> Sequence[Any]:
-        statement = self._once("postgresql", self._postgresql_statement)
+        statement = self._once(
+            ("postgresql", len(lanes) == 1), lambda: self._postgresql_statement(len(lanes) == 1)
+        )
         return connection.execute(
             statement, {**parameters, "lanes": list(lanes), "limit": limit}
         ).all()
 
-    def _postgresql_statement(self) -> Any:
+    def _postgresql_statement(self, only_lane: bool) -> Any:
         # The rows to update are named by an array: joined instead, the planner's guesses about the
         # row counts above lead it to hash the whole table. The last LIMIT cuts nothing off; it
         # keeps the guessed cost below the point where PostgreSQL compiles a query, for 20 ms.
         s = self.statements
+        heads = f"""
+            SELECT l.lane, h.priority, h.run_at, h.id
+            FROM unnest(CAST(:lanes AS text[])) AS l(lane)
+            CROSS JOIN LATERAL ({s.due_in("l.lane", ":limit")}) AS h
+            ORDER BY h.priority, h.run_at, h.id LIMIT :limit"""
+        quotas = f"SELECT lane, count(*) AS quota FROM ({heads}) AS heads GROUP BY lane"
+        if only_lane:
+            quotas = "SELECT (CAST(:lanes AS text[]))[1] AS lane, CAST(:limit AS bigint) AS quota"
         return text(f"""
-            WITH heads AS (
-                SELECT l.lane, h.priority, h.run_at, h.id
-                FROM unnest(CAST(:lanes AS text[])) AS l(lane)
-                CROSS JOIN LATERAL ({s.due_in("l.lane", ":limit")}) AS h
-                ORDER BY h.priority, h.run_at, h.id LIMIT :limit
-            ), quotas AS (
-                SELECT lane, count(*) AS quota FROM heads GROUP BY lane
-            ), taken AS MATERIALIZED (
+            WITH quotas AS ({quotas}), taken AS MATERIALIZED (
                 SELECT t.id, t.priority, t.run_at FROM quotas CROSS JOIN LATERAL (
                     {s.due_in("quotas.lane", "quotas.quota")} FOR UPDATE SKIP LOCKED) AS t
                 LIMIT :limit
@@ -126,7 +129,7 @@ class Claimer:
                 ORDER BY priority DESC, run_at DESC, id DESC LIMIT 1
             )
             UPDATE {s.jobs} AS j SET {s.take},
-                started_at = CASE WHEN (j.priority, j.run_at, j.id)
+                started_at = CASE WHEN :mark >= :limit OR (j.priority, j.run_at, j.id)
                     <= (SELECT priority, run_at, id FROM last_marked)
                     THEN {s.sql.now} ELSE NULL END
             WHERE j.id = ANY(ARRAY(SELECT id FROM taken))
@@ -140,7 +143,7 @@ class Claimer:
     ) -> Sequence[Any]:
         statement = self._once(("sqlite", len(lanes)), lambda: self._sqlite_statement(len(lanes)))
         return connection.execute(
-            statement, {**parameters, **_numbered("lane", lanes), "limit": limit}
+            statement, {**parameters, **numbered("lane", lanes), "limit": limit}
         ).all()
 
     def _sqlite_statement(self, lanes: int) -> Any:
@@ -170,7 +173,7 @@ class Claimer:
             heads = self._once(("heads", len(lanes)), lambda: self._mysql_heads(len(lanes)))
             quotas = Counter(
                 connection.execute(
-                    heads, {**parameters, **_numbered("lane", lanes), "limit": limit}
+                    heads, {**parameters, **numbered("lane", lanes), "limit": limit}
                 ).scalars()
             )
         if not quotas:
@@ -180,8 +183,8 @@ class Claimer:
             locking,
             {
                 **parameters,
-                **_numbered("lane", list(quotas)),
-                **_numbered("quota", list(quotas.values())),
+                **numbered("lane", list(quotas)),
+                **numbered("quota", list(quotas.values())),
             },
         ).all()
         if not rows:
@@ -242,5 +245,6 @@ class Claimer:
         return statement
 
 
-def _numbered(name: str, values: Sequence[Any]) -> dict[str, Any]:
+def numbered(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Parameters ``name_0``, ``name_1`` and so on."""
     return {f"{name}_{number}": value for number, value in enumerate(values)}

@@ -27,32 +27,32 @@ def bulk_rows(
 
     ``now`` was read from the database once, because a COPY cannot compute.
     """
-    bound_now = sql.bind_instant(now)
+    kind, rest, tail = "", (), ()  # most jobs of a bulk differ in id and payload alone
     for job in jobs:
-        (id_, kind, payload, queue, priority, max_attempts, delay, run_at) = job[:8]
-        if run_at is not None:
-            due = sql.bind_instant(run_at)
-        elif delay:
-            due = sql.bind_instant(now + timedelta(seconds=delay))
-        else:
-            due = bound_now
-        expires_in = job.expires_in_seconds
-        yield (
-            id_,
-            namespace,
-            job.tenant,
-            queue,
-            kind,
-            priority,
-            "pending",
-            payload,
-            max_attempts,
-            job.timeout_seconds,
-            job.backoff,
-            bound_now,
-            due,
-            None if expires_in is None else sql.bind_instant(now + timedelta(seconds=expires_in)),
-        )
+        if job[3:] != rest or job.kind != kind:
+            kind, rest = job.kind, job[3:]
+            tail = _bulk_tail(job, namespace, now, sql)
+        yield (job.id, job.payload, *tail)
+
+
+def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> tuple[Any, ...]:
+    run_at = job.run_at or now + timedelta(seconds=job.delay_seconds)
+    expires_in = job.expires_in_seconds
+    expires_at = None if expires_in is None else now + timedelta(seconds=expires_in)
+    return (
+        namespace,
+        job.tenant,
+        job.queue,
+        job.kind,
+        job.priority,
+        "pending",
+        job.max_attempts,
+        job.timeout_seconds,
+        job.backoff,
+        sql.bind_instant(now),
+        sql.bind_instant(run_at),
+        sql.bind_instant(expires_at),
+    )
 
 
 def to_claimed(row: Sequence[Any], read_instant: Callable[[Any], datetime]) -> Claimed:

@@ -199,7 +199,7 @@ class Statements:
             """)
 
     BULK_COLUMNS: Sequence[str] = (
-        "id", "namespace", "tenant", "queue", "kind", "priority", "state", "payload",
+        "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",
         "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
     )  # fmt: skip
 

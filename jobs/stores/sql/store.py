@@ -28,7 +28,7 @@ from jobs.core.store import (
 )
 from jobs.stores.sql import inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
-from jobs.stores.sql.claim import Claimer, wanted_lanes
+from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
 from jobs.stores.sql.rows import bulk_rows, insert_parameters, inserted_job, to_claimed, to_job
@@ -70,6 +70,7 @@ class SqlStore:
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
         self._claimer = Claimer(self.statements)
+        self._due_counts: dict[int, TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
         self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
         capabilities = {
@@ -284,13 +285,15 @@ class SqlStore:
     ) -> int:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
-            return inspect.due_count(
-                connection,
-                self.statements,
-                wanted_lanes(live, kinds, None),
-                cap,
-                self._parameters(),
-            )
+            wanted = wanted_lanes(live, kinds, None)
+            if not wanted:
+                return 0
+            statement = self._due_counts.get(len(wanted))
+            if statement is None:
+                statement = inspect.due_count(self.statements, len(wanted))
+                self._due_counts[len(wanted)] = statement
+            parameters = self._parameters(cap=cap, **numbered("lane", wanted))
+            return int(connection.execute(statement, parameters).scalar_one())
 
         return self._read(run)
 
