@@ -126,9 +126,9 @@ class Batch:
                 return
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
-            wake = min(self._last_flush + FLUSH_SECONDS, *deadlines, self.budget.start_deadline)
-            if wake <= now and not self._ready and not self._waiting:
-                wake = now + FLUSH_SECONDS
+            wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
+            if self._ready or self._waiting:  # else nobody is left to be handed back
+                wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
 
     def _is_starving(self) -> bool:

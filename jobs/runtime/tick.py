@@ -64,18 +64,21 @@ def run_tick(
     slots: int | None = None,
     budget: Budget | None = None,
     kinds: frozenset[str] | None = None,
+    begun: float | None = None,
 ) -> TickResult:
     """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
 
-    ``budget`` replaces the two durations for a runner that has no platform limit.
+    The durations count from ``begun`` (monotonic seconds), when the platform's clock began to run;
+    now by default. ``budget`` replaces them for a runner that has no platform limit.
     """
     settings = runtime.settings
-    begun = runtime.clock.monotonic()
+    now = runtime.clock.monotonic()
+    begun = now if begun is None else begun
     limit = settings.batch_size if limit is None else limit
     slots = settings.concurrency if slots is None else slots
     budget = budget or tick_budget(
         begun,
-        begun,
+        now,
         settings.time_budget if time_budget is None else time_budget,
         settings.tick_limit if tick_limit is None else tick_limit,
     )

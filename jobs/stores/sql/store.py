@@ -351,7 +351,7 @@ class SqlStore:
 
     def _once(self, run: Callable[[Connection], Result], *, read_only: bool) -> Result:
         if read_only:
-            connecting = self.engine.connect().execution_options(**READ_ONLY)
+            connecting = self._connect().execution_options(**READ_ONLY)
             with connecting as connection, connection.begin():
                 return run(connection)
         with self._writing() as connection:
@@ -359,8 +359,21 @@ class SqlStore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._only_writer or contextlib.nullcontext(), self.engine.begin() as connection:
+        with (
+            self._only_writer or contextlib.nullcontext(),
+            self._connect() as connection,
+            connection.begin(),
+        ):
             yield connection
+
+    def _connect(self) -> Connection:
+        try:
+            return self.engine.connect()
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            # Refused, not found, or no connection of the pool became free. The last of these has no
+            # driver error inside.
+            reason = getattr(error, "orig", None) or error
+            raise StoreUnavailable(f"no connection to the database: {reason}") from error
 
     def _with_tries(self, once: Callable[[], Result]) -> Result:
         """Run a transaction, again if it lost a lock race or its connection, a few times.
