@@ -64,6 +64,25 @@ def test_no_ring_is_lost_between_looking_and_resting() -> None:
                 done.result()
 
 
+def test_a_ring_while_the_only_slot_finds_nothing_makes_it_look_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with closing(Tickwork(poll_interval=NEVER, concurrency=1)) as tickwork:
+        tickwork.register_handler("note", lambda payload: None)
+        real, looks = tickwork.store.probe, iter(range(1000))
+
+        def probe() -> Any:
+            nothing = real()
+            if next(looks) == 0:
+                tickwork.enqueue("note", {})
+            return nothing
+
+        monkeypatch.setattr(tickwork.store, "probe", probe)
+        tickwork.start()
+
+        assert eventually(lambda: bool(tickwork.list()) and all_done(tickwork), 5)
+
+
 def test_without_a_ring_the_poll_finds_it(sqlite_url: str) -> None:
     """As when a job is enqueued from a terminal."""
     with (
@@ -165,8 +184,9 @@ def test_stop_waits_for_what_runs_and_starts_no_more() -> None:
         assert running.wait(20)
         stopping = threading.Thread(target=tickwork.stop)
         stopping.start()
-        assert eventually(lambda: not tickwork.is_running)
+        stopping.join(0.2)
         assert stopping.is_alive()
+        assert not tickwork.is_running
         go_on.set()
         stopping.join(20)
 

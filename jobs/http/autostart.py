@@ -35,7 +35,7 @@ def install(app: Flask, tickwork: Tickwork) -> None:
     if command is not None and command.command.name == "run":
         reload = command.params.get("reload")
         _start(tickwork, reloading=get_debug_flag() if reload is None else reload)
-    elif os.environ.get("FLASK_RUN_FROM_CLI") != "true":  # not `flask shell` or `flask routes`
+    else:
         once = threading.Lock()
 
         @app.before_request

@@ -45,7 +45,10 @@ class Runtime:
 
     def still_abandoned(self) -> int:
         """How many given-up threads are still running."""
-        self.abandoned = {thread for thread in self.abandoned if thread.is_alive()}
+        # Overlapping ticks add to the same set meanwhile: a copy is looked at, ours never replaced.
+        for thread in list(self.abandoned):
+            if not thread.is_alive():
+                self.abandoned.discard(thread)
         return len(self.abandoned)
 
 
