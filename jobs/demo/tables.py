@@ -19,7 +19,7 @@ ORDER_STATUSES = ("pending", "paid", "shipped", "delivered", "cancelled", "refun
 Instant = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 Uuid = sa.String(36)
 # Shops sell to people in every script; MySQL's older default does not hold them.
-OPTIONS = {"mysql_charset": "utf8mb4"}
+CHARSET = "utf8mb4"
 
 
 def _owner(key: str, target: str, type_: sa.types.TypeEngine[str] = Uuid) -> sa.Column[str]:
@@ -36,7 +36,7 @@ stores = sa.Table(
     sa.Column("id", Uuid, primary_key=True),
     sa.Column("name", sa.String(120), nullable=False),
     sa.Column("currency", sa.String(3), nullable=False),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
 
 users = sa.Table(
@@ -46,7 +46,7 @@ users = sa.Table(
     _owner("store_id", "stores.id"),
     sa.Column("name", sa.String(120), nullable=False),
     sa.Column("email", sa.String(254), nullable=False),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
 
 customers = sa.Table(
@@ -59,7 +59,7 @@ customers = sa.Table(
     sa.Column("country", sa.String(2), nullable=False),
     sa.Column("phone", sa.String(32)),
     sa.Column("createdAt", Instant, key="created_at", nullable=False),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
 
 products = sa.Table(
@@ -72,7 +72,7 @@ products = sa.Table(
     sa.Column("price", sa.Numeric(12, 2), nullable=False),
     sa.Column("stock", sa.Integer, nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
 
 orders = sa.Table(
@@ -87,7 +87,7 @@ orders = sa.Table(
     sa.Column("note", sa.Text),
     sa.Column("createdAt", Instant, key="created_at", nullable=False),
     sa.Index("ix_orders_store_created", "store_id", "created_at"),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
 
 order_items = sa.Table(
@@ -104,7 +104,7 @@ order_items = sa.Table(
     sa.Column("productId", sa.ForeignKey(products.c.id), key="product_id", nullable=False),
     sa.Column("quantity", sa.Integer, nullable=False),
     sa.Column("price", sa.Numeric(12, 2), nullable=False),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
 
 export_jobs = sa.Table(
@@ -124,7 +124,7 @@ export_jobs = sa.Table(
     sa.Column("completedAt", Instant, key="completed_at"),
     sa.Index("ix_export_jobs_store", "store_id", "status", "created_at"),
     sa.Index("ix_export_jobs_user", "user_id", "created_at"),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
 
 notifications = sa.Table(
@@ -138,5 +138,5 @@ notifications = sa.Table(
     sa.Column("link", sa.Text),
     sa.Column("readAt", Instant, key="read_at"),
     sa.Column("createdAt", Instant, key="created_at", nullable=False),
-    **OPTIONS,
+    mysql_charset=CHARSET,
 )
