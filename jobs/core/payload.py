@@ -12,6 +12,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from jobs.core.errors import PayloadError
 
 _MSGSPEC_PATH = re.compile(r" - at `(\$?[^`]*)`$")
@@ -39,8 +41,6 @@ def dump(value: object, declared: type | None) -> dict[str, Any]:
         return _dump_pydantic(value, declared)
     if _is_pydantic(type(value)):
         value = value.model_dump(mode="json")  # type: ignore[attr-defined]
-    import msgspec  # here: kinds with plain dict payloads never need it
-
     plain = value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         try:
@@ -63,8 +63,6 @@ def load(plain: dict[str, Any], declared: type | None) -> Any:
             return declared.model_validate(plain)  # type: ignore[attr-defined]
         except ValueError as error:
             raise _from_pydantic(error) from error
-    import msgspec
-
     try:
         return msgspec.convert(plain, declared)
     except msgspec.ValidationError as error:
