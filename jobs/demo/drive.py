@@ -68,7 +68,7 @@ class Drive:
     @property
     def busy_seconds(self) -> float:
         """How long the ticks that ran something took, all together."""
-        return sum(tick["duration_ms"] for tick in self.ticks if tick["processed"]) / 1000
+        return sum(float(tick["duration_ms"]) for tick in self.ticks if tick["processed"]) / 1000
 
     @property
     def processed(self) -> int:

@@ -1,4 +1,4 @@
-"""The other jobs of the shop: mails, pictures, stock and prices; some fail and heal, one never does.
+"""The other jobs of the shop: mails, pictures, stock, prices; some fail and heal, one never does.
 
 Their waits are short, so that the demo is over in seconds. Yours should not be: see `backoff=`.
 """

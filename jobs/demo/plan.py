@@ -15,7 +15,7 @@ from jobs.system import Tickwork
 
 MAILS: Final = 100
 PICTURES: Final = PRODUCTS
-SUPPLIERS: Final = ("Regenwerk GmbH", "Ομπρέλα ΑΕ", "雨具株式会社", "Parasol Sp. z o.o.")
+SUPPLIERS: Final = ("Regenwerk GmbH", "Ομπρέλα Αθηνών", "雨具株式会社", "Parasol Sp. z o.o.")
 DELIVERIES: Final = 20
 BROKEN_DELIVERIES: Final = 4
 DELAY_SECONDS: Final = 3.0
