@@ -75,7 +75,7 @@ def _run(screen: Screen, place: Place, json_out: IO[str] | None, *, once: bool) 
     with closing(Tickwork(place.database_url, handlers=HANDLERS)) as tickwork:
         _make_shop(screen, place, tickwork)
         with serving(place) as base_url:
-            screen.step("Server", f"the real application at {base_url}, as in production")
+            screen.step("Server", f"the real application at {base_url}, JOBS_ENV=production")
             drive = Drive(base_url, place.cron_secret)
             outcome = _drive_jobs(screen, place, tickwork, drive)
             outcome.seconds = time.monotonic() - began

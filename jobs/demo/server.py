@@ -12,11 +12,19 @@ import logging
 import sys
 import threading
 
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from jobs.http import create_app
 
 PORT_LINE = "listening on port "
+log = logging.getLogger("jobs.demo.server")
+
+
+class _Plain(WSGIRequestHandler):
+    """Logs a request as one line, in a file where colours would be noise."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        log.info("%r %s", self.requestline, code)
 
 
 def main() -> None:
@@ -26,7 +34,7 @@ def main() -> None:
     )
     # `api/index.py`, which Vercel runs, is these same two words; it is not in the wheel.
     app = create_app()
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Plain)
     serving = threading.Thread(target=server.serve_forever, daemon=True)
     serving.start()
     sys.stdout.write(f"{PORT_LINE}{server.port}\n")
@@ -34,7 +42,7 @@ def main() -> None:
     try:
         sys.stdin.read()
     except KeyboardInterrupt:
-        logging.getLogger(__name__).info("interrupted")
+        log.info("interrupted")
     server.shutdown()
     server.server_close()
     app.extensions["tickwork"].close()
