@@ -101,7 +101,8 @@ class JobContext:
 
     def progress(self, percent: float, note: str | None = None) -> None:
         """Say how far the work is, 0 to 100; written at the runner's next flush."""
-        self._port.report_progress(min(max(float(percent), 0.0), 100.0), note)
+        # Zero first: it also stands for NaN, which compares with nothing and fits no column.
+        self._port.report_progress(min(max(0.0, float(percent)), 100.0), note)
 
     def checkpoint(self) -> None:
         """A safe place to stop: renews the lease where that helps, and stores progress.

@@ -16,6 +16,7 @@ from jobs.core.errors import Discard, JobCancelled, PayloadError, Retry, Snooze
 from jobs.core.job import Claimed, State
 from jobs.core.store import Verdict
 
+NAME_MAX_BYTES = 200
 MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
 HISTORY_MAX_ENTRIES = 10
@@ -137,7 +138,7 @@ def _completed(
     if value is not None:
         try:
             result = encode(value, policy.result_max_bytes)
-        except PayloadError:
+        except (PayloadError, RuntimeError):
             result, error = _encode_cleaned(value, policy.result_max_bytes)
             if error is not None:
                 entry = _entry(claimed, at, "result unavailable", error, "", tail["duration_ms"])
@@ -164,7 +165,7 @@ def _encode_cleaned(value: object, max_bytes: int) -> tuple[str | None, str | No
     """
     try:
         return encode(clean_result(value), max_bytes), None
-    except (PayloadError, RecursionError) as problem:
+    except (PayloadError, RuntimeError) as problem:  # too deep, or changed while it was read
         return None, cut(f"result unavailable: {problem}", MESSAGE_MAX_BYTES)
 
 
@@ -236,16 +237,20 @@ def describe(ending: Ending) -> tuple[str, str, str]:
         case RunnerLost():
             return "RunnerLost", "runner lost: its lease ran out while this job was running", ""
         case Raised(Retry(reason=reason) | Discard(reason=reason) as steering):
-            return type(steering).__name__, cut(_text(reason), MESSAGE_MAX_BYTES), ""
+            return _name(steering), cut(_text(reason), MESSAGE_MAX_BYTES), ""
         case Raised(error):
-            return type(error).__name__, cut(_text(error), MESSAGE_MAX_BYTES), _trace(error)
+            return _name(error), cut(_text(error), MESSAGE_MAX_BYTES), _trace(error)
     return type(ending).__name__, "", ""
+
+
+def _name(error: BaseException) -> str:
+    return cut(type(error).__name__, NAME_MAX_BYTES)
 
 
 def _text(value: object) -> str:
     try:
         return str(value)
-    except Exception as problem:  # noqa: BLE001 - a hostile __str__ may raise anything
+    except BaseException as problem:  # noqa: BLE001 - a hostile __str__ may raise anything
         return f"(its text could not be made: {type(problem).__name__})"
 
 
@@ -258,7 +263,7 @@ def _trace(error: BaseException) -> str:
     current: BaseException | None = error
     while current is not None and len(parts) < 3:
         frames = "".join(traceback.format_list(traceback.extract_tb(current.__traceback__, -20)))
-        parts.append(f"{frames}{type(current).__name__}: {cut(_text(current), 300)}")
+        parts.append(f"{frames}{_name(current)}: {cut(_text(current), 300)}")
         suppressed = current.__suppress_context__
         current = current.__cause__ or (None if suppressed else current.__context__)
     return cut("\n\nwhich led to:\n\n".join(reversed(parts)), TRACEBACK_MAX_BYTES)

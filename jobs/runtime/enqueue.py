@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypedDict
 
 from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
-from jobs.core.doorbell import Ring
-from jobs.core.errors import ConfigurationError
+from jobs.core.doorbell import Ring, SilentDoorbell
+from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob
@@ -20,7 +20,6 @@ from jobs.core.registry import check_max_attempts, check_priority, check_timeout
 from jobs.runtime.base import Runtime
 
 log = logging.getLogger("tickwork.enqueue")
-LONGEST_DELAY_SECONDS = 10 * 365 * 86_400.0
 Seconds = float | int | timedelta
 
 
@@ -130,7 +129,7 @@ def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: boo
     if runtime.events.wanted("enqueued"):
         for job in jobs:
             runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
-    if committed:
+    if committed and not isinstance(runtime.doorbell, SilentDoorbell):
         runtime.doorbell.ring([Ring(job.id, job.kind, _delay_of(runtime, job)) for job in jobs])
 
 

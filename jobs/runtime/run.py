@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from jobs.core.codec import decode
+from jobs.core.codec import clean_text, decode
 from jobs.core.context import JobContext
 from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError
 from jobs.core.events import JobEvent
@@ -140,9 +141,11 @@ class Run:
                 ) from error
         if handler.takes_context:
             arguments.append(JobContext(claimed, self))
-        if not handler.is_async:
-            return handler.function(*arguments)
-        self.future = self.runtime.loop.submit(handler.function(*arguments))
+        value = handler.function(*arguments)
+        # A plain function may hand back a coroutine, as a decorator around an async one does.
+        if not inspect.iscoroutine(value):
+            return value
+        self.future = self.runtime.loop.submit(value)
         return self.future.result()
 
     def decide(self, ending: Ending, now: float) -> Outcome:
@@ -183,7 +186,7 @@ class Run:
     def report_progress(self, percent: float, note: str | None) -> None:
         if note is None and self.progress is not None:
             note = self.progress[1]
-        self.progress = (percent, note[:500] if note else note)
+        self.progress = (percent, clean_text(str(note)[:500]) if note else note)
         if self.runtime.events.wanted("progress"):
             claimed = self.claimed
             self.runtime.events.emit(

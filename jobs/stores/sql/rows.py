@@ -12,11 +12,17 @@ from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.stores.sql.dialects import DialectSql
 
 
+def is_due(job: NewJob) -> bool:
+    """Whether the job says nothing of time: it is due at once and never expires."""
+    return job.run_at is None and not job.delay_seconds and job.expires_in_seconds is None
+
+
 def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str, Any]:
     """The parameters of the single insert; the database works out its instants."""
     values = job._asdict()
-    values["run_at"] = sql.bind_instant(job.run_at)
     values["namespace"] = namespace
+    if job.run_at is not None:
+        values["run_at"] = sql.bind_instant(job.run_at)
     return values
 
 
@@ -27,10 +33,12 @@ def bulk_rows(
 
     ``now`` was read from the database once, because a COPY cannot compute.
     """
-    kind, rest, tail = "", (), ()  # most jobs of a bulk differ in id and payload alone
+    # Most jobs of a bulk differ in id and payload alone.
+    last: NewJob | None = None
+    tail: tuple[Any, ...] = ()
     for job in jobs:
-        if job[3:] != rest or job.kind != kind:
-            kind, rest = job.kind, job[3:]
+        if last is None or job[3:] != last[3:] or job.kind != last.kind:
+            last = job
             tail = _bulk_tail(job, namespace, now, sql)
         yield (job.id, job.payload, *tail)
 

@@ -184,19 +184,31 @@ class Statements:
 
     @cached_property
     def insert(self) -> TextClause:
+        """One row, due at once."""
+        return text(self._insert(self.sql.now, "NULL"))
+
+    @cached_property
+    def insert_timed(self) -> TextClause:
+        """One row with a delay, an instant or an expiry."""
         sql = self.sql
-        run_at = f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})"
         expires_in = sql.number("expires_in_seconds")
-        expires = f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
-        return text(f"""
+        return text(
+            self._insert(
+                f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
+                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
+            )
+        )
+
+    def _insert(self, run_at: str, expires_at: str) -> str:
+        return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
                 timeout_seconds, backoff, created_at, run_at, expires_at)
             VALUES (
                 :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
-                :max_attempts, {sql.number("timeout_seconds")}, :backoff, {sql.now}, {run_at},
-                {expires})
-            """)
+                :max_attempts, {self.sql.number("timeout_seconds")}, :backoff, {self.sql.now},
+                {run_at}, {expires_at})
+            """
 
     BULK_COLUMNS: Sequence[str] = (
         "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",

@@ -31,7 +31,14 @@ from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
-from jobs.stores.sql.rows import bulk_rows, insert_parameters, inserted_job, to_claimed, to_job
+from jobs.stores.sql.rows import (
+    bulk_rows,
+    insert_parameters,
+    inserted_job,
+    is_due,
+    to_claimed,
+    to_job,
+)
 from jobs.stores.sql.sessions import connection_of
 from jobs.stores.sql.statements import TOUCH_COLUMNS, VERDICT_COLUMNS, Statements
 from jobs.stores.sql.tables import Tables, build_tables
@@ -108,7 +115,8 @@ class SqlStore:
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
         if session is not None:
-            self._insert(connection_of(session, self.engine), jobs)
+            with self._explained():
+                self._insert(connection_of(session, self.engine), jobs)
         else:
             try:
                 self._write(lambda connection: self._insert(connection, jobs))
@@ -120,11 +128,10 @@ class SqlStore:
         return [inserted_job(job, created_at) for job in jobs]
 
     def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
-        rows = [insert_parameters(job, self.namespace, self.sql) for job in jobs]
-        with self._explained():
-            connection.execute(
-                self.statements.insert, [{**row, **self._frozen_now()} for row in rows]
-            )
+        for job in jobs:
+            statement = self.statements.insert if is_due(job) else self.statements.insert_timed
+            parameters = insert_parameters(job, self.namespace, self.sql)
+            connection.execute(statement, {**parameters, **self._frozen_now()})
 
     def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
         if session is not None:
