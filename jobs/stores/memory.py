@@ -274,7 +274,7 @@ class MemoryStore:
                 for row in self._rows.values()
                 if row.new.kind == kind and row.state == state and row.finished_at is not None
             ]
-            rows.sort(key=lambda row: str(row.finished_at), reverse=True)
+            rows.sort(key=lambda row: (str(row.finished_at), row.new.id), reverse=True)
             return self._delete(rows[keep : keep + limit])
 
     def _delete(self, rows: Sequence[_Row]) -> int:
