@@ -220,13 +220,20 @@ class Batch:
             return
         if renew is not None:
             touches += [Touch(job.id, job.fence) for job in (*self._ready, *self._waiting)]
-        report = self.runtime.store.touch(touches, lease_seconds=renew)
+        try:
+            report = self.runtime.store.touch(touches, lease_seconds=renew)
+        except BaseException:
+            # Unmarked they may not start; out of both queues they would never end either.
+            self._waiting.extendleft(reversed(marks))
+            raise
         for run in list(self._running.values()):
             run.cancelled = run.cancelled or run.claimed.id in report.cancelled
         startable = []
         for job in marks:
             if job.id in report.lost:
                 self._end(self._unstarted(job, NotStarted()))  # cancelled meanwhile: will be late
+            elif job.id in report.cancelled:
+                self._end(self._unstarted(job, Raised(JobCancelled("cancelled"))))
             else:
                 startable.append(job)
         if startable:
