@@ -249,12 +249,14 @@ class SqlStore:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[StoreTransaction]:
         with contextlib.ExitStack() as stack:
+            hold = None
             if self._only_writer is not None:
-                stack.enter_context(self._only_writer.for_handler())
+                hold = stack.enter_context(self._only_writer.for_handler())
             connection = stack.enter_context(self.engine.connect())
             handler_transaction = HandlerTransaction(
                 connection,
                 lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
+                free_writer=hold.release if hold is not None else lambda: None,
             )
             stack.enter_context(handler_transaction)
             yield handler_transaction
