@@ -11,5 +11,5 @@ from jobs.cli.base import Command
 
 @click.command(cls=Command)
 def demo() -> None:
-    """Make a shop, run its jobs, show what happened (ONCE=1: then leave)."""
+    """Make a shop, run its jobs and show what happens."""
     import_module("jobs.demo").run()  # late: it brings a web server and a database
