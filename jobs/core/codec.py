@@ -7,9 +7,10 @@ The refusal names the path of the value. Tuples are arrays.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
+
+import msgspec
 
 from jobs.core.errors import PayloadError, PayloadTooLarge
 
@@ -19,10 +20,10 @@ DEFAULT_MAX_BYTES = 100_000
 MAX_DIGITS = 4_300
 _LARGEST_INT = 10**MAX_DIGITS - 1
 
-_encoder = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-)
-_encode = _encoder.encode
+# Ten times as fast as the standard library's, and of the same mind about what it writes once
+# ``_is_clean`` has looked (it would write NaN as null).
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 _PLAIN = frozenset({bool, type(None)})
 
 
@@ -42,22 +43,21 @@ def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
     if not _is_clean(value, MAX_DEPTH):
         _refuse(value, "$", 0)
     try:
-        text = _encode(value)
-    except ValueError as error:  # an integer, where Python is set to print fewer digits
+        raw = _encode(value)
+    except (ValueError, OverflowError) as error:  # an integer, where fewer digits are allowed
         raise PayloadError("$", str(error)) from error
-    # len(text) is at least a quarter of the bytes and at most all of them: most need no encoding.
-    if len(text) * 4 > max_bytes and (size := len(text.encode())) > max_bytes:
+    if len(raw) > max_bytes:
         raise PayloadTooLarge(
             "$",
-            f"{size:,} bytes of JSON, over the limit of {max_bytes:,}; "
+            f"{len(raw):,} bytes of JSON, over the limit of {max_bytes:,}; "
             "store the data elsewhere and pass a reference to it",
         )
-    return text
+    return raw.decode()
 
 
 def decode(text: str) -> Any:
     """The value of a stored JSON text."""
-    return json.loads(text)
+    return _decode(text)
 
 
 def clean_text(text: str) -> str:

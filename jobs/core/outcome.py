@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.core.backoff import Backoff, BackoffCallable, next_delay
 from jobs.core.codec import DEFAULT_MAX_BYTES, clean_result, cut, encode
@@ -32,36 +32,37 @@ class Policy:
     result_max_bytes: int = DEFAULT_MAX_BYTES
 
 
-# How an execution can end. ``Raised`` covers everything a handler raises, steering included.
+# How an execution can end. ``Raised`` covers everything a handler raises, steering included. Not
+# frozen, and Outcome a tuple: a frozen dataclass takes several times as long to make, once a job.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Returned:
     value: object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raised:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimedOut:
     seconds: float
     because: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunnerLost:
     """The lease ran out: the runner died, was frozen or was cut off."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NotStarted:
     """Claimed, not begun: handed back with its attempt."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Expired:
     """``expires_in`` ran out before the first start."""
 
@@ -69,8 +70,7 @@ class Expired:
 Ending = Returned | Raised | TimedOut | RunnerLost | NotStarted | Expired
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A verdict to write, and its name for counters, events and logs.
 
     ``name`` is one of completed, retried, failed, snoozed, cancelled, released.

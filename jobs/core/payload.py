@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from jobs.core.errors import PayloadError
 
 _RICH = (
@@ -46,8 +48,6 @@ def dump(value: object, declared: type | None) -> dict[str, Any]:
         return _dump_pydantic(value, declared)
     if _is_pydantic(type(value)):
         value = value.model_dump(mode="json")  # type: ignore[attr-defined]
-    import msgspec  # here: kinds with plain dict payloads never need it
-
     is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
     if not is_instance and not isinstance(value, Mapping):
         raise PayloadError("$", f"a payload is an object (a dict), not {type(value).__name__}")
@@ -74,8 +74,6 @@ def load(plain: dict[str, Any], declared: type | None) -> Any:
             return declared.model_validate(plain)  # type: ignore[attr-defined]
         except ValueError as error:
             raise _from_pydantic(error) from error
-    import msgspec
-
     try:
         return msgspec.convert(plain, declared)
     except msgspec.ValidationError as error:

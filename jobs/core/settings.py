@@ -31,6 +31,7 @@ class Settings:
     handlers: tuple[str, ...] = ()
     batch_size: int = 10
     concurrency: int = 5
+    stub_concurrency: int = STUB_CONCURRENCY
     max_attempts: int = 3
     retry_delay: float = 10.0
     timeout: float = 60.0
@@ -106,6 +107,8 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
             values[name] = value
     if "env" not in values:
         values["env"] = "development" if reader.under_development_server() else "production"
+    # The local runner is gentler than a worker, unless somebody said how many.
+    values.setdefault("stub_concurrency", values.get("concurrency", STUB_CONCURRENCY))
     _choose_backend(values, reader.problems)
     settings = Settings(**values)
     if settings.time_budget >= settings.tick_limit:

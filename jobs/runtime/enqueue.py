@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
-from jobs.core.doorbell import Ring
+from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.ids import new_id
@@ -39,14 +39,31 @@ class EnqueueOptions(TypedDict, total=False):
 _OPTIONS = EnqueueOptions.__annotations__.keys()
 
 
-def build_job(
-    runtime: Runtime, kind: str, payload: object, options: EnqueueOptions, job_id: str | None = None
-) -> NewJob:
-    """A validated job: the caller's options, then the kind's, then the settings'.
+class Draft(NamedTuple):
+    """A kind and its options, validated once; any number of payloads become jobs from it."""
+
+    template: NewJob
+    payload_type: type | None
+    max_bytes: int
+
+    def job(self, job_id: str, payload: object) -> NewJob:
+        """The job; raises :class:`~jobs.core.errors.PayloadError` for what cannot be stored."""
+        plain = dump(payload, self.payload_type)
+        text = encode_payload(plain, self.max_bytes)
+        template = self.template
+        return NewJob._make((job_id, template[1], text, *template[3:]))
+
+
+def build_job(runtime: Runtime, kind: str, payload: object, options: EnqueueOptions) -> NewJob:
+    """A validated job with a new id; refusals as in :func:`draft` and :meth:`Draft.job`."""
+    return draft(runtime, kind, options).job(new_id(), payload)
+
+
+def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
+    """What the caller's options, then the kind's, then the settings' say of a job.
 
     A kind that is not registered here may be enqueued by name: its handler may live in another
-    deployment. Raises :class:`~jobs.core.errors.PayloadError` and
-    :class:`~jobs.core.errors.ConfigurationError` for what cannot be stored or meant.
+    deployment. Raises :class:`~jobs.core.errors.ConfigurationError` for what makes no sense.
     """
     if not options.keys() <= _OPTIONS:
         unknown = ", ".join(sorted(map(str, options.keys() - _OPTIONS)))
@@ -70,11 +87,10 @@ def build_job(
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None:
         run_at = _in_utc(run_at)
-    declared = handler.payload_type if handler is not None else None
-    return NewJob(
-        id=job_id or new_id(),
+    template = NewJob(
+        id="",
         kind=kind,
-        payload=encode_payload(dump(payload, declared), settings.payload_max_bytes),
+        payload="",
         queue=check_queue(queue) if queue is not None else _own(handler, "queue", DEFAULT_QUEUE),
         priority=(
             check_priority(priority)
@@ -93,6 +109,8 @@ def build_job(
         expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
         tenant="" if tenant is None else check_tenant(tenant),
     )
+    declared = handler.payload_type if handler is not None else None
+    return Draft(template, declared, settings.payload_max_bytes)
 
 
 def _in_utc(run_at: object) -> datetime:
@@ -129,7 +147,7 @@ def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: boo
     if runtime.events.wanted("enqueued"):
         for job in jobs:
             runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
-    if committed:
+    if committed and not isinstance(runtime.doorbell, SilentDoorbell):
         runtime.doorbell.ring([Ring(job.id, job.kind, _delay_of(runtime, job)) for job in jobs])
 
 

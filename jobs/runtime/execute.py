@@ -24,7 +24,6 @@ from jobs.core.outcome import (
     NotStarted,
     Outcome,
     Raised,
-    TimedOut,
     decide,
     pace_marks,
 )
@@ -53,13 +52,11 @@ class BatchReport:
     late: set[str] = field(default_factory=set)
     started: int = 0
 
-    def count(self, name: str) -> int:
-        """How many outcomes of that name were written."""
-        return sum(
-            1
-            for outcome in self.outcomes
-            if outcome.name == name and outcome.verdict.id not in self.late
-        )
+    def written(self) -> list[Outcome]:
+        """The outcomes that were written."""
+        if not self.late:
+            return self.outcomes
+        return [outcome for outcome in self.outcomes if outcome.verdict.id not in self.late]
 
 
 class Batch:
@@ -129,9 +126,9 @@ class Batch:
                 return
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
-            wake = min(self._last_flush + FLUSH_SECONDS, *deadlines, self.budget.start_deadline)
-            if wake <= now and not self._ready and not self._waiting:
-                wake = now + FLUSH_SECONDS
+            wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
+            if self._ready or self._waiting:  # else nobody is left to be handed back
+                wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
 
     def _is_starving(self) -> bool:
@@ -149,7 +146,7 @@ class Batch:
                 run.give_up()
                 if run.future is None:
                     self.runtime.abandoned.add(run.thread)
-                self._end(run.decide(TimedOut(run.timeout, run.because), now))
+                self._end(run.timed_out(now))
                 if not self._closed and (self._ready or self._waiting):
                     self._add_slot()
 
@@ -193,6 +190,8 @@ class Batch:
         self._flushed += len(ended)
         self.report.outcomes.extend(ended)
         self.report.late |= late
+        if not late and not self.runtime.events.heard:
+            return
         for outcome in ended:
             if outcome.verdict.id in late:
                 log.warning(
@@ -221,7 +220,11 @@ class Batch:
             return
         if renew is not None:
             touches += [Touch(job.id, job.fence) for job in (*self._ready, *self._waiting)]
-        report = self.runtime.store.touch(touches, lease_seconds=renew)
+        try:
+            report = self.runtime.store.touch(touches, lease_seconds=renew)
+        except StoreUnavailable:
+            self._waiting.extendleft(reversed(marks))  # still to be marked, in their order
+            raise
         for run in list(self._running.values()):
             run.cancelled = run.cancelled or run.claimed.id in report.cancelled
         startable = []
@@ -352,7 +355,7 @@ class Batch:
             handler,
             now=now,
             timeout=fitting.timeout_seconds,
-            because=fitting.because,
+            cut_off=fitting.cut_off,
             thread=threading.current_thread(),
             renewal_seconds=self.budget.lease_margin_seconds,
         )

@@ -13,7 +13,7 @@ from jobs.core.context import JobContext
 from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError
 from jobs.core.events import JobEvent
 from jobs.core.job import Claimed
-from jobs.core.outcome import Ending, Outcome, Raised, Returned, decide
+from jobs.core.outcome import Ending, Outcome, Raised, Returned, TimedOut, decide
 from jobs.core.payload import load
 from jobs.core.registry import Handler
 from jobs.core.settings import Settings
@@ -34,9 +34,9 @@ class Run:
     """
 
     __slots__ = (
-        "because",
         "cancelled",
         "claimed",
+        "cut_off",
         "deadline",
         "future",
         "given_up",
@@ -59,7 +59,7 @@ class Run:
         *,
         now: float,
         timeout: float,
-        because: str,
+        cut_off: bool,
         thread: threading.Thread,
         renewal_seconds: float,
     ) -> None:
@@ -68,7 +68,7 @@ class Run:
         self.handler = handler
         self.started = now
         self.timeout = timeout
-        self.because = because
+        self.cut_off = cut_off
         self.deadline = math.inf if handler.transactional else now + timeout
         self.thread = thread
         self.renewal_seconds = renewal_seconds
@@ -161,6 +161,17 @@ class Run:
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
         )
+
+    def timed_out(self, now: float) -> Outcome:
+        """The outcome of a run that did not end by its deadline."""
+        declared = self.claimed.timeout_seconds or self.handler.timeout
+        if not self.cut_off:
+            because = f"its timeout is {self.timeout:g} s"
+        elif declared is None:
+            because = "the tick that ran it ends there"
+        else:
+            because = f"the tick that ran it ends there (its timeout is {declared:g} s)"
+        return self.decide(TimedOut(self.timeout, because), now)
 
     def give_up(self) -> None:
         """Stop counting on this run: cancel it where that is possible, cut its transaction."""

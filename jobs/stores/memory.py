@@ -380,7 +380,6 @@ def _to_claimed(row: _Row, now: datetime) -> Claimed:
         timeout_seconds=new.timeout_seconds,
         backoff=new.backoff,
         tenant=new.tenant,
-        created_at=row.created_at,
         run_at=row.run_at,
         errors=row.errors,
         marked=row.started_at is not None,

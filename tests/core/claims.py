@@ -21,7 +21,6 @@ _PLAIN = Claimed(
     timeout_seconds=None,
     backoff=None,
     tenant="",
-    created_at=AT,
     run_at=AT,
     errors=None,
     marked=True,

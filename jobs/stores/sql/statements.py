@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.sql.selectable import TextualSelect
 
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.tables import Tables
@@ -112,16 +111,14 @@ class Statements:
         """
         columns = (
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
-            "j.timeout_seconds, j.backoff, j.tenant, j.created_at, j.run_at, j.errors, "
-            f"j.started_at, j.expires_at, j.cancel_requested, {self.sql.now} AS now"
+            "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
+            "j.started_at, j.cancel_requested, j.expires_at, "
         )
-        # SQLite's RETURNING knows the updated table only, and not by its alias.
-        return columns.replace("j.", "") if self.sql.name == "sqlite" else columns
-
-    def typed(self, clause: TextClause) -> TextualSelect:
-        """The claim's rows with their instants read as this database writes them."""
-        c = self.tables.jobs.c
-        return clause.columns(created_at=c.created_at.type, run_at=c.run_at.type)
+        if self.sql.name == "sqlite":
+            # Its RETURNING knows the updated table only, and not by its alias.
+            return columns.replace("j.", "") + f"{self.sql.now} AS now"
+        # An instant costs the driver time to read, row by row: only where it is wanted.
+        return columns + f"CASE WHEN j.expires_at IS NULL THEN NULL ELSE {self.sql.now} END AS now"
 
     # -- settle -------------------------------------------------------------------------------
 
@@ -158,7 +155,9 @@ class Statements:
         }
         return sql.update_from(self.jobs, VERDICT_COLUMNS, self._held + condition, assignments)
 
-    _held = "j.id = v.id AND j.fence = v.fence AND j.state = 'processing'"
+    @property
+    def _held(self) -> str:
+        return f"j.id = v.id AND j.fence = v.fence AND {self.sql.still_processing}"
 
     # -- touch --------------------------------------------------------------------------------
 
@@ -185,35 +184,45 @@ class Statements:
 
     @cached_property
     def insert(self) -> TextClause:
+        """One row, due at once."""
+        return text(self._insert(self.sql.now, "NULL"))
+
+    @cached_property
+    def insert_timed(self) -> TextClause:
+        """One row with a delay, an instant or an expiry."""
         sql = self.sql
-        run_at = f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})"
         expires_in = sql.number("expires_in_seconds")
-        expires = f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
-        return text(f"""
+        return text(
+            self._insert(
+                f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
+                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
+            )
+        )
+
+    def _insert(self, run_at: str, expires_at: str) -> str:
+        return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
                 timeout_seconds, backoff, created_at, run_at, expires_at)
             VALUES (
                 :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
-                :max_attempts, {sql.number("timeout_seconds")}, :backoff, {sql.now}, {run_at},
-                {expires})
-            """)
+                :max_attempts, {self.sql.number("timeout_seconds")}, :backoff, {self.sql.now},
+                {run_at}, {expires_at})
+            """
 
     BULK_COLUMNS: Sequence[str] = (
-        "id", "namespace", "tenant", "queue", "kind", "priority", "state", "payload",
+        "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",
         "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
     )  # fmt: skip
 
     # -- upkeep and people --------------------------------------------------------------------
 
     @cached_property
-    def stalled(self) -> TextualSelect:
-        return self.typed(
-            text(
-                f"SELECT {self.claimed_columns} FROM {self.jobs} j WHERE namespace = :namespace "
-                f"AND state = 'processing' AND lease_until < {self.sql.now} "
-                "ORDER BY lease_until LIMIT :limit"
-            )
+    def stalled(self) -> TextClause:
+        return text(
+            f"SELECT {self.claimed_columns} FROM {self.jobs} j WHERE namespace = :namespace "
+            f"AND state = 'processing' AND lease_until < {self.sql.now} "
+            "ORDER BY lease_until LIMIT :limit"
         )
 
     @cached_property

@@ -28,10 +28,17 @@ from jobs.core.store import (
 )
 from jobs.stores.sql import inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
-from jobs.stores.sql.claim import Claimer, wanted_lanes
+from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
-from jobs.stores.sql.rows import bulk_rows, insert_parameters, inserted_job, to_claimed, to_job
+from jobs.stores.sql.rows import (
+    bulk_rows,
+    insert_parameters,
+    inserted_job,
+    is_due,
+    to_claimed,
+    to_job,
+)
 from jobs.stores.sql.sessions import connection_of
 from jobs.stores.sql.statements import TOUCH_COLUMNS, VERDICT_COLUMNS, Statements
 from jobs.stores.sql.tables import Tables, build_tables
@@ -70,6 +77,7 @@ class SqlStore:
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
         self._claimer = Claimer(self.statements)
+        self._due_counts: dict[int, TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
         self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
         capabilities = {
@@ -107,7 +115,8 @@ class SqlStore:
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
         if session is not None:
-            self._insert(connection_of(session, self.engine), jobs)
+            with self._explained():
+                self._insert(connection_of(session, self.engine), jobs)
         else:
             try:
                 self._write(lambda connection: self._insert(connection, jobs))
@@ -119,11 +128,10 @@ class SqlStore:
         return [inserted_job(job, created_at) for job in jobs]
 
     def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
-        rows = [insert_parameters(job, self.namespace, self.sql) for job in jobs]
-        with self._explained():
-            connection.execute(
-                self.statements.insert, [{**row, **self._frozen_now()} for row in rows]
-            )
+        for job in jobs:
+            statement = self.statements.insert if is_due(job) else self.statements.insert_timed
+            parameters = insert_parameters(job, self.namespace, self.sql)
+            connection.execute(statement, {**parameters, **self._frozen_now()})
 
     def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
         if session is not None:
@@ -260,7 +268,7 @@ class SqlStore:
                 self.statements.stalled, self._parameters(limit=limit)
             ).all()
         )
-        return [to_claimed(row) for row in rows]
+        return [to_claimed(row, self.sql.read_instant) for row in rows]
 
     def purge(self, limit: int) -> int:
         return self._count(self.statements.purge, limit=limit)
@@ -284,13 +292,15 @@ class SqlStore:
     ) -> int:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
-            return inspect.due_count(
-                connection,
-                self.statements,
-                wanted_lanes(live, kinds, None),
-                cap,
-                self._parameters(),
-            )
+            wanted = wanted_lanes(live, kinds, None)
+            if not wanted:
+                return 0
+            statement = self._due_counts.get(len(wanted))
+            if statement is None:
+                statement = inspect.due_count(self.statements, len(wanted))
+                self._due_counts[len(wanted)] = statement
+            parameters = self._parameters(cap=cap, **numbered("lane", wanted))
+            return int(connection.execute(statement, parameters).scalar_one())
 
         return self._read(run)
 
@@ -341,7 +351,7 @@ class SqlStore:
 
     def _once(self, run: Callable[[Connection], Result], *, read_only: bool) -> Result:
         if read_only:
-            connecting = self.engine.connect().execution_options(**READ_ONLY)
+            connecting = self._connect().execution_options(**READ_ONLY)
             with connecting as connection, connection.begin():
                 return run(connection)
         with self._writing() as connection:
@@ -349,8 +359,21 @@ class SqlStore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._only_writer or contextlib.nullcontext(), self.engine.begin() as connection:
+        with (
+            self._only_writer or contextlib.nullcontext(),
+            self._connect() as connection,
+            connection.begin(),
+        ):
             yield connection
+
+    def _connect(self) -> Connection:
+        try:
+            return self.engine.connect()
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            # Refused, not found, or no connection of the pool became free. The last of these has no
+            # driver error inside.
+            reason = getattr(error, "orig", None) or error
+            raise StoreUnavailable(f"no connection to the database: {reason}") from error
 
     def _with_tries(self, once: Callable[[], Result]) -> Result:
         """Run a transaction, again if it lost a lock race or its connection, a few times.
