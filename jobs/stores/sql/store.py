@@ -268,7 +268,12 @@ class SqlStore:
                 self.statements.stalled, self._parameters(limit=limit)
             ).all()
         )
-        return [to_claimed(row, self.sql.read_instant) for row in rows]
+        return [
+            to_claimed(
+                row, self.sql.read_instant, marked=bool(row[15]), cancel_requested=bool(row[16])
+            )
+            for row in rows
+        ]
 
     def purge(self, limit: int) -> int:
         return self._count(self.statements.purge, limit=limit)
