@@ -226,9 +226,8 @@ class Tickwork:
         :meth:`enqueue`. With a session, a refused insert leaves the caller's transaction usable.
         """
         # In a savepoint: a refused insert would otherwise spoil the whole transaction.
-        savepoint = session.begin_nested() if session is not None else nullcontext()
         try:
-            with savepoint:
+            with session.begin_nested() if session is not None else nullcontext():
                 return self.enqueue(kind, payload, session=session, **options)
         except Exception:
             log.exception("a job of kind %r was not enqueued", kind)

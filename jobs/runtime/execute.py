@@ -222,8 +222,9 @@ class Batch:
             touches += [Touch(job.id, job.fence) for job in (*self._ready, *self._waiting)]
         try:
             report = self.runtime.store.touch(touches, lease_seconds=renew)
-        except StoreUnavailable:
-            self._waiting.extendleft(reversed(marks))  # still to be marked, in their order
+        except BaseException:
+            # Unmarked they may not start; out of both queues they would never end either.
+            self._waiting.extendleft(reversed(marks))
             raise
         for run in list(self._running.values()):
             run.cancelled = run.cancelled or run.claimed.id in report.cancelled
@@ -231,6 +232,8 @@ class Batch:
         for job in marks:
             if job.id in report.lost:
                 self._end(self._unstarted(job, NotStarted()))  # cancelled meanwhile: will be late
+            elif job.id in report.cancelled:
+                self._end(self._unstarted(job, Raised(JobCancelled("cancelled"))))
             else:
                 startable.append(job)
         if startable:

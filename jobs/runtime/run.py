@@ -8,7 +8,7 @@ import math
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from jobs.core.codec import clean_text, decode
+from jobs.core.codec import decode
 from jobs.core.context import JobContext
 from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError
 from jobs.core.events import JobEvent
@@ -19,6 +19,7 @@ from jobs.core.registry import Handler
 from jobs.core.settings import Settings
 from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
+from jobs.runtime.loop import Escaped
 
 if TYPE_CHECKING:
     import threading
@@ -146,7 +147,10 @@ class Run:
         if not inspect.iscoroutine(value):
             return value
         self.future = self.runtime.loop.submit(value)
-        return self.future.result()
+        try:
+            return self.future.result()
+        except Escaped as escaped:
+            raise escaped.error from None
 
     def decide(self, ending: Ending, now: float) -> Outcome:
         """The outcome of this run's ending, with what is known of its duration and progress."""
@@ -186,7 +190,7 @@ class Run:
     def report_progress(self, percent: float, note: str | None) -> None:
         if note is None and self.progress is not None:
             note = self.progress[1]
-        self.progress = (percent, clean_text(str(note)[:500]) if note else note)
+        self.progress = (percent, note)
         if self.runtime.events.wanted("progress"):
             claimed = self.claimed
             self.runtime.events.emit(

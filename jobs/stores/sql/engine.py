@@ -205,6 +205,8 @@ def hang_up(connection: Connection) -> Callable[[], None]:
 def _roll_back_sqlite(driver: sqlite3.Connection) -> None:
     driver.interrupt()
     driver.rollback()
+    # Closed as well: what the abandoned thread still writes would be outside any transaction.
+    driver.close()
 
 
 def _shut_socket(driver: Any) -> None:

@@ -71,16 +71,18 @@ def to_claimed(
     cancel_requested: bool = False,
 ) -> Claimed:
     """A row of ``Statements.claimed_columns``."""
-    expired, now = row[13:15]
+    duration_ms, expired, now = row[13:16]
     if now is not None:  # both instants, as SQLite keeps them
         expired = expired is not None and expired <= now
+    # Attempts were raised by this claim. A job that snoozed has its attempt back, but it did start.
+    unstarted = row[5] == 1 and duration_ms is None
     return Claimed._make(
         (
             *row[:11],
             read_instant(row[11]),
             row[12],
             marked,
-            bool(expired) and row[5] == 1,  # attempts were raised by this claim
+            bool(expired) and unstarted,
             cancel_requested,
         )
     )

@@ -116,8 +116,10 @@ class Statements:
         if self.sql.name == "sqlite":
             # Its RETURNING knows the updated table only, and not by its alias; and expressions over
             # columns came out wrong there beside a generated column (seen with SQLite 3.40).
-            return columns.replace("j.", "") + f"expires_at, {self.sql.now} AS now"
-        return columns + f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired, NULL AS now"
+            return columns.replace("j.", "") + f"duration_ms, expires_at, {self.sql.now} AS now"
+        # The comparison made here: an instant costs the driver time to read, row by row.
+        expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
+        return f"{columns}j.duration_ms, {expired}, NULL AS now"
 
     # -- settle -------------------------------------------------------------------------------
 
@@ -162,14 +164,15 @@ class Statements:
 
     @cached_property
     def touch(self) -> TextClause:
-        return text(self._touch({}))
+        # A row that somebody asked to cancel is left out, so that the count tells of it.
+        return text(self._touch({}, " AND NOT j.cancel_requested"))
 
     @cached_property
     def touch_and_renew(self) -> TextClause:
         lease = self.sql.later(self.sql.number("lease_seconds"))
         return text(self._touch({"lease_until": lease}))
 
-    def _touch(self, more: dict[str, str]) -> str:
+    def _touch(self, more: dict[str, str], condition: str = "") -> str:
         assignments = {
             "started_at": f"CASE v.started WHEN 1 THEN {self.sql.now} WHEN 0 THEN NULL "
             "ELSE j.started_at END",
@@ -177,7 +180,7 @@ class Statements:
             "progress_note": "coalesce(v.progress_note, j.progress_note)",
             **more,
         }
-        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held, assignments)
+        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held + condition, assignments)
 
     # -- insert -------------------------------------------------------------------------------
 
