@@ -492,6 +492,31 @@ def test_progress_can_be_read_while_it_runs(tickwork: Tickwork) -> None:
     assert stored(tickwork, job).result == [40.0, "a third"]
 
 
+def test_what_a_handler_is_told(tickwork: Tickwork) -> None:
+    told: list[Any] = []
+
+    @tickwork.handler("mail", queue="mails", timeout=20, max_attempts=4, backoff=0)
+    def send(payload: dict[str, Any], ctx: JobContext) -> None:
+        told.append((ctx.job_id, ctx.idempotency_key, ctx.kind, ctx.queue, ctx.tenant))
+        told.append((ctx.attempt, ctx.max_attempts, ctx.fence))
+        assert 15 < ctx.time_left() <= 20
+        assert ctx.settings is tickwork.settings
+        with pytest.raises(ConfigurationError, match="transactional=True"):
+            assert ctx.session
+        if ctx.fence == 1:
+            raise Snooze(0)
+        if ctx.fence == 2:
+            raise ValueError("once more")
+
+    job = send.enqueue({}, tenant="org1")
+    for _ in range(3):
+        tickwork.tick()
+
+    assert told[0::2] == [(job.id, job.id, "mail", "mails", "org1")] * 3
+    # The first was given back; the fence counts it all the same.
+    assert told[1::2] == [(1, 4, 1), (1, 4, 2), (2, 4, 3)]
+
+
 # -- cancel, expiry, retention -----------------------------------------------------------------
 
 
