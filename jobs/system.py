@@ -173,7 +173,7 @@ class Tickwork:
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if error.name is not None and module_name.startswith(error.name):
+            if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
                 raise ConfigurationError(
                     f"JOBS_HANDLERS: there is no module {module_name!r} on the import path"
                 ) from error
@@ -226,9 +226,8 @@ class Tickwork:
         :meth:`enqueue`. With a session, a refused insert leaves the caller's transaction usable.
         """
         # In a savepoint: a refused insert would otherwise spoil the whole transaction.
-        savepoint = session.begin_nested() if session is not None else nullcontext()
         try:
-            with savepoint:
+            with session.begin_nested() if session is not None else nullcontext():
                 return self.enqueue(kind, payload, session=session, **options)
         except Exception:
             log.exception("a job of kind %r was not enqueued", kind)
@@ -272,6 +271,7 @@ class Tickwork:
         ids: list[str] = []
         rung: list[NewJob] = []
         ring = session is None and not isinstance(self._runtime.doorbell, SilentDoorbell)
+        told = ring or self._runtime.events.wanted("enqueued")
 
         def built() -> Iterator[NewJob]:
             fresh = _endless_ids()
@@ -285,13 +285,13 @@ class Tickwork:
                     made = known or drafts.setdefault(kind, draft(self._runtime, kind, options))
                 new = made.job(next(fresh), payload)
                 ids.append(new.id)
-                if ring:
+                if told:
                     rung.append(new)
                 yield new
 
         self.store.insert_many(built(), session)
         if rung:
-            announce(self._runtime, rung, committed=True)
+            announce(self._runtime, rung, committed=ring)
         return ids
 
     # -- look and steer ------------------------------------------------------------------------
@@ -478,10 +478,13 @@ def _endless_ids() -> Iterator[str]:
         yield from new_ids(256)
 
 
-def _as_parts(job: JobLike) -> tuple[str, Any, Mapping[str, Any]]:
-    if isinstance(job, Mapping):
+def _as_parts(job: Any) -> tuple[str, Any, Mapping[str, Any]]:
+    if isinstance(job, Mapping) and "kind" in job:
         rest = {name: value for name, value in job.items() if name not in ("kind", "payload")}
         return job["kind"], job.get("payload"), rest
-    if len(job) == 2:
-        return job[0], job[1], {}
-    return job[0], job[1], job[2]
+    if isinstance(job, Sequence) and not isinstance(job, str) and len(job) in (2, 3):
+        return job[0], job[1], job[2] if len(job) == 3 else {}
+    raise ConfigurationError(
+        "a job of enqueue_many is (kind, payload), (kind, payload, options) or a dict with kind, "
+        f"payload and options, not {type(job).__name__}"
+    )

@@ -225,7 +225,9 @@ def test_several_at_once_do_not_break_each_other(database: Database, way: str) -
             except Exception as error:  # noqa: BLE001 - shown below
                 troubles.append(error)
 
-    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(runners)]
+    threads = [
+        threading.Thread(target=run, args=(number,), daemon=True) for number in range(runners)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

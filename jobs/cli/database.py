@@ -10,8 +10,6 @@ from jobs.cli.base import CarefulGroup, JsonCommand
 from jobs.cli.system import opened, sql_store
 from jobs.cli.text import say
 from jobs.core.settings import mask_url
-from jobs.stores.sql import schema
-from jobs.stores.sql.tables import HEAD_REVISION
 
 
 @click.group("db", cls=CarefulGroup)
@@ -25,6 +23,9 @@ def upgrade(as_json: bool) -> dict[str, Any] | None:
 
     Safe to run at every deployment, and by several at once.
     """
+    from jobs.stores.sql import schema  # late, as all of SQLAlchemy
+    from jobs.stores.sql.tables import HEAD_REVISION
+
     with opened(prepared=False) as tickwork:
         store = sql_store(tickwork)
         found = schema.upgrade(store.engine, store.tables)
@@ -44,6 +45,9 @@ def upgrade(as_json: bool) -> dict[str, Any] | None:
 @database.command(cls=JsonCommand)
 def check(as_json: bool) -> dict[str, Any] | None:
     """Tell whether the tables are what this version needs; exit code 1 if not."""
+    from jobs.stores.sql import schema
+    from jobs.stores.sql.tables import HEAD_REVISION
+
     with opened(prepared=False) as tickwork:
         store = sql_store(tickwork)
         store.check_schema()

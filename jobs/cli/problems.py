@@ -42,7 +42,7 @@ def explain(error: Exception) -> tuple[list[str], int]:
 
 
 def _line(text: str) -> str:
-    return "tickwork: " + " ".join(safe(text).split("\n"))
+    return "tickwork: " + " ".join(safe(text).split())
 
 
 def _of_the_database(error: Exception) -> str | None:

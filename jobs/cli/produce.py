@@ -71,7 +71,7 @@ def cancel(job_id: str, as_json: bool) -> dict[str, Any] | None:
     """Cancel a job: at once if it waits, else by asking it to stop."""
     with opened() as tickwork:
         job = tickwork.cancel(job_id)
-        shown = Shown(job, sql_now(tickwork))
+        shown = Shown(job, tickwork.store.now())
     if as_json:
         return shown.as_dict()
     if job.state == State.CANCELLED:
@@ -79,8 +79,3 @@ def cancel(job_id: str, as_json: bool) -> dict[str, Any] | None:
     else:
         say(f"Asked {job.id} to stop: it runs, and ends when it looks (ctx.checkpoint()).")
     return None
-
-
-def sql_now(tickwork: Any) -> datetime:
-    now: datetime = tickwork.store.now()
-    return now

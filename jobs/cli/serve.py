@@ -33,13 +33,17 @@ def serve(host: str, port: int, dev: bool) -> None:
         # For the modules with handlers as well: they ask the environment themselves.
         os.environ["JOBS_ENV"] = "development"
     import_from_here()
-    from werkzeug.serving import make_server
+    logging.getLogger().setLevel(logging.INFO)  # a server shows what it does
+    from werkzeug.serving import WSGIRequestHandler, make_server
 
     from jobs.http import create_app  # late: only this command needs Flask
 
+    class Handler(WSGIRequestHandler):
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            self.log("info", '"%s" %s', self.requestline, code)  # without Werkzeug's colours
+
     app = create_app()
-    server = make_server(host, port, app, threaded=True)
-    logging.getLogger("werkzeug").setLevel(logging.INFO)
+    server = make_server(host, port, app, threaded=True, request_handler=Handler)
     shown = f"[{host}]" if ":" in host else host
     say(f"Serving on http://{shown}:{server.port} (Ctrl-C ends it)", err=True)
     if not dev:

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs import Tickwork
 from jobs.core.errors import ConfigurationError
 from jobs.core.settings import Settings, read_settings
 from jobs.runtime.local import is_local
-from jobs.stores.sql.store import SqlStore
+
+if TYPE_CHECKING:
+    from jobs.stores.sql.store import SqlStore
 
 
 @contextlib.contextmanager
@@ -41,6 +44,8 @@ def opened(*, handlers: bool = False, prepared: bool = True) -> Iterator[Tickwor
 
 def sql_store(tickwork: Tickwork) -> SqlStore:
     """The store of a system that :func:`opened` gave."""
+    from jobs.stores.sql.store import SqlStore  # late: `tickwork --help` loads no SQLAlchemy
+
     store = tickwork.store
     assert isinstance(store, SqlStore)
     return store

@@ -78,14 +78,16 @@ def first_line(text: str | None) -> str:
 def span(seconds: float) -> str:
     """A duration in words, to a precision worth reading.
 
-    >>> span(0.25), span(42), span(180), span(7200), span(864000)
-    ('0.25 s', '42 s', '3 min', '2 h', '10 d')
+    >>> span(0.025), span(4.25), span(42), span(180), span(7200), span(864000)
+    ('25 ms', '4.2 s', '42 s', '3 min', '2 h', '10 d')
     """
     seconds = max(0.0, seconds)
     for size, unit in _UNITS:
         if seconds >= 2 * size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{int(seconds)} s"
+            return f"{round(seconds / size)} {unit}"
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{round(seconds)} s"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> None:
@@ -137,8 +139,9 @@ def log_to_stderr(*, verbose: bool) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.INFO if verbose else logging.WARNING)
-    # At INFO it would log every statement with its values.
-    logging.getLogger("sqlalchemy").setLevel(logging.WARNING)
+    # At INFO they would log every statement with its values, and every look of the local runner.
+    for name in ("sqlalchemy", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         yield
     finally:

@@ -56,7 +56,7 @@ def tick(
         return total
     _print_summary(total)
     if drain and results[-1].remaining:
-        say("Stopped: the last tick could not start any of what is due.", err=True)
+        say("Stopped: the last tick only put off what is due.", err=True)
     return None
 
 
@@ -71,8 +71,8 @@ def _run(tickwork: Tickwork, limit: int | None, time_budget: float | None) -> Ti
 
 
 def _moved(result: TickResult) -> bool:
-    """Whether the tick changed anything: what it cannot start now, it could not start next time."""
-    return any((result.processed, result.cancelled, result.reclaimed, result.late))
+    """Whether the tick got anywhere: jobs that were only put off could be put off for ever."""
+    return result.processed > result.snoozed or bool(result.cancelled or result.late)
 
 
 def _sum(results: list[TickResult]) -> dict[str, Any]:

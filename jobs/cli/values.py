@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_payload(given: str) -> Any:
 
 def _text_of(given: str) -> str:
     if given == "-":
-        raw: bytes = click.get_binary_stream("stdin").read()
+        raw = sys.stdin.buffer.read()
         where = "stdin"
     elif given.startswith("@"):
         where = given[1:]

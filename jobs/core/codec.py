@@ -25,6 +25,7 @@ _LARGEST_INT = 10**MAX_DIGITS - 1
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _PLAIN = frozenset({bool, type(None)})
+_NESTS = frozenset({dict, list, tuple})
 
 
 def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
@@ -131,7 +132,7 @@ def _is_clean_text(text: str) -> bool:
 def _refuse(value: object, path: str, depth: int) -> None:
     """Walk to the first unfit value and raise with its path; the slow twin of ``_is_clean``."""
     kind = type(value)
-    if depth >= MAX_DEPTH and kind in (dict, list, tuple):
+    if depth >= MAX_DEPTH and kind in _NESTS:
         raise PayloadError(path, f"nested deeper than {MAX_DEPTH} levels")
     if kind is str:
         if not _is_clean_text(value):  # type: ignore[arg-type]

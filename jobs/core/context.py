@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jobs.core.codec import clean_text
 from jobs.core.errors import ConfigurationError
 from jobs.core.job import Claimed
 
 if TYPE_CHECKING:
     from jobs.core.settings import Settings
+
+NOTE_MAX_CHARS = 500
 
 
 class RunPort(Protocol):
@@ -101,8 +105,12 @@ class JobContext:
 
     def progress(self, percent: float, note: str | None = None) -> None:
         """Say how far the work is, 0 to 100; written at the runner's next flush."""
-        # Zero first: it also stands for NaN, which compares with nothing and fits no column.
-        self._port.report_progress(min(max(0.0, float(percent)), 100.0), note)
+        percent = float(percent)
+        # A share of nothing (0/0) is no reason to fail a job.
+        percent = 0.0 if math.isnan(percent) else min(max(percent, 0.0), 100.0)
+        if note is not None:
+            note = clean_text(str(note)[:NOTE_MAX_CHARS])
+        self._port.report_progress(percent, note)
 
     def checkpoint(self) -> None:
         """A safe place to stop: renews the lease where that helps, and stores progress.

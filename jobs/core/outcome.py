@@ -12,13 +12,20 @@ from typing import Any, NamedTuple
 
 from jobs.core.backoff import Backoff, BackoffCallable, next_delay
 from jobs.core.codec import DEFAULT_MAX_BYTES, clean_result, cut, encode
-from jobs.core.errors import Discard, JobCancelled, PayloadError, Retry, Snooze
+from jobs.core.errors import (
+    LONGEST_DELAY_SECONDS,
+    Discard,
+    JobCancelled,
+    PayloadError,
+    Retry,
+    Snooze,
+)
 from jobs.core.job import Claimed, State
 from jobs.core.store import Verdict
 
-NAME_MAX_BYTES = 200
 MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
+NAME_MAX_BYTES = 200
 HISTORY_MAX_ENTRIES = 10
 
 
@@ -119,7 +126,7 @@ def decide(
                 claimed.id,
                 claimed.fence,
                 State.PENDING,
-                delay_seconds=seconds,
+                delay_seconds=min(seconds, LONGEST_DELAY_SECONDS),
                 attempts_back=1,
                 keep_seconds=policy.keep_failed_seconds,
                 **tail,
@@ -138,7 +145,7 @@ def _completed(
     if value is not None:
         try:
             result = encode(value, policy.result_max_bytes)
-        except (PayloadError, RuntimeError):
+        except Exception:  # noqa: BLE001 - a value may raise anything when it is looked at
             result, error = _encode_cleaned(value, policy.result_max_bytes)
             if error is not None:
                 entry = _entry(claimed, at, "result unavailable", error, "", tail["duration_ms"])
@@ -165,8 +172,11 @@ def _encode_cleaned(value: object, max_bytes: int) -> tuple[str | None, str | No
     """
     try:
         return encode(clean_result(value), max_bytes), None
-    except (PayloadError, RuntimeError) as problem:  # too deep, or changed while it was read
+    except PayloadError as problem:
         return None, cut(f"result unavailable: {problem}", MESSAGE_MAX_BYTES)
+    except Exception as problem:  # noqa: BLE001 - as above
+        why = f"{type(problem).__name__}: {_text(problem)}"
+        return None, cut(f"result unavailable: {why}", MESSAGE_MAX_BYTES)
 
 
 def _unsuccessful(
@@ -197,7 +207,7 @@ def _unsuccessful(
         )
         return Outcome("failed", verdict, claimed.kind)
     if isinstance(steering, Retry) and steering.after is not None:
-        delay = max(0.0, float(steering.after))
+        delay = max(0.0, steering.after)
     else:
         own = Backoff.from_json(claimed.backoff) if claimed.backoff else policy.backoff
         delay = next_delay(own, claimed, spread)
@@ -207,7 +217,7 @@ def _unsuccessful(
         State.PENDING,
         error=error,
         errors=errors,
-        delay_seconds=delay,
+        delay_seconds=min(delay, LONGEST_DELAY_SECONDS),
         keep_seconds=policy.keep_failed_seconds,
         **tail,
     )
@@ -250,7 +260,7 @@ def _name(error: BaseException) -> str:
 def _text(value: object) -> str:
     try:
         return str(value)
-    except BaseException as problem:  # noqa: BLE001 - a hostile __str__ may raise anything
+    except BaseException as problem:  # noqa: BLE001 - a hostile __str__ may even exit
         return f"(its text could not be made: {type(problem).__name__})"
 
 

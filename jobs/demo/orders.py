@@ -108,6 +108,7 @@ def request_export(
         user_id=user_id,
         export_type=export_type,
         filters=filters or {},
+        now=tickwork.clock.now(),
     )
     payload: ExportOrders = {"jobId": export_id, "format": file_format}
     job = tickwork.enqueue("export-orders", payload, session=connection)
@@ -170,7 +171,7 @@ def export_orders(payload: ExportOrders, ctx: JobContext) -> dict[str, Any]:
     began = time.monotonic()
     system: Tickwork = export_orders.system
     _listen(system)
-    record = records.begin(system.engine, payload["jobId"])
+    record = records.begin(system.engine, payload["jobId"], system.clock.now())
     if record is None:
         raise Discard(f"there is no export {payload['jobId']!r:.60}: it was deleted, or never made")
     try:
@@ -181,7 +182,7 @@ def export_orders(payload: ExportOrders, ctx: JobContext) -> dict[str, Any]:
         for_good = isinstance(error, (PermanentError, Discard, JobCancelled))
         final = for_good or ctx.attempt >= ctx.max_attempts
         text = cut(f"{error}" or type(error).__name__, _ERROR_BYTES)
-        records.give_back(system.engine, record, text, final=final)
+        records.give_back(system.engine, record, text, system.clock.now(), final=final)
         if isinstance(error, PermanentError):
             raise Discard(str(error)) from error
         raise
@@ -211,7 +212,7 @@ def _make(record: Record, file_format: str, system: Tickwork, ctx: JobContext) -
                 checkpoint=ctx.checkpoint,
             )
         file_url, total_rows = stored.file_url, stored.total_rows
-        if not records.complete(system.engine, record, file_url, total_rows):
+        if not records.complete(system.engine, record, file_url, total_rows, system.clock.now()):
             raise LeaseLost("another attempt has taken this export over")
     # From here on a repeat only mails again, under the same Message-ID.
     email = _mail(record, blobs.link(key), total_rows, ctx)
@@ -256,6 +257,7 @@ def _listen(system: Tickwork) -> None:
 
     def heard(event: JobEvent) -> None:
         if event.kind == "export-orders" and (job := system.get(event.job_id)) is not None:
-            records.fail_unheard(system.engine, job.payload["jobId"], event.error or "failed")
+            error = event.error or "failed"
+            records.fail_unheard(system.engine, job.payload["jobId"], error, system.clock.now())
 
     system.on("failed", heard)

@@ -19,11 +19,6 @@ import sqlalchemy as sa
 from jobs.demo.tables import export_jobs, notifications, users
 
 
-def now_utc() -> dt.datetime:
-    """The time as the shop's tables hold it: UTC without an offset, in microseconds."""
-    return dt.datetime.now(dt.UTC).replace(tzinfo=None)
-
-
 class Record(NamedTuple):
     """An export as an attempt sees it. `started_at` is the attempt's own mark."""
 
@@ -47,8 +42,9 @@ def create(
     user_id: str,
     export_type: str,
     filters: Mapping[str, Any],
+    now: dt.datetime,
 ) -> None:
-    """Write a new record, `pending`, in the caller's transaction."""
+    """Write a new record, `pending`, in the caller's transaction. `now` has an offset."""
     connection.execute(
         sa.insert(export_jobs).values(
             id=export_id,
@@ -58,17 +54,17 @@ def create(
             status="pending",
             filters=json.dumps(filters, ensure_ascii=False, sort_keys=True),
             total_rows=0,
-            created_at=now_utc(),
+            created_at=_stored(now),
         )
     )
 
 
-def begin(engine: sa.Engine, export_id: str) -> Record | None:
+def begin(engine: sa.Engine, export_id: str, now: dt.datetime) -> Record | None:
     """Say that an attempt starts: `processing`, unless the file stands already.
 
     Returns the record, or None if it was deleted (with its store, for example).
     """
-    started_at = now_utc()
+    started_at = _stored(now)
     with engine.begin() as connection:
         connection.execute(
             sa.update(export_jobs)
@@ -96,7 +92,9 @@ def begin(engine: sa.Engine, export_id: str) -> Record | None:
     )
 
 
-def complete(engine: sa.Engine, record: Record, file_url: str, total_rows: int) -> bool:
+def complete(
+    engine: sa.Engine, record: Record, file_url: str, total_rows: int, now: dt.datetime
+) -> bool:
     """Write the result and the notification together, once.
 
     Returns False if another attempt has taken over; then nothing was written.
@@ -109,7 +107,7 @@ def complete(engine: sa.Engine, record: Record, file_url: str, total_rows: int) 
             file_url=file_url,
             total_rows=total_rows,
             error=None,
-            completed_at=now_utc(),
+            completed_at=_stored(now),
         ):
             return False
         connection.execute(
@@ -121,13 +119,15 @@ def complete(engine: sa.Engine, record: Record, file_url: str, total_rows: int) 
                 title=f"Your export of {record.type} is ready",
                 message=f"{total_rows:,} row{'' if total_rows == 1 else 's'}",
                 link=file_url,
-                created_at=now_utc(),
+                created_at=_stored(now),
             )
         )
     return True
 
 
-def give_back(engine: sa.Engine, record: Record, error: str, *, final: bool) -> bool:
+def give_back(
+    engine: sa.Engine, record: Record, error: str, now: dt.datetime, *, final: bool
+) -> bool:
     """Write that this attempt failed: `failed` when it was the last, else `pending` again."""
     with engine.begin() as connection:
         return _write(
@@ -135,7 +135,7 @@ def give_back(engine: sa.Engine, record: Record, error: str, *, final: bool) -> 
             record,
             status="failed" if final else "pending",
             error=error,
-            completed_at=now_utc() if final else None,
+            completed_at=_stored(now) if final else None,
         )
 
 
@@ -168,7 +168,7 @@ def find(connection: sa.Connection, export_id: str) -> dict[str, Any] | None:
     return {**shown, "filters": json.loads(row["filters"])}
 
 
-def fail_unheard(engine: sa.Engine, export_id: str, error: str) -> None:
+def fail_unheard(engine: sa.Engine, export_id: str, error: str, now: dt.datetime) -> None:
     """Write `failed` on a record whose job ended where its handler could not say so.
 
     That is a timeout, or a runner that died, at the last attempt.
@@ -179,5 +179,10 @@ def fail_unheard(engine: sa.Engine, export_id: str, error: str) -> None:
             .where(
                 export_jobs.c.id == export_id, export_jobs.c.status.in_(("pending", "processing"))
             )
-            .values(status="failed", error=error, completed_at=now_utc())
+            .values(status="failed", error=error, completed_at=_stored(now))
         )
+
+
+def _stored(now: dt.datetime) -> dt.datetime:
+    """Return a time as the shop's tables hold it: UTC without an offset."""
+    return now.astimezone(dt.UTC).replace(tzinfo=None)

@@ -61,7 +61,8 @@ def run_demo(
                 out.write(json.dumps({"ok": False, "problems": [str(error)]}) + "\n")
             return 1
         except KeyboardInterrupt:
-            screen.line("\n  Ended.")
+            screen.console.print()
+            screen.line("  Ended.")
             return 130
 
 
@@ -87,7 +88,8 @@ def _run(screen: Screen, place: Place, json_out: IO[str] | None, *, once: bool) 
                 show_ways_on(screen, place, base_url)
                 with suppress(KeyboardInterrupt):
                     threading.Event().wait()
-                screen.line("\n  Ended.")
+                screen.console.print()
+                screen.line("  Ended.")
     return 1 if outcome.problems else 0
 
 

@@ -148,7 +148,12 @@ def show_ways_on(screen: Screen, place: Place, base_url: str) -> None:
     body = f'{{"storeId": "{BRANCHES[0].store_id}", "userId": "{BRANCHES[0].user_id}"}}'
     screen.line(Text("  Still serving ", "bold"), f"{base_url}", Text("  (Ctrl-C ends it)", "dim"))
     screen.line(Text(f"  Secrets in {secret} and {token}; the log in {_near(place.log)}.", "dim"))
-    screen.line(Text("  Nothing runs by itself: ask for an export, then call the tick as a cron would.", "dim"))
+    screen.line(
+        Text(
+            "  Nothing runs by itself: ask for an export, then call the tick as a cron would.",
+            "dim",
+        )
+    )
     screen.console.print()
     for command in (
         f"{_curl(token)} -d '{body}' {base_url}/api/orders/export",

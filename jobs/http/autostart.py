@@ -1,8 +1,8 @@
 """On a laptop jobs run by themselves: the tables are made and the local runner is started.
 
-Under ``flask run`` at once; under any other server at the first request, since only that tells a
-process that serves from one that merely imported the application (a reloader's parent, a shell, a
-test: an application with ``testing`` on is left alone).
+Under ``flask run`` and ``tickwork serve`` at once; under any other server at the first request,
+since only that tells a process that serves from one that merely imported the application (a
+reloader's parent, a shell, a test: an application with ``testing`` on is left alone).
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ def install(app: Flask, tickwork: Tickwork) -> None:
     if settings.backend == "sql" and is_local(settings):
         tickwork.create_schema()
     command = click.get_current_context(silent=True)
-    if command is not None and command.command.name == "run":
+    name = None if command is None else command.command.name
+    if command is not None and name == "run":
         reload = command.params.get("reload")
         _start(tickwork, reloading=get_debug_flag() if reload is None else reload)
+    elif name == "serve":
+        _start(tickwork, reloading=False)
     else:
         once = threading.Lock()
 

@@ -58,10 +58,7 @@ def policy_of(handler: Handler | None, settings: Settings) -> Policy:
     return Policy(
         backoff=backoff if backoff is not None else fixed(settings.retry_delay),
         keep_completed_seconds=completed_retention(handler, settings).age_seconds,
-        keep_failed_seconds=as_retention(
-            handler.remove_on_fail if handler is not None else None,
-            Retention(settings.keep_failed),
-        ).age_seconds,
+        keep_failed_seconds=failed_retention(handler, settings).age_seconds,
         result_max_bytes=settings.payload_max_bytes,
     )
 
@@ -70,3 +67,9 @@ def completed_retention(handler: Handler | None, settings: Settings) -> Retentio
     """How long, and how many, completed jobs of a kind stay."""
     declared = handler.remove_on_complete if handler is not None else None
     return as_retention(declared, Retention(settings.keep_completed))
+
+
+def failed_retention(handler: Handler | None, settings: Settings) -> Retention:
+    """How long, and how many, failed jobs of a kind stay."""
+    declared = handler.remove_on_fail if handler is not None else None
+    return as_retention(declared, Retention(settings.keep_failed))

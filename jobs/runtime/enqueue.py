@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypedDict
 
 from jobs.core.backoff import BackoffLike, as_backoff
@@ -37,6 +36,9 @@ class EnqueueOptions(TypedDict, total=False):
     tenant: str | None
 
 
+_OPTIONS = EnqueueOptions.__annotations__.keys()
+
+
 class Draft(NamedTuple):
     """A kind and its options, validated once; any number of payloads become jobs from it."""
 
@@ -63,6 +65,11 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     A kind that is not registered here may be enqueued by name: its handler may live in another
     deployment. Raises :class:`~jobs.core.errors.ConfigurationError` for what makes no sense.
     """
+    if not options.keys() <= _OPTIONS:
+        unknown = ", ".join(sorted(map(str, options.keys() - _OPTIONS)))
+        raise ConfigurationError(
+            f"no option of enqueue is called {unknown}: there are {', '.join(sorted(_OPTIONS))}"
+        )
     settings = runtime.settings
     handler = runtime.registry.find(kind)
     if handler is None:
@@ -78,10 +85,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     tenant = options.get("tenant")
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
-    if run_at is not None and run_at.tzinfo is None:
-        raise ConfigurationError(
-            "run_at has no time zone: use datetime.now(timezone.utc) or another aware datetime"
-        )
+    if run_at is not None:
+        run_at = _in_utc(run_at)
     template = NewJob(
         id="",
         kind=kind,
@@ -108,6 +113,19 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     return Draft(template, declared, settings.payload_max_bytes)
 
 
+def _in_utc(run_at: object) -> datetime:
+    if not isinstance(run_at, datetime):
+        raise ConfigurationError(f"run_at is a datetime, not {run_at!r}")
+    if run_at.utcoffset() is None:
+        raise ConfigurationError(
+            "run_at has no time zone: use datetime.now(timezone.utc) or another aware datetime"
+        )
+    try:
+        return run_at.astimezone(UTC)
+    except OverflowError as error:
+        raise ConfigurationError(f"run_at {run_at} lies outside the calendar") from error
+
+
 def _own(handler: Any, name: str, default: Any) -> Any:
     value = getattr(handler, name) if handler is not None else None
     return default if value is None else value
@@ -118,10 +136,10 @@ def _seconds(name: str, value: Seconds | None) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
         raise ConfigurationError(f"{name} is a number of seconds or a timedelta, not {value!r}")
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DELAY_SECONDS:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not 0 <= seconds <= LONGEST_DELAY_SECONDS:
         raise ConfigurationError(f"{name} is from 0 seconds to 10 years, not {value!r}")
-    return seconds
+    return float(seconds)
 
 
 def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: bool) -> None:

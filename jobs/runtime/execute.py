@@ -146,7 +146,7 @@ class Batch:
                 run.give_up()
                 if run.future is None:
                     self.runtime.abandoned.add(run.thread)
-                self._end(run.timed_out(now))
+                self._end(run.timed_out(now) if run.begun else run.decide(NotStarted(), now))
                 if not self._closed and (self._ready or self._waiting):
                     self._add_slot()
 
@@ -220,13 +220,20 @@ class Batch:
             return
         if renew is not None:
             touches += [Touch(job.id, job.fence) for job in (*self._ready, *self._waiting)]
-        report = self.runtime.store.touch(touches, lease_seconds=renew)
+        try:
+            report = self.runtime.store.touch(touches, lease_seconds=renew)
+        except BaseException:
+            # Unmarked they may not start; out of both queues they would never end either.
+            self._waiting.extendleft(reversed(marks))
+            raise
         for run in list(self._running.values()):
             run.cancelled = run.cancelled or run.claimed.id in report.cancelled
         startable = []
         for job in marks:
             if job.id in report.lost:
                 self._end(self._unstarted(job, NotStarted()))  # cancelled meanwhile: will be late
+            elif job.id in report.cancelled:
+                self._end(self._unstarted(job, Raised(JobCancelled("cancelled"))))
             else:
                 startable.append(job)
         if startable:
@@ -353,14 +360,16 @@ class Batch:
             timeout=fitting.timeout_seconds,
             cut_off=fitting.cut_off,
             thread=threading.current_thread(),
-            renewal_seconds=self.budget.lease_margin_seconds,
+            budget=self.budget,
         )
         self._running[claimed.id] = run
         if self.runtime.events.wanted("started"):
             self._emit_started(claimed)
         outcome = None
         if handler.transactional:
-            ending, outcome = run.execute_and_settle(self._monotonic)
+            ending, outcome = run.execute_and_settle(
+                self._monotonic, lambda: self._give_up_overdue(self._monotonic())
+            )
         else:
             ending = run.execute()
         if self._running.pop(claimed.id, None) is None:

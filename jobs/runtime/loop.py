@@ -11,6 +11,22 @@ if TYPE_CHECKING:
     import asyncio
 
 
+class Escaped(Exception):
+    """Carries what would have ended the loop, and with it every other handler on it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(error)
+
+
+async def _contained(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        # asyncio lets these two out of a task and through run_forever.
+        raise Escaped(error) from error
+
+
 class LoopThread:
     """Async clients that a handler keeps between jobs stay on the loop they were made on."""
 
@@ -23,7 +39,7 @@ class LoopThread:
         """Run on the loop; cancelling the future cancels the coroutine there."""
         import asyncio  # late, here and below: most deployments have no async handler
 
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        return asyncio.run_coroutine_threadsafe(_contained(work), self._running_loop())
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         import asyncio

@@ -4,36 +4,52 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
+import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jobs.core.codec import clean_text, decode
+from jobs.core.codec import decode
 from jobs.core.context import JobContext
+from jobs.core.deadline import Budget
 from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError
 from jobs.core.events import JobEvent
 from jobs.core.job import Claimed
-from jobs.core.outcome import Ending, Outcome, Raised, Returned, TimedOut, decide
+from jobs.core.outcome import (
+    Ending,
+    NotStarted,
+    Outcome,
+    Raised,
+    Returned,
+    TimedOut,
+    decide,
+)
 from jobs.core.payload import load
 from jobs.core.registry import Handler
 from jobs.core.settings import Settings
 from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
-
-if TYPE_CHECKING:
-    import threading
+from jobs.runtime.loop import Escaped
 
 log = logging.getLogger("tickwork.run")
+
+
+class NotBegun(Exception):
+    """The transaction came too late for its handler to begin."""
 
 
 class Run:
     """A job in execution, in one thread; the batch watches it from another.
 
-    ``deadline`` is in monotonic seconds, infinite while a transactional handler still waits for
-    its transaction. ``given_up`` is set by the batch: from then on nothing this run does counts.
+    ``deadline`` is in monotonic seconds; while a transactional handler waits for its transaction,
+    it is when nothing may start any more. ``given_up`` is set by the batch: from then on nothing
+    this run does counts.
     """
 
     __slots__ = (
+        "_lock",
+        "begun",
+        "budget",
         "cancelled",
         "claimed",
         "cut_off",
@@ -43,7 +59,6 @@ class Run:
         "handler",
         "progress",
         "progress_written",
-        "renewal_seconds",
         "runtime",
         "started",
         "thread",
@@ -61,7 +76,7 @@ class Run:
         timeout: float,
         cut_off: bool,
         thread: threading.Thread,
-        renewal_seconds: float,
+        budget: Budget,
     ) -> None:
         self.runtime = runtime
         self.claimed = claimed
@@ -69,9 +84,11 @@ class Run:
         self.started = now
         self.timeout = timeout
         self.cut_off = cut_off
-        self.deadline = math.inf if handler.transactional else now + timeout
+        self.deadline = budget.start_deadline if handler.transactional else now + timeout
+        self.begun = not handler.transactional
         self.thread = thread
-        self.renewal_seconds = renewal_seconds
+        self.budget = budget
+        self._lock = threading.Lock()
         self.progress: tuple[float, str | None] | None = None
         self.progress_written: tuple[float, str | None] | None = None
         self.cancelled = False
@@ -88,32 +105,52 @@ class Run:
         except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the runner
             return Raised(error)
 
-    def execute_and_settle(self, monotonic: Any) -> tuple[Ending, Outcome | None]:
+    def execute_and_settle(
+        self, monotonic: Callable[[], float], on_overdue: Callable[[], None]
+    ) -> tuple[Ending, Outcome | None]:
         """Call a transactional handler and write its completion in the same transaction.
 
         Returns its ending, and the outcome if that is already committed. ``None`` for the outcome
         of a handler that returned means that the row was no longer held: all was rolled back.
+        Where it holds the only writer, ``on_overdue`` is called at its deadline from a thread of
+        its own: whoever watches deadlines may be waiting for that writer.
         """
         outcome: Outcome | None = None
+        alarm: threading.Timer | None = None
         try:
             with self.runtime.store.transaction() as transaction:
-                self.transaction = transaction
-                self.started = monotonic()
-                self.deadline = self.started + self.timeout
-                if self.given_up:
-                    raise LeaseLost("given up before it began")
+                self._begin(transaction, monotonic())
+                if self.runtime.store.writer_busy():
+                    alarm = threading.Timer(self.deadline - self.started, on_overdue)
+                    alarm.daemon = True
+                    alarm.start()
                 value = self._call()
                 candidate = self.decide(Returned(value), monotonic())
                 if not transaction.settle(candidate.verdict):
                     raise LeaseLost("another runner or a cancel came between")
                 outcome = candidate
             return Returned(value), outcome
+        except NotBegun:
+            return NotStarted(), None
         except BaseException as error:  # noqa: BLE001 - as in execute()
             if outcome is not None and self._did_commit(outcome):
                 return Returned(None), outcome
             return Raised(error), None
         finally:
+            if alarm is not None:
+                alarm.cancel()
             self.transaction = None
+
+    def _begin(self, transaction: StoreTransaction, now: float) -> None:
+        """Start the handler's time now that it has its transaction, if there is any left."""
+        with self._lock:
+            if self.given_up or now >= self.budget.start_deadline:
+                raise NotBegun
+            self.begun = True
+            self.transaction = transaction
+            self.started = now
+            self.timeout = min(self.timeout, self.budget.give_up_deadline - now)
+            self.deadline = now + self.timeout
 
     def _did_commit(self, outcome: Outcome) -> bool:
         """After a commit whose answer was lost: the row tells."""
@@ -146,7 +183,10 @@ class Run:
         if not inspect.iscoroutine(value):
             return value
         self.future = self.runtime.loop.submit(value)
-        return self.future.result()
+        try:
+            return self.future.result()
+        except Escaped as escaped:
+            raise escaped.error from None
 
     def decide(self, ending: Ending, now: float) -> Outcome:
         """The outcome of this run's ending, with what is known of its duration and progress."""
@@ -175,7 +215,8 @@ class Run:
 
     def give_up(self) -> None:
         """Stop counting on this run: cancel it where that is possible, cut its transaction."""
-        self.given_up = True
+        with self._lock:
+            self.given_up = True
         if self.future is not None:
             self.future.cancel()
         if self.transaction is not None:
@@ -186,7 +227,7 @@ class Run:
     def report_progress(self, percent: float, note: str | None) -> None:
         if note is None and self.progress is not None:
             note = self.progress[1]
-        self.progress = (percent, clean_text(str(note)[:500]) if note else note)
+        self.progress = (percent, note)
         if self.runtime.events.wanted("progress"):
             claimed = self.claimed
             self.runtime.events.emit(
@@ -212,7 +253,7 @@ class Run:
             percent, note = progress or (None, None)
             report = self.runtime.store.touch(
                 [Touch(claimed.id, claimed.fence, None, percent, note)],
-                lease_seconds=max(self.time_left(), 0.0) + self.renewal_seconds,
+                lease_seconds=max(self.time_left(), 0.0) + self.budget.lease_margin_seconds,
             )
             self.progress_written = progress
             if claimed.id in report.lost:
@@ -222,8 +263,6 @@ class Run:
             raise JobCancelled("somebody asked to cancel this job")
 
     def time_left(self) -> float:
-        if math.isinf(self.deadline):
-            return self.timeout
         return self.deadline - self.runtime.clock.monotonic()
 
     @property

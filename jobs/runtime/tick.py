@@ -11,7 +11,7 @@ from jobs.core.deadline import Budget, tick_budget
 from jobs.core.outcome import pace_marks
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
-from jobs.runtime.upkeep import run_upkeep, trim_completed
+from jobs.runtime.upkeep import run_upkeep, trim_finished
 
 log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
@@ -99,7 +99,7 @@ def run_tick(
             lanes=lanes,
         )
     report = Batch(runtime, claimed, budget, slots=slots).run()
-    trim_completed(runtime, report)
+    trim_finished(runtime, report)
     # A claim that came back short has taken all there was, but for what came back due at once.
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)
     remaining = 0

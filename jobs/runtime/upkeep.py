@@ -7,7 +7,7 @@ import logging
 from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
-from jobs.runtime.base import Runtime, completed_retention
+from jobs.runtime.base import Runtime, completed_retention, failed_retention
 from jobs.runtime.execute import BatchReport
 from jobs.runtime.settle import settle_all
 
@@ -41,10 +41,13 @@ def reclaim(runtime: Runtime, limit: int = RECLAIMS_PER_TICK) -> int:
     return len(outcomes) - len(late)
 
 
-def trim_completed(runtime: Runtime, report: BatchReport) -> None:
-    """Keep no more completed jobs of a kind than it asked for; only kinds that just completed."""
-    kinds = {outcome.kind for outcome in report.outcomes if outcome.name == "completed"}
-    for kind in kinds:
-        keep = completed_retention(runtime.registry.find(kind), runtime.settings).count
-        if keep is not None:
-            runtime.store.trim(kind, State.COMPLETED, keep, PURGES_PER_TICK)
+def trim_finished(runtime: Runtime, report: BatchReport) -> None:
+    """Keep no more finished jobs of a kind than it asked for; only of kinds that just finished."""
+    for name, state, retention in (
+        ("completed", State.COMPLETED, completed_retention),
+        ("failed", State.FAILED, failed_retention),
+    ):
+        for kind in {outcome.kind for outcome in report.outcomes if outcome.name == name}:
+            keep = retention(runtime.registry.find(kind), runtime.settings).count
+            if keep is not None:
+                runtime.store.trim(kind, state, keep, PURGES_PER_TICK)

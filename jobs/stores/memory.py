@@ -100,6 +100,8 @@ class MemoryStore:
         return self.insert(jobs, session)
 
     def _add(self, job: NewJob) -> _Row:
+        if job.id in self._rows:
+            return self._rows[job.id]  # sent twice: what became of it stands
         now = self.now()
         expires = job.expires_in_seconds
         row = _Row(
@@ -274,7 +276,7 @@ class MemoryStore:
                 for row in self._rows.values()
                 if row.new.kind == kind and row.state == state and row.finished_at is not None
             ]
-            rows.sort(key=lambda row: str(row.finished_at), reverse=True)
+            rows.sort(key=lambda row: (str(row.finished_at), row.new.id), reverse=True)
             return self._delete(rows[keep : keep + limit])
 
     def _delete(self, rows: Sequence[_Row]) -> int:
@@ -383,7 +385,11 @@ def _to_claimed(row: _Row, now: datetime) -> Claimed:
         run_at=row.run_at,
         errors=row.errors,
         marked=row.started_at is not None,
-        expired=row.expires_at is not None and row.expires_at <= now and row.attempts == 1,
+        # A job that snoozed has its attempt back, but it did start: it has run for some time.
+        expired=row.expires_at is not None
+        and row.expires_at <= now
+        and row.attempts == 1
+        and row.duration_ms is None,
         cancel_requested=row.cancel_requested,
     )
 

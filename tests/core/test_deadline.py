@@ -90,3 +90,31 @@ def test_a_short_default_holds_for_who_said_nothing() -> None:
 
     assert (fitting.verdict, fitting.timeout_seconds) == (Fit.START, 5.0)
     assert not fitting.cut_off
+
+
+def test_without_a_limit_everything_fits() -> None:
+    budget = unlimited_budget(0.0)
+    week = 7 * 86_400.0
+
+    for declared in (week, 1.0, None):
+        fitting = fit(declared, 60.0, budget, now=1e9, first=False)
+        assert fitting == (Fit.START, 60.0 if declared is None else declared, False)
+
+
+@given(
+    st.none() | st.floats(0.001, 1000),
+    st.floats(0.001, 1000),
+    st.floats(1000, 1100),
+    st.booleans(),
+)
+def test_nothing_runs_past_the_tick(
+    declared: float | None, default: float, now: float, first: bool
+) -> None:
+    fitting = fit(declared, default, TICK, now=now, first=first)
+
+    if fitting.verdict is Fit.RELEASE:
+        assert fitting.timeout_seconds == 0
+    else:
+        assert now < TICK.start_deadline
+        assert fitting.timeout_seconds > 0
+        assert now + fitting.timeout_seconds <= TICK.give_up_deadline + 1e-6

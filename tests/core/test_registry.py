@@ -130,6 +130,7 @@ SIGNATURES: list[tuple[Any, bool, bool, Any, bool]] = [
     (functools.partial(async_both), True, True, Order, True),
     (wrapped, True, True, Order, False),
     (print, True, False, None, False),
+    (max, True, False, None, False),
     (dict.fromkeys, True, False, None, False),
 ]
 

@@ -53,7 +53,7 @@ class Claimer:
                 rows = self._sqlite(connection, lanes, limit, parameters)
             case _:
                 rows = self._mysql(connection, lanes, limit, parameters)
-        return self._sorted(rows)
+        return self._sorted(rows, parameters["mark"])
 
     def claim_ids(
         self,
@@ -90,7 +90,7 @@ class Claimer:
             ).bindparams(bindparam("ids", expanding=True)),
         )
         rows = connection.execute(read, {**parameters, "ids": chosen}).all()
-        return self._sorted(rows)
+        return self._sorted(rows, parameters["mark"])
 
     # -- one statement: heads, quotas, locks and update ------------------------------------------
 
@@ -191,12 +191,9 @@ class Claimer:
             return []
         rows = sorted(rows, key=lambda row: (row.priority, row.run_at, row.id))
         ids = [row.id for row in rows]
-        marks = parameters["mark"]
-        self._take(connection, ids, ids[:marks] or [""], parameters)
-        return [
-            (*row[:5], row[5] + 1, row[6], row[7] + 1, *row[8:13], place < marks, *row[14:])
-            for place, row in enumerate(rows)
-        ]  # attempts, fence and mark as the update has just written them
+        self._take(connection, ids, ids[: parameters["mark"]] or [""], parameters)
+        # Attempts and fence as the update has just written them.
+        return [(*row[:5], row[5] + 1, row[6], row[7] + 1, *row[8:]) for row in rows]
 
     def _mysql_heads(self, lanes: int) -> TextClause:
         heads = " UNION ALL ".join(
@@ -231,12 +228,13 @@ class Claimer:
         )
         connection.execute(statement, {**parameters, "ids": sorted(ids), "marked": list(marked)})
 
-    def _sorted(self, rows: Sequence[Any]) -> list[Claimed]:
-        """Rows as ``Claimed``, best first; databases return them in any order."""
+    def _sorted(self, rows: Sequence[Any], mark: int) -> list[Claimed]:
+        """Rows as ``Claimed``, best first (they return in any order), the first ``mark`` marked."""
         read_instant = self.statements.sql.read_instant
-        claimed = [to_claimed(row, read_instant) for row in rows]
-        claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
-        return claimed
+        ordered = sorted(rows, key=lambda row: (row[4], row[11], row[0]))
+        return [
+            to_claimed(row, read_instant, marked=place < mark) for place, row in enumerate(ordered)
+        ]
 
     def _once(self, key: Any, build: Any) -> Any:
         statement = self._built.get(key)

@@ -145,7 +145,7 @@ def _element(value: Any) -> str:
         return "NULL"
     if not isinstance(value, str):
         return repr(value)
-    if _SAFE_ELEMENT.fullmatch(value) and value != "NULL":
+    if _SAFE_ELEMENT.fullmatch(value) and value.upper() != "NULL":
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -165,7 +165,8 @@ class SqliteSql(DialectSql):
         return f"strftime({self._format}, {base}, printf('%.3f seconds', {seconds}))"
 
     def bind_instant(self, at: datetime | None) -> Any:
-        return None if at is None else at.strftime(SQLITE_TIME_FORMAT)
+        # To the millisecond, as its own clock: strftime would round the present into the future.
+        return None if at is None else f"{at.strftime(SQLITE_TIME_FORMAT)[:-3]}000"
 
     def read_instant(self, value: Any) -> datetime:
         return datetime.fromisoformat(value).replace(tzinfo=UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from jobs.core.errors import ConfigurationError
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 RESTED_SECONDS = 5.0
+LONG_STATEMENT_SECONDS = 0.25
 OLDEST_SQLITE = (3, 35, 0)
 # Prisma and pooler dashboards add these to connection strings; libpq refuses what it does not know.
 _FOREIGN_QUERY_KEYS = (
@@ -203,8 +205,26 @@ def hang_up(connection: Connection) -> Callable[[], None]:
 
 
 def _roll_back_sqlite(driver: sqlite3.Connection) -> None:
-    driver.interrupt()
-    driver.rollback()
+    """Roll back for another thread, and let it write nothing more.
+
+    Without a transaction each later statement of that thread would commit by itself, so writing is
+    switched off before the transaction ends. A statement that takes long is interrupted; not at
+    once, since the interrupt would meet these statements too while a cursor is half read.
+    """
+    impatience = threading.Timer(LONG_STATEMENT_SECONDS, driver.interrupt)
+    impatience.daemon = True
+    impatience.start()
+    try:
+        for attempts_left in (4, 3, 2, 1, 0):
+            try:
+                driver.execute("PRAGMA query_only = ON")
+                driver.rollback()
+                return
+            except sqlite3.OperationalError:
+                if not attempts_left:
+                    raise
+    finally:
+        impatience.cancel()
 
 
 def _shut_socket(driver: Any) -> None:

@@ -63,19 +63,27 @@ def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> t
     )
 
 
-def to_claimed(row: Sequence[Any], read_instant: Callable[[Any], datetime]) -> Claimed:
+def to_claimed(
+    row: Sequence[Any],
+    read_instant: Callable[[Any], datetime],
+    *,
+    marked: bool = False,
+    cancel_requested: bool = False,
+) -> Claimed:
     """A row of ``Statements.claimed_columns``."""
-    run_at, errors, started_at, cancel_requested, expires_at, now = row[11:]
-    # Both as the driver gave them, so they compare; attempts were raised by this claim.
-    expired = expires_at is not None and expires_at <= now and row[5] == 1
+    duration_ms, expired, now = row[13:16]
+    if now is not None:  # both instants, as SQLite keeps them
+        expired = expired is not None and expired <= now
+    # Attempts were raised by this claim. A job that snoozed has its attempt back, but it did start.
+    unstarted = row[5] == 1 and duration_ms is None
     return Claimed._make(
         (
             *row[:11],
-            read_instant(run_at),
-            errors,
-            bool(started_at),
-            expired,
-            bool(cancel_requested),
+            read_instant(row[11]),
+            row[12],
+            marked,
+            bool(expired) and unstarted,
+            cancel_requested,
         )
     )
 

@@ -106,19 +106,20 @@ class Statements:
     def claimed_columns(self) -> str:
         """What :func:`jobs.stores.sql.rows.to_claimed` reads, in its order.
 
-        Plain columns only: expressions over columns in the RETURNING of SQLite's UPDATE ... FROM
-        came out wrong on a table with a generated column (seen with SQLite 3.40).
+        Whether a row is marked and cancelled is not among them: the first ``mark`` rows are, and a
+        pending row never is.
         """
         columns = (
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
             "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
-            "j.started_at, j.cancel_requested, j.expires_at, "
         )
         if self.sql.name == "sqlite":
-            # Its RETURNING knows the updated table only, and not by its alias.
-            return columns.replace("j.", "") + f"{self.sql.now} AS now"
-        # An instant costs the driver time to read, row by row: only where it is wanted.
-        return columns + f"CASE WHEN j.expires_at IS NULL THEN NULL ELSE {self.sql.now} END AS now"
+            # Its RETURNING knows the updated table only, and not by its alias; and expressions over
+            # columns came out wrong there beside a generated column (seen with SQLite 3.40).
+            return columns.replace("j.", "") + f"duration_ms, expires_at, {self.sql.now} AS now"
+        # The comparison made here: an instant costs the driver time to read, row by row.
+        expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
+        return f"{columns}j.duration_ms, {expired}, NULL AS now"
 
     # -- settle -------------------------------------------------------------------------------
 
@@ -163,14 +164,15 @@ class Statements:
 
     @cached_property
     def touch(self) -> TextClause:
-        return text(self._touch({}))
+        # A row that somebody asked to cancel is left out, so that the count tells of it.
+        return text(self._touch({}, " AND NOT j.cancel_requested"))
 
     @cached_property
     def touch_and_renew(self) -> TextClause:
         lease = self.sql.later(self.sql.number("lease_seconds"))
         return text(self._touch({"lease_until": lease}))
 
-    def _touch(self, more: dict[str, str]) -> str:
+    def _touch(self, more: dict[str, str], condition: str = "") -> str:
         assignments = {
             "started_at": f"CASE v.started WHEN 1 THEN {self.sql.now} WHEN 0 THEN NULL "
             "ELSE j.started_at END",
@@ -178,7 +180,7 @@ class Statements:
             "progress_note": "coalesce(v.progress_note, j.progress_note)",
             **more,
         }
-        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held, assignments)
+        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held + condition, assignments)
 
     # -- insert -------------------------------------------------------------------------------
 
@@ -220,7 +222,8 @@ class Statements:
     @cached_property
     def stalled(self) -> TextClause:
         return text(
-            f"SELECT {self.claimed_columns} FROM {self.jobs} j WHERE namespace = :namespace "
+            f"SELECT {self.claimed_columns}, j.started_at, j.cancel_requested "
+            f"FROM {self.jobs} j WHERE namespace = :namespace "
             f"AND state = 'processing' AND lease_until < {self.sql.now} "
             "ORDER BY lease_until LIMIT :limit"
         )

@@ -8,14 +8,17 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
+from jobs.core.codec import clean_text
 from jobs.core.errors import CapabilityError, SchemaError, StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.names import NAME
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
     Capability,
@@ -49,6 +52,8 @@ log = logging.getLogger("tickwork.store")
 Result = TypeVar("Result")
 TRIES = 6
 BULK_CHUNK_ROWS = 10_000
+# Of results and errors in one statement: MySQL cuts the line on a packet over max_allowed_packet.
+PACKET_CHARS = 1_000_000
 
 
 class SqlStore:
@@ -122,7 +127,7 @@ class SqlStore:
                 self._write(lambda connection: self._insert(connection, jobs))
             except exc.IntegrityError:
                 # Ids are ours alone: an earlier try committed though its answer was lost.
-                if self.get(jobs[0].id) is None:
+                if any(self.get(job.id) is None for job in jobs):
                     raise
         created_at = self.clock.now()
         return [inserted_job(job, created_at) for job in jobs]
@@ -166,6 +171,8 @@ class SqlStore:
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
     ) -> list[Claimed]:
+        if ids is not None:
+            ids = [job_id for job_id in ids if may_be_name(job_id)]
         if limit < 1 or not kinds or (ids is not None and not ids):
             return []
 
@@ -188,7 +195,10 @@ class SqlStore:
         # In primary-key order, so that two settles lock in the same order and cannot deadlock.
         ordered = sorted(verdicts)
         statement = self.statements.settle_stalled if stalled_only else self.statements.settle
-        return self._write(lambda connection: self._settle(connection, statement, ordered))
+        late: frozenset[str] = frozenset()
+        for chunk in _in_packets(ordered):
+            late |= self._write(partial(self._settle, statement=statement, verdicts=chunk))
+        return late
 
     def _settle(
         self, connection: Connection, statement: TextClause, verdicts: Sequence[Verdict]
@@ -239,12 +249,14 @@ class SqlStore:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[StoreTransaction]:
         with contextlib.ExitStack() as stack:
+            hold = None
             if self._only_writer is not None:
-                stack.enter_context(self._only_writer.for_handler())
+                hold = stack.enter_context(self._only_writer.for_handler())
             connection = stack.enter_context(self.engine.connect())
             handler_transaction = HandlerTransaction(
                 connection,
                 lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
+                free_writer=hold.release if hold is not None else lambda: None,
             )
             stack.enter_context(handler_transaction)
             yield handler_transaction
@@ -268,7 +280,12 @@ class SqlStore:
                 self.statements.stalled, self._parameters(limit=limit)
             ).all()
         )
-        return [to_claimed(row, self.sql.read_instant) for row in rows]
+        return [
+            to_claimed(
+                row, self.sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17])
+            )
+            for row in rows
+        ]
 
     def purge(self, limit: int) -> int:
         return self._count(self.statements.purge, limit=limit)
@@ -305,12 +322,19 @@ class SqlStore:
         return self._read(run)
 
     def get(self, job_id: str) -> Job | None:
+        if not may_be_name(job_id):
+            return None
         jobs = self.tables.jobs
         statement = select(jobs).where(jobs.c.id == job_id, jobs.c.namespace == self.namespace)
         row = self._read(lambda connection: connection.execute(statement).first())
         return None if row is None else to_job(row)
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
+        names = (where.kind, where.queue, where.before_id)
+        if not all(name is None or may_be_name(name) for name in names) or (
+            where.tenant is not None and clean_text(where.tenant) != where.tenant
+        ):
+            return []
         statement = inspect.listing(self.tables, self.namespace, where, limit)
         rows = self._read(lambda connection: connection.execute(statement).all())
         return [to_job(row) for row in rows]
@@ -323,7 +347,8 @@ class SqlStore:
         return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
 
     def cancel(self, job_id: str) -> Job | None:
-        self._count(self.statements.cancel, id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
+        if may_be_name(job_id):
+            self._count(self.statements.cancel, id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
         return self.get(job_id)
 
     def clear(self) -> int:
@@ -413,6 +438,27 @@ class SqlStore:
                 except SchemaError as explained:
                     raise explained from error
             raise
+
+
+def may_be_name(text: str) -> bool:
+    """Whether an id or a name can be this: what cannot be is not looked for.
+
+    A database would refuse such text (NUL, a lone surrogate, another character set) with an error.
+    """
+    return NAME.fullmatch(text) is not None
+
+
+def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:
+    packet: list[Verdict] = []
+    chars = 0
+    for verdict in verdicts:
+        size = len(verdict.result or "") + len(verdict.errors or "")
+        if packet and chars + size > PACKET_CHARS:
+            yield packet
+            packet, chars = [], 0
+        packet.append(verdict)
+        chars += size
+    yield packet
 
 
 def _stands(verdict: Verdict, row: tuple[int, str] | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection
 
+from jobs.core.errors import LeaseLost
 from jobs.core.store import Verdict
 from jobs.stores.sql.engine import hang_up
 
@@ -24,9 +25,15 @@ class HandlerTransaction:
     the savepoint and not the transaction that its completion belongs to.
     """
 
-    def __init__(self, connection: Connection, settle: Callable[[Verdict], bool]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settle: Callable[[Verdict], bool],
+        free_writer: Callable[[], None] = lambda: None,
+    ) -> None:
         self._connection = connection
         self._settle = settle
+        self._free_writer = free_writer
         self._session: Any = None
         self._lock = threading.Lock()
         self._hang_up: Callable[[], None] | None = None
@@ -50,12 +57,16 @@ class HandlerTransaction:
 
     def abort(self) -> None:
         with self._lock:
+            if self._aborted:
+                return
             self._aborted = True
             if self._hang_up is not None:
                 try:
                     self._hang_up()
                 except Exception:
                     log.warning("an abandoned transaction could not be cut off", exc_info=True)
+        # The handler may hang for hours yet; the others need not wait for it.
+        self._free_writer()
 
     def __exit__(
         self,
@@ -64,9 +75,10 @@ class HandlerTransaction:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None and not self._aborted:
+            if kind is None:
+                if self._aborted:
+                    raise LeaseLost("given up before it could commit")
                 self._transaction.commit()
-                return
         finally:
             with self._lock:
                 self._hang_up = None
@@ -76,8 +88,9 @@ class HandlerTransaction:
                 self._roll_back()
 
     def _roll_back(self) -> None:
-        try:
+        with contextlib.suppress(Exception):
             self._transaction.rollback()
-        except Exception:  # noqa: BLE001 - any driver's error
-            # The line is dead; the server has rolled back by itself.
-            self._connection.invalidate()
+            if not self._aborted:
+                return
+        # The line is dead, or was cut by abort(); the server has rolled back by itself.
+        self._connection.invalidate()

@@ -1,0 +1,1 @@
+"""The behaviour suite by area; `jobs.testing.conformance` joins them."""

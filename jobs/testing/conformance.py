@@ -1,0 +1,81 @@
+"""The behaviour suite: what every store, and every system on it, must do.
+
+Bring one fixture, ``make_store``, and inherit both classes:
+
+    import pytest
+    from jobs.testing.conformance import RuntimeConformance, StoreConformance
+
+    class TestMyStore(StoreConformance, RuntimeConformance):
+        @pytest.fixture
+        def make_store(self, tmp_path):
+            def make(clock, namespace=""):
+                return MyStore(tmp_path / "rows", clock=clock, namespace=namespace)
+            return make
+
+The first store that a test makes must find no rows; a further one opens the same rows again. What a
+store cannot do it leaves out of its ``capabilities``, and the tests that need it are skipped.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# Before the areas are imported: their plain asserts are to explain themselves like a test's own.
+pytest.register_assert_rewrite("jobs.testing.areas")
+
+from jobs.testing.areas.base import MakeStore, MakeTickwork, requires  # noqa: E402
+from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance  # noqa: E402
+from jobs.testing.areas.runtime_faults import FaultConformance  # noqa: E402
+from jobs.testing.areas.runtime_life import LifeConformance, ManyRunnersConformance  # noqa: E402
+from jobs.testing.areas.runtime_lost import LostRunnerConformance  # noqa: E402
+from jobs.testing.areas.runtime_payloads import PayloadConformance  # noqa: E402
+from jobs.testing.areas.runtime_sessions import (  # noqa: E402
+    NoSessionConformance,
+    SessionConformance,
+)
+from jobs.testing.areas.runtime_time import (  # noqa: E402
+    BudgetConformance,
+    ExpiryConformance,
+    TimeoutConformance,
+)
+from jobs.testing.areas.store_claims import ClaimConformance  # noqa: E402
+from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance  # noqa: E402
+from jobs.testing.areas.store_rows import InsertConformance  # noqa: E402
+from jobs.testing.areas.store_settles import (  # noqa: E402
+    SettleConformance,
+    StalledConformance,
+    TouchConformance,
+)
+from jobs.testing.areas.store_transactions import TransactionConformance  # noqa: E402
+
+__all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
+
+
+class StoreConformance(
+    InsertConformance,
+    ClaimConformance,
+    SettleConformance,
+    TouchConformance,
+    StalledConformance,
+    CancelConformance,
+    RetentionConformance,
+    TransactionConformance,
+):
+    """The store contract (``jobs.core.store.Store``), operation by operation."""
+
+
+class RuntimeConformance(
+    LifeConformance,
+    ManyRunnersConformance,
+    FaultConformance,
+    TimeoutConformance,
+    BudgetConformance,
+    ExpiryConformance,
+    LostRunnerConformance,
+    StoppingConformance,
+    KeepingConformance,
+    PayloadConformance,
+    SessionConformance,
+    NoSessionConformance,
+):
+    """A job's whole life on that store, driven by ``Tickwork.tick``."""
