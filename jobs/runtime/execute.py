@@ -44,6 +44,29 @@ _EVENT_OF = {
 }
 
 
+def tell(runtime: Runtime, job: Claimed, outcome: Outcome) -> None:
+    """Tell the listeners what became of a job; only once that is written."""
+    name = _EVENT_OF.get(outcome.name)
+    if name is None or not runtime.events.wanted(name):  # type: ignore[arg-type]
+        return
+    verdict = outcome.verdict
+    runtime.events.emit(
+        JobEvent(
+            name,  # type: ignore[arg-type]
+            job.id,
+            job.kind,
+            job.queue,
+            job.tenant,
+            job.attempt,
+            job.max_attempts,
+            result=outcome.value,
+            error=verdict.error,
+            duration_ms=verdict.duration_ms,
+            delay_seconds=verdict.delay_seconds,
+        )
+    )
+
+
 @dataclass(slots=True)
 class BatchReport:
     """What became of a batch. ``late`` are results that came too late to be written."""
@@ -270,27 +293,9 @@ class Batch:
         return lease
 
     def _tell(self, outcome: Outcome) -> None:
-        name = _EVENT_OF.get(outcome.name)
-        if name is None or not self.runtime.events.wanted(name):  # type: ignore[arg-type]
-            return
-        verdict = outcome.verdict
-        job = self._claimed_by_id.get(verdict.id)
+        job = self._claimed_by_id.get(outcome.verdict.id)
         if job is not None:
-            self.runtime.events.emit(
-                JobEvent(
-                    name,  # type: ignore[arg-type]
-                    job.id,
-                    job.kind,
-                    job.queue,
-                    job.tenant,
-                    job.attempt,
-                    job.max_attempts,
-                    result=outcome.value,
-                    error=verdict.error,
-                    duration_ms=verdict.duration_ms,
-                    delay_seconds=verdict.delay_seconds,
-                )
-            )
+            tell(self.runtime, job, outcome)
 
     # -- the slots ---------------------------------------------------------------------------
 
