@@ -98,6 +98,7 @@ def _pooled(url: URL, pool_size: int, arguments: dict[str, Any], **options: Any)
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_recycle=1800,
+            hide_parameters=True,  # payloads and results do not belong into tracebacks
             **options,
         )
     except ModuleNotFoundError as error:
@@ -150,6 +151,7 @@ def _sqlite_engine(url: URL, pool_size: int) -> Engine:
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
         pool_size=pool_size,
         max_overflow=pool_size,
+        hide_parameters=True,
     )
     own_sqlite_transactions(engine)
     return engine

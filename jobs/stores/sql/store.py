@@ -78,6 +78,7 @@ class SqlStore:
         self.engine = database if isinstance(database, Engine) else make_engine(database)
         self._owns_engine = not isinstance(database, Engine)
         self.tables: Tables = build_tables(prefix, schema)
+        self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
@@ -124,7 +125,7 @@ class SqlStore:
                 self._insert(connection_of(session, self.engine), jobs)
         else:
             try:
-                self._write(lambda connection: self._insert(connection, jobs))
+                self._write(lambda connection: self._insert(connection, jobs), alone=len(jobs) == 1)
             except exc.IntegrityError:
                 # Ids are ours alone: an earlier try committed though its answer was lost.
                 if any(self.get(job.id) is None for job in jobs):
@@ -184,7 +185,8 @@ class SqlStore:
             wanted = wanted_lanes(live, kinds, queues)
             return self._claimer.claim(connection, wanted, limit, parameters)
 
-        return self._write(run)
+        # By ids it locks rows and then takes them, which needs a transaction around both.
+        return self._write(run, alone=ids is None)
 
     def _lanes(self, connection: Connection) -> list[str]:
         return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
@@ -197,7 +199,9 @@ class SqlStore:
         statement = self.statements.settle_stalled if stalled_only else self.statements.settle
         late: frozenset[str] = frozenset()
         for chunk in _in_packets(ordered):
-            late |= self._write(partial(self._settle, statement=statement, verdicts=chunk))
+            late |= self._write(
+                partial(self._settle, statement=statement, verdicts=chunk), alone=True
+            )
         return late
 
     def _settle(
@@ -244,7 +248,7 @@ class SqlStore:
                         cancelled.add(row.id)
             return TouchReport(frozenset(fences.keys() - held), frozenset(cancelled))
 
-        return self._write(run)
+        return self._write(run, alone=True)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[StoreTransaction]:
@@ -311,7 +315,8 @@ class SqlStore:
         return self._write(
             lambda connection: (
                 connection.execute(statement, self._parameters(**parameters)).rowcount
-            )
+            ),
+            alone=True,
         )
 
     # -- look ----------------------------------------------------------------------------------
@@ -383,12 +388,18 @@ class SqlStore:
     def _read(self, run: Callable[[Connection], Result]) -> Result:
         return self._with_tries(lambda: self._once(run, read_only=True))
 
-    def _write(self, run: Callable[[Connection], Result]) -> Result:
-        return self._with_tries(lambda: self._once(run, read_only=False))
+    def _write(self, run: Callable[[Connection], Result], *, alone: bool = False) -> Result:
+        """Run in a transaction; ``alone`` says that each statement may well commit by itself."""
+        return self._with_tries(lambda: self._once(run, alone=alone))
 
-    def _once(self, run: Callable[[Connection], Result], *, read_only: bool) -> Result:
+    def _once(
+        self, run: Callable[[Connection], Result], *, read_only: bool = False, alone: bool = False
+    ) -> Result:
+        if self.sql.autocommits and (read_only or alone):
+            with self._connect(self._autocommitting) as connection:
+                return run(connection)
         if read_only:
-            connecting = self._connect().execution_options(**READ_ONLY)
+            connecting = self._connect(self.engine).execution_options(**READ_ONLY)
             with connecting as connection, connection.begin():
                 return run(connection)
         with self._writing() as connection:
@@ -398,14 +409,14 @@ class SqlStore:
     def _writing(self) -> Iterator[Connection]:
         with (
             self._only_writer or contextlib.nullcontext(),
-            self._connect() as connection,
+            self._connect(self.engine) as connection,
             connection.begin(),
         ):
             yield connection
 
-    def _connect(self) -> Connection:
+    def _connect(self, engine: Engine) -> Connection:
         try:
-            return self.engine.connect()
+            return engine.connect()
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
             # Refused, not found, or no connection of the pool became free. The last of these has no
             # driver error inside.
