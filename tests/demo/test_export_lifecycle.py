@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 import re
+import threading
 from email import message_from_bytes
 from email.policy import default as modern
 from pathlib import Path
@@ -15,7 +16,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from jobs import State
+from jobs import JobEvent, State
 from jobs.demo import records
 from jobs.demo.datasets import statement_of
 from jobs.demo.orders import request_export
@@ -407,6 +408,52 @@ def test_an_export_whose_runner_dies_at_the_last_attempt_is_failed(shop: StormCo
     record = shop.record(export_id)
     assert record["status"] == "failed"
     assert "runner lost" in record["error"]
+
+
+def test_an_export_that_takes_too_long_is_failed_and_stays_so(shop: StormCom) -> None:
+    export_id, first_job = shop.asked()
+    shop.tickwork.cancel(first_job)
+    job = shop.tickwork.enqueue("export-orders", {"jobId": export_id}, timeout=0.2, max_attempts=1)
+    go_on = threading.Event()
+    held: list[threading.Thread] = []
+
+    def hold(event: JobEvent) -> None:
+        held.append(threading.current_thread())
+        go_on.wait(30)
+
+    shop.tickwork.on("progress", hold)
+    try:
+        assert shop.cron()["failed"] == 1
+        failed = shop.record(export_id)
+    finally:
+        go_on.set()
+    held[0].join(30)  # the attempt that was given up, on its way to nothing
+
+    assert not held[0].is_alive()
+    assert shop.job(job.id).state == State.FAILED
+    assert failed["status"] == "failed"
+    assert "gave up after 0.2 s" in failed["error"]
+    assert shop.record(export_id) == failed
+    assert shop.notices() == shop.mails() == []
+
+
+def test_an_export_that_was_cancelled_is_not_made(shop: StormCom) -> None:
+    export_id, job_id = shop.asked()
+    asked = threading.Event()
+
+    def cancel(event: JobEvent) -> None:
+        if not asked.is_set():
+            asked.set()
+            shop.tickwork.cancel(job_id)
+
+    shop.tickwork.on("progress", cancel)
+    shop.cron()
+
+    record = shop.record(export_id)
+    assert shop.job(job_id).state == State.CANCELLED
+    assert (record["status"], record["fileUrl"]) == ("failed", None)
+    assert record["error"] == "somebody asked to cancel this job"
+    assert shop.notices() == shop.mails() == []
 
 
 def test_an_export_that_was_deleted_is_given_up(shop: StormCom) -> None:
