@@ -112,7 +112,7 @@ class Claimer:
             statement = self._once(
                 ("ids", locks),
                 lambda: text(
-                    f"SELECT j.id FROM {self.statements.jobs} j {by_key} "
+                    f"SELECT j.id FROM {self.statements.jobs} j {self.statements.sql.by_key} "
                     "WHERE j.id IN :ids AND j.namespace = :namespace AND j.state = 'pending' "
                     f"AND j.kind IN :kinds AND j.run_at <= {self.statements.sql.now} "
                     f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{locks}"
@@ -121,7 +121,6 @@ class Claimer:
             values = {**parameters, "ids": among, "limit": limit}
             return list(connection.execute(statement, values).scalars())
 
-        by_key = "FORCE INDEX (PRIMARY)" if self.statements.sql.name == "mysql" else ""
         skip_locked = " FOR UPDATE SKIP LOCKED"
         match self.statements.sql.name:
             case "sqlite":
@@ -274,7 +273,8 @@ class Claimer:
         statement = self._once(
             "take",
             lambda: text(
-                f"UPDATE {self.statements.jobs} AS j SET {self.statements.take}, "
+                f"UPDATE {self.statements.jobs} AS j {self.statements.sql.by_key} "
+                f"SET {self.statements.take}, "
                 f"started_at = CASE WHEN id IN :marked THEN {self.statements.sql.now} "
                 "ELSE NULL END WHERE id IN :ids"
             ).bindparams(bindparam("ids", expanding=True), bindparam("marked", expanding=True)),

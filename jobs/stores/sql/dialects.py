@@ -21,6 +21,10 @@ class DialectSql:
 
     name: ClassVar[str]
     concurrent_writers: ClassVar[bool] = True
+    # Whether rows to delete are looked up first, without locks.
+    deletes_by_key: ClassVar[bool] = False
+    # How a statement is led to its rows by their ids, whatever the optimizer thinks of it.
+    by_key: ClassVar[str] = ""
 
     def __init__(self, *, frozen: bool) -> None:
         self.frozen = frozen
@@ -185,6 +189,9 @@ class SqliteSql(DialectSql):
 
 class MysqlSql(DialectSql):
     name = "mysql"
+    deletes_by_key = True
+    # On a small table it would rather scan, and wait for every row that anybody has locked.
+    by_key = "FORCE INDEX (PRIMARY)"
     _passing = frozenset({1205, 1213, 3572})  # lock wait timeout, deadlock, NOWAIT
     _types: ClassVar[dict[str, str]] = {
         TEXT: "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
@@ -227,7 +234,10 @@ class MysqlSql(DialectSql):
         self, table: str, columns: Columns, matches: str, assignments: Mapping[str, str]
     ) -> str:
         listed = ", ".join(f"j.{column} = {value}" for column, value in assignments.items())
-        return f"UPDATE {self.rows(columns)} STRAIGHT_JOIN {table} AS j ON {matches} SET {listed}"
+        return (
+            f"UPDATE {self.rows(columns)} STRAIGHT_JOIN {table} AS j {self.by_key} "
+            f"ON {matches} SET {listed}"
+        )
 
     def is_passing(self, error: BaseException) -> bool:
         code = error.args[0] if error.args else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, bindparam, text
 
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.tables import Tables
@@ -31,6 +31,7 @@ TOUCH_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
 )
+_FINISHED = "state IN ('completed', 'failed', 'cancelled')"
 # Every pending row of this lane that is due, oldest first: one bounded range of the index.
 _DUE = "namespace = :namespace AND state = 'pending'"
 
@@ -230,29 +231,44 @@ class Statements:
 
     @cached_property
     def purge(self) -> TextClause:
-        """A bounded delete. MySQL refuses LIMIT inside IN, but has DELETE ... LIMIT."""
-        outstayed = (
-            f"namespace = :namespace AND keep_until <= {self.sql.now} "
-            "AND state IN ('completed', 'failed', 'cancelled')"
-        )
-        if self.sql.name == "mysql":
-            return text(
-                f"DELETE FROM {self.jobs} WHERE {outstayed} ORDER BY keep_until LIMIT :limit"
-            )
-        return text(
-            f"DELETE FROM {self.jobs} WHERE id IN (SELECT id FROM {self.jobs} "
-            f"WHERE {outstayed} ORDER BY keep_until LIMIT :limit)"
+        """A bounded delete."""
+        return text(f"DELETE FROM {self.jobs} WHERE id IN ({self._outstayed})")
+
+    @cached_property
+    def outstayed(self) -> TextClause:
+        return text(self._outstayed)
+
+    @property
+    def _outstayed(self) -> str:
+        return (
+            f"SELECT id FROM {self.jobs} WHERE namespace = :namespace "
+            f"AND keep_until <= {self.sql.now} AND {_FINISHED} ORDER BY keep_until LIMIT :limit"
         )
 
     @cached_property
     def trim(self) -> TextClause:
-        """Beyond the newest ``:keep`` of a kind; the derived table is for MySQL's sake."""
-        return text(
-            f"DELETE FROM {self.jobs} WHERE id IN (SELECT id FROM (SELECT id FROM {self.jobs} "
-            "WHERE namespace = :namespace AND kind = :kind AND state = :state "
-            "AND finished_at IS NOT NULL ORDER BY finished_at DESC "
-            "LIMIT :limit OFFSET :keep) AS surplus)"
+        """Beyond the newest ``:keep`` of a kind."""
+        return text(f"DELETE FROM {self.jobs} WHERE id IN ({self._surplus})")
+
+    @cached_property
+    def surplus(self) -> TextClause:
+        return text(self._surplus)
+
+    @property
+    def _surplus(self) -> str:
+        return (
+            f"SELECT id FROM {self.jobs} WHERE namespace = :namespace AND kind = :kind "
+            "AND state = :state AND finished_at IS NOT NULL ORDER BY finished_at DESC "
+            "LIMIT :limit OFFSET :keep"
         )
+
+    @cached_property
+    def delete_by_key(self) -> TextClause:
+        """MySQL locks every row that a delete looks at: so it is led to those found before."""
+        return text(
+            f"DELETE j FROM {self.jobs} AS j FORCE INDEX (PRIMARY) "
+            f"WHERE j.id IN :ids AND {_FINISHED}"
+        ).bindparams(bindparam("ids", expanding=True))
 
     @cached_property
     def cancel(self) -> TextClause:

@@ -288,12 +288,24 @@ class SqlStore:
         ]
 
     def purge(self, limit: int) -> int:
+        if self.sql.deletes_by_key:
+            return self._delete_found(self.statements.outstayed, limit=limit)
         return self._count(self.statements.purge, limit=limit)
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
-        return self._count(
-            self.statements.trim, kind=kind, state=str(state), keep=keep, limit=limit
-        )
+        bounds = {"kind": kind, "state": str(state), "keep": keep, "limit": limit}
+        if self.sql.deletes_by_key:
+            return self._delete_found(self.statements.surplus, **bounds)
+        return self._count(self.statements.trim, **bounds)
+
+    def _delete_found(self, find: TextClause, **parameters: Any) -> int:
+        def run(connection: Connection) -> int:
+            ids = list(connection.execute(find, self._parameters(**parameters)).scalars())
+            if not ids:
+                return 0
+            return connection.execute(self.statements.delete_by_key, {"ids": sorted(ids)}).rowcount
+
+        return self._write(run)
 
     def _count(self, statement: TextClause, **parameters: Any) -> int:
         return self._write(
