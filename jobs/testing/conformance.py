@@ -18,35 +18,30 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 
 from __future__ import annotations
 
-import pytest
-
-# Before the areas are imported: their plain asserts are to explain themselves like a test's own.
-pytest.register_assert_rewrite("jobs.testing.areas")
-
-from jobs.testing.areas.base import MakeStore, MakeTickwork, requires  # noqa: E402
-from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance  # noqa: E402
-from jobs.testing.areas.runtime_faults import FaultConformance  # noqa: E402
-from jobs.testing.areas.runtime_life import LifeConformance, ManyRunnersConformance  # noqa: E402
-from jobs.testing.areas.runtime_lost import LostRunnerConformance  # noqa: E402
-from jobs.testing.areas.runtime_payloads import PayloadConformance  # noqa: E402
-from jobs.testing.areas.runtime_sessions import (  # noqa: E402
+from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
+from jobs.testing.areas.runtime_faults import FaultConformance
+from jobs.testing.areas.runtime_life import LifeConformance, ManyRunnersConformance
+from jobs.testing.areas.runtime_lost import LostRunnerConformance
+from jobs.testing.areas.runtime_payloads import PayloadConformance
+from jobs.testing.areas.runtime_sessions import (
     NoSessionConformance,
     SessionConformance,
 )
-from jobs.testing.areas.runtime_time import (  # noqa: E402
+from jobs.testing.areas.runtime_time import (
     BudgetConformance,
     ExpiryConformance,
     TimeoutConformance,
 )
-from jobs.testing.areas.store_claims import ClaimConformance  # noqa: E402
-from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance  # noqa: E402
-from jobs.testing.areas.store_rows import InsertConformance  # noqa: E402
-from jobs.testing.areas.store_settles import (  # noqa: E402
+from jobs.testing.areas.store_claims import ClaimConformance
+from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
+from jobs.testing.areas.store_rows import InsertConformance
+from jobs.testing.areas.store_settles import (
     SettleConformance,
     StalledConformance,
     TouchConformance,
 )
-from jobs.testing.areas.store_transactions import TransactionConformance  # noqa: E402
+from jobs.testing.areas.store_transactions import TransactionConformance
 
 __all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
 

@@ -46,14 +46,37 @@ class Claimer:
         """The best ``limit`` due rows of these lanes."""
         if not lanes:
             return []
-        match self.statements.sql.name:
-            case "postgresql":
-                rows = self._postgresql(connection, lanes, limit, parameters)
-            case "sqlite":
-                rows = self._sqlite(connection, lanes, limit, parameters)
-            case _:
-                rows = self._mysql(connection, lanes, limit, parameters)
-        return self._sorted(rows, parameters["mark"])
+        take = {"postgresql": self._postgresql, "sqlite": self._sqlite}.get(
+            self.statements.sql.name, self._mysql
+        )
+        mark = parameters["mark"]
+        claimed = self._sorted(take(connection, lanes, limit, parameters), mark)
+        if len(claimed) < limit and self._is_contended(connection, lanes, parameters):
+            # The best rows are in another claim's hands: take what is free, lane by lane.
+            for lane in lanes:
+                left, more = limit - len(claimed), max(0, mark - len(claimed))
+                if left:
+                    rows = take(connection, [lane], left, {**parameters, "mark": more})
+                    claimed += self._sorted(rows, more)
+            claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+        return claimed
+
+    def _is_contended(
+        self, connection: Connection, lanes: Sequence[str], parameters: dict[str, Any]
+    ) -> bool:
+        """Whether due rows are left, after a claim that did not get as many as it wanted.
+
+        Lanes are weighed by rows that others may hold already; one lane alone is not weighed.
+        """
+        if len(lanes) == 1 or not self.statements.sql.concurrent_writers:
+            return False
+        if self.statements.sql.name == "postgresql":
+            statement = self._once("any", self._postgresql_any)
+            found = connection.execute(statement, {**parameters, "lanes": list(lanes)})
+            return found.first() is not None
+        heads = self._once(("heads", len(lanes)), lambda: self._mysql_heads(len(lanes)))
+        found = connection.execute(heads, {**parameters, **numbered("lane", lanes), "limit": 1})
+        return found.first() is not None
 
     def claim_ids(
         self,
@@ -64,21 +87,9 @@ class Claimer:
         parameters: dict[str, Any],
     ) -> list[Claimed]:
         """Those of ``ids`` that are due and handled here."""
-        locks = "" if self.statements.sql.name == "sqlite" else " FOR UPDATE SKIP LOCKED"
         columns = self.statements.claimed_columns
-        statement = self._once(
-            "ids",
-            lambda: text(
-                f"SELECT j.id, j.priority, j.run_at FROM {self.statements.jobs} j "
-                "WHERE j.id IN :ids AND j.namespace = :namespace AND j.state = 'pending' "
-                f"AND j.kind IN :kinds AND j.run_at <= {self.statements.sql.now} "
-                f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{locks}"
-            ).bindparams(bindparam("ids", expanding=True), bindparam("kinds", expanding=True)),
-        )
-        found = connection.execute(
-            statement, {**parameters, "ids": list(ids), "kinds": list(kinds), "limit": limit}
-        ).all()
-        chosen = [row[0] for row in found]
+        wanted = {**parameters, "kinds": list(kinds)}
+        chosen = self._lock_ids(connection, list(ids), limit, wanted)
         if not chosen:
             return []
         marked = chosen[: parameters["mark"]] or [""]
@@ -91,6 +102,41 @@ class Claimer:
         )
         rows = connection.execute(read, {**parameters, "ids": chosen}).all()
         return self._sorted(rows, parameters["mark"])
+
+    def _lock_ids(
+        self, connection: Connection, ids: list[str], limit: int, parameters: dict[str, Any]
+    ) -> list[str]:
+        """Up to ``limit`` of these ids, locked, best first."""
+
+        def pick(among: list[str], limit: int, locks: str) -> list[str]:
+            statement = self._once(
+                ("ids", locks),
+                lambda: text(
+                    f"SELECT j.id FROM {self.statements.jobs} j {by_key} "
+                    "WHERE j.id IN :ids AND j.namespace = :namespace AND j.state = 'pending' "
+                    f"AND j.kind IN :kinds AND j.run_at <= {self.statements.sql.now} "
+                    f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{locks}"
+                ).bindparams(bindparam("ids", expanding=True), bindparam("kinds", expanding=True)),
+            )
+            values = {**parameters, "ids": among, "limit": limit}
+            return list(connection.execute(statement, values).scalars())
+
+        by_key = "FORCE INDEX (PRIMARY)" if self.statements.sql.name == "mysql" else ""
+        skip_locked = " FOR UPDATE SKIP LOCKED"
+        match self.statements.sql.name:
+            case "sqlite":
+                return pick(ids, limit, "")
+            case "postgresql":
+                return pick(ids, limit, skip_locked)
+        # MySQL locks all that it reads and sorts, not only what it returns: it is led to the rows
+        # by their key, and asked for no more than may stay.
+        ordered = pick(ids, len(ids), "") if len(ids) > limit else ids
+        taken: list[str] = []
+        while ordered and len(taken) < limit:
+            left = limit - len(taken)
+            taken += pick(ordered[:left], left, skip_locked)
+            ordered = ordered[left:]
+        return taken
 
     # -- one statement: heads, quotas, locks and update ------------------------------------------
 
@@ -135,6 +181,13 @@ class Claimer:
             WHERE j.id = ANY(ARRAY(SELECT id FROM taken))
             RETURNING {s.claimed_columns}
             """)
+
+    def _postgresql_any(self) -> TextClause:
+        due = self.statements.due_in("l.lane", "1")
+        return text(
+            "SELECT 1 FROM unnest(CAST(:lanes AS text[])) AS l(lane) "
+            f"CROSS JOIN LATERAL ({due}) AS h LIMIT 1"
+        )
 
     # -- the only writer: heads and update -------------------------------------------------------
 
