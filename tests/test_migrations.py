@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -19,7 +21,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, MetaData, inspect, text
+from sqlalchemy import Connection, Engine, MetaData, inspect, make_url, text
 
 import jobs
 from jobs import SchemaError, Tickwork
@@ -252,19 +254,44 @@ def test_several_processes_may_upgrade_at_once(database: Database) -> None:
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
         for _ in range(2)
     ]
-    for runner in runners:
-        assert runner.stdout is not None
-        assert runner.stdout.readline() == "ready\n", runner.communicate()
-    for runner in runners:
-        assert runner.stdin is not None
-        runner.stdin.write("go\n")
-        runner.stdin.flush()
-
-    ends = [(*runner.communicate(timeout=60), runner.returncode) for runner in runners]
-
-    assert [end[2] for end in ends] == [0, 0], ends
+    try:
+        for runner in runners:
+            assert runner.stdout is not None
+            assert runner.stdout.readline() == "ready\n"
+        # Each ends its wait for a line when its stdin is closed, as communicate() does.
+        with ThreadPoolExecutor(len(runners)) as pool:
+            outputs = list(pool.map(lambda runner: runner.communicate(timeout=60), runners))
+    finally:
+        for runner in runners:
+            runner.kill()
+            runner.communicate()
+    assert [runner.returncode for runner in runners] == [0, 0], outputs
     with opened(database) as store:
         assert noted(store) == [HEAD_REVISION]
+
+
+def test_a_file_that_another_program_writes_to_is_waited_for(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's busy timeout does not hold for the switch of its journal."""
+    path = make_url(sqlite_database.url).database
+    assert path is not None
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (n)")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO theirs VALUES (1)")
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr("jobs.stores.sql.engine.time.sleep", wait)
+        with opened(sqlite_database) as store:
+            upgrade(store)
+
+            assert len(waits) == 1
+            assert made(store) == ["theirs", "tickwork_alembic_version", "tickwork_jobs"]
 
 
 def test_an_upgrade_works_behind_a_transaction_pooler(pgbouncer_database: Database) -> None:

@@ -11,7 +11,7 @@ from jobs.cli.base import JsonCommand
 from jobs.cli.shown import Shown
 from jobs.cli.system import opened
 from jobs.cli.text import say
-from jobs.cli.values import Duration, Instant, read_payload
+from jobs.cli.values import duration, instant, read_payload
 from jobs.core.job import State
 
 
@@ -20,11 +20,22 @@ from jobs.core.job import State
 @click.argument("payload", metavar="[JSON]", default="{}")
 @click.option("--queue", help="The lane it waits in.")
 @click.option("--priority", type=int, help="1 (first) to 5 (last).")
-@click.option("--delay", type=Duration(), help="Run it no sooner than that: 90, 10m, 2h, 1d.")
-@click.option("--run-at", type=Instant(), help="Run it no sooner: 2030-01-31T08:00:00Z.")
+@click.option(
+    "--delay",
+    callback=duration,
+    metavar="DURATION",
+    help="Run it no sooner than that: 90, 10m, 2h, 1d.",
+)
+@click.option(
+    "--run-at", callback=instant, metavar="TIME", help="Run it no sooner: 2030-01-31T08:00:00Z."
+)
 @click.option("--max-attempts", type=int, help="How often it may run, the first time included.")
-@click.option("--timeout", type=Duration(), help="How long one attempt may take.")
-@click.option("--expires-in", type=Duration(), help="Cancel it if not started by then.")
+@click.option(
+    "--timeout", callback=duration, metavar="DURATION", help="How long one attempt may take."
+)
+@click.option(
+    "--expires-in", callback=duration, metavar="DURATION", help="Cancel it if not started by then."
+)
 @click.option("--tenant", help="Whose job it is.")
 def enqueue(
     kind: str,

@@ -45,16 +45,17 @@ def serve(host: str, port: int, dev: bool) -> None:
     app = create_app()
     server = make_server(host, port, app, threaded=True, request_handler=Handler)
     shown = f"[{host}]" if ":" in host else host
-    say(f"Serving on http://{shown}:{server.port} (Ctrl-C ends it)", err=True)
-    if not dev:
-        say("This is not a production server: deploy api/index.py, or use gunicorn.", err=True)
     _end_at_sigterm()
     try:
+        say(f"Serving on http://{shown}:{server.port} (Ctrl-C ends it)", err=True)
+        if not dev:
+            say("This is not a production server: deploy api/index.py, or use gunicorn.", err=True)
         server.serve_forever()
     except (KeyboardInterrupt, SystemExit):
-        say("Ending.", err=True)
+        say(err=True)  # after the terminal's ^C
     finally:
         server.server_close()
+    say("Ending.", err=True)
     _finish(app)
 
 

@@ -74,7 +74,7 @@ class Shown:
         """The job for ``--json``, with ``shown_state`` beside the stored one."""
         document = self.job.as_dict()
         document["shown_state"] = self.state
-        # The errors are the only texts that we wrote and nobody chose: a driver's may say too much.
+        # A driver's message may hold a password. Payload and result are data and stay as they are.
         document["error"] = None if self.job.error is None else mask(self.job.error)
         document["errors"] = [
             {name: mask(text) if isinstance(text, str) else text for name, text in entry.items()}

@@ -9,6 +9,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -19,6 +20,7 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _URL_PASSWORD = re.compile(r"(://[^\s/@:]*):[^\s/]*@")
 _WITH_PASSWORDS = ("DATABASE_URL", "EXPORT_SOURCE_URL", "SMTP_URL")
 _SHORTEST_PASSWORD = 4
+_NARROWEST_LAST_COLUMN = 24
 _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -93,7 +95,7 @@ def span(seconds: float) -> str:
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> None:
     """Print rows in columns; the last ``numbers`` columns to the right.
 
-    On a terminal the last column is cut to fit; a file or a pipe gets every character.
+    On a terminal a last column of text is cut to fit; a file or a pipe gets every character.
     """
     clean = [[safe(cell).replace("\n", " ") for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -110,25 +112,27 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: in
 
 
 def _draw(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> None:
-    from rich.console import Console  # late: only a person's terminal needs it
+    from rich.cells import cell_len  # late: only a person's terminal needs it
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    gaps = 2 * (len(widths) - 1)
+    if not numbers:
+        # Only the last column is cut: half an id is no use. A narrower terminal wraps the lines.
+        left = Console().width - sum(widths[:-1]) - gaps
+        widths[-1] = min(widths[-1], max(left, _NARROWEST_LAST_COLUMN))
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     first_number = len(headings) - numbers
-    for place, heading in enumerate(headings):
-        last = place == len(headings) - 1
-        drawn.add_column(
-            heading,
-            justify="right" if place >= first_number else "left",
-            no_wrap=True,
-            overflow="ellipsis" if last else "fold",
-            min_width=None if last else len(heading),
-            ratio=None,
-        )
+    for place, (heading, width) in enumerate(zip(headings, widths, strict=True)):
+        side: Literal["left", "right"] = "right" if place >= first_number else "left"
+        drawn.add_column(heading, justify=side, no_wrap=True, min_width=width)
     for row in rows:
-        drawn.add_row(*map(Text, row))
-    Console(file=sys.stdout, highlight=False).print(drawn)
+        cells = [Text(cell) for cell in row]
+        cells[-1].truncate(widths[-1], overflow="ellipsis")
+        drawn.add_row(*cells)
+    Console(highlight=False, width=sum(widths) + gaps).print(drawn)
 
 
 @contextlib.contextmanager

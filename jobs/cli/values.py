@@ -18,38 +18,28 @@ from jobs.core.errors import PayloadError
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with a unit: ``90``, ``1.5h``."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """The duration in seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|min|m|h|d|)", value.strip())
-        seconds = float(found[1]) * _UNIT_SECONDS[found[2]] if found else math.inf
-        if not math.isfinite(seconds):
-            self.fail(f"{value!r} is not a duration: use seconds, or 10s, 5m, 2h, 1d", param, ctx)
-        return seconds
+def duration(_ctx: click.Context, _param: click.Parameter, given: str | None) -> float | None:
+    """Seconds, from seconds or from a number with a unit: ``90``, ``1.5h``."""
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|min|m|h|d|)", given.strip())
+    seconds = float(found[1]) * _UNIT_SECONDS[found[2]] if found else math.inf
+    if not math.isfinite(seconds):
+        raise click.BadParameter(f"{given!r} is not a duration: use seconds, or 10s, 5m, 2h, 1d")
+    return seconds
 
 
-class Instant(click.ParamType[datetime]):
-    """A date and time in ISO 8601 with its offset from UTC."""
-
-    name = "instant"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """The instant, aware of its time zone."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            instant = datetime.fromisoformat(value.strip())
-        except ValueError:
-            self.fail(f"{value!r} is not a time as in 2030-01-31T08:00:00Z", param, ctx)
-        if instant.tzinfo is None:
-            self.fail(f"{value!r} has no time zone: add Z for UTC, or +05:30", param, ctx)
-        return instant
+def instant(_ctx: click.Context, _param: click.Parameter, given: str | None) -> datetime | None:
+    """An aware datetime, from ISO 8601 with an offset from UTC."""
+    if given is None:
+        return None
+    try:
+        at = datetime.fromisoformat(given.strip())
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is not a time as in 2030-01-31T08:00:00Z") from None
+    if at.tzinfo is None:
+        raise click.BadParameter(f"{given!r} has no time zone: add Z for UTC, or +05:30")
+    return at
 
 
 def read_payload(given: str) -> Any:

@@ -51,13 +51,14 @@ class StormCom:
         """Ask, and give the ids of the record and of the job."""
         answer = self.ask(**body)
         assert answer.status_code == 202, answer.text
-        return answer.json["jobId"], answer.json["queueJobId"]
+        made = json.loads(answer.data)
+        return made["jobId"], made["queueJobId"]
 
     def cron(self) -> dict[str, Any]:
         """`GET /cron/process-jobs`, as the platform calls it."""
         answer = self.client.get("/cron/process-jobs", headers=CRON)
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json
+        found: dict[str, Any] = json.loads(answer.data)
         return found
 
     def job(self, job_id: str) -> Job:
@@ -69,7 +70,7 @@ class StormCom:
         """The record, as the shop's API shows it."""
         answer = self.client.get(f"/api/orders/export/{export_id}", headers=ADMIN)
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json
+        found: dict[str, Any] = json.loads(answer.data)
         return found
 
     def rows(self, statement: sa.Select[Any]) -> list[Any]:

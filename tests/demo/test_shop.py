@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from jobs.demo import tables
 from jobs.demo.shop import create_shop
 
-SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "CJK", "HIRAGANA")
-SCRIPTS += ("HANGUL",)
+SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "CJK")
+MORE_SCRIPTS = ("HIRAGANA", "HANGUL")
 
 
 def content(seed: int = 7) -> dict[str, list[Any]]:
@@ -41,7 +41,7 @@ def test_names_come_in_many_scripts(shop: dict[str, list[Any]]) -> None:
     names = "".join(customer.name for customer in shop["customers"])
     known = " ".join(unicodedata.name(letter) for letter in set(names))
 
-    assert [script for script in SCRIPTS if script not in known] == []
+    assert [script for script in SCRIPTS + MORE_SCRIPTS if script not in known] == []
     assert "É" in names
     assert '"' in names
     assert "," in names
