@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import importlib
 import logging
@@ -10,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
@@ -24,7 +24,7 @@ from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
-from jobs.runtime.enqueue import EnqueueOptions, announce, build_job
+from jobs.runtime.enqueue import Draft, EnqueueOptions, announce, build_job, draft
 from jobs.runtime.tick import TickResult, run_tick
 from jobs.runtime.upkeep import reclaim
 
@@ -89,6 +89,7 @@ class Tickwork:
             doorbell=doorbell or SilentDoorbell(),
         )
         self._local: LocalRunner | None = None
+        self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
         for module in (*settings.handlers, *handlers):
             self.load_handlers(module)
 
@@ -172,11 +173,13 @@ class Tickwork:
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if error.name is not None and module_name.startswith(error.name):
+            if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
                 raise ConfigurationError(
                     f"JOBS_HANDLERS: there is no module {module_name!r} on the import path"
                 ) from error
             raise
+        if module not in self.modules:
+            self.modules.append(module)
         found = [value for value in vars(module).values() if isinstance(value, Handler)]
         for declared in found:
             if declared.system is not self:
@@ -239,6 +242,8 @@ class Tickwork:
         **options: Unpack[EnqueueOptions],
     ) -> Job:
         """As :meth:`enqueue`, from async code, in an AsyncSession's or AsyncConnection's hands."""
+        import asyncio  # late: producers without async code never load it
+
         if session is None:
             return await asyncio.to_thread(lambda: self.enqueue(kind, payload, **options))
         if not hasattr(session, "run_sync"):
@@ -266,20 +271,27 @@ class Tickwork:
         ids: list[str] = []
         rung: list[NewJob] = []
         ring = session is None and not isinstance(self._runtime.doorbell, SilentDoorbell)
+        told = ring or self._runtime.events.wanted("enqueued")
 
         def built() -> Iterator[NewJob]:
             fresh = _endless_ids()
+            drafts: dict[str, Draft] = {}  # of those that have no options of their own
             for kind, payload, own in map(_as_parts, jobs):
-                merged: Any = {**options, **own} if own else options
-                new = build_job(self._runtime, kind, payload, merged, next(fresh))
+                if own:
+                    merged: Any = {**options, **own}
+                    made = draft(self._runtime, kind, merged)
+                else:
+                    known = drafts.get(kind)
+                    made = known or drafts.setdefault(kind, draft(self._runtime, kind, options))
+                new = made.job(next(fresh), payload)
                 ids.append(new.id)
-                if ring:
+                if told:
                     rung.append(new)
                 yield new
 
         self.store.insert_many(built(), session)
         if rung:
-            announce(self._runtime, rung, committed=True)
+            announce(self._runtime, rung, committed=ring)
         return ids
 
     # -- look and steer ------------------------------------------------------------------------
@@ -351,11 +363,13 @@ class Tickwork:
         time_budget: float | None = None,
         tick_limit: float | None = None,
         concurrency: int | None = None,
+        begun: float | None = None,
     ) -> TickResult:
         """One run of the loop: claim up to ``limit`` due jobs, run them, write down what happened.
 
         ``time_budget`` (seconds) is when it stops starting jobs, ``tick_limit`` when the platform
-        would kill it. Safe to call from several processes at once.
+        would kill it, both counted from ``begun``: when the invocation began, in monotonic seconds
+        (now by default). Safe to call from several processes at once.
         """
         if limit is not None and limit < 1:
             raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
@@ -365,6 +379,7 @@ class Tickwork:
             time_budget=time_budget,
             tick_limit=tick_limit,
             slots=concurrency,
+            begun=begun,
         )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
@@ -417,6 +432,11 @@ class Tickwork:
         return self._runtime.registry
 
     @property
+    def clock(self) -> Clock:
+        """Where this system's time comes from."""
+        return self._runtime.clock
+
+    @property
     def engine(self) -> Any:
         """The SQL store's engine; a CapabilityError on the in-memory stub."""
         engine = getattr(self.store, "engine", None)
@@ -458,10 +478,13 @@ def _endless_ids() -> Iterator[str]:
         yield from new_ids(256)
 
 
-def _as_parts(job: JobLike) -> tuple[str, Any, Mapping[str, Any]]:
-    if isinstance(job, Mapping):
+def _as_parts(job: Any) -> tuple[str, Any, Mapping[str, Any]]:
+    if isinstance(job, Mapping) and "kind" in job:
         rest = {name: value for name, value in job.items() if name not in ("kind", "payload")}
         return job["kind"], job.get("payload"), rest
-    if len(job) == 2:
-        return job[0], job[1], {}
-    return job[0], job[1], job[2]
+    if isinstance(job, Sequence) and not isinstance(job, str) and len(job) in (2, 3):
+        return job[0], job[1], job[2] if len(job) == 3 else {}
+    raise ConfigurationError(
+        "a job of enqueue_many is (kind, payload), (kind, payload, options) or a dict with kind, "
+        f"payload and options, not {type(job).__name__}"
+    )

@@ -18,6 +18,7 @@ from jobs.core.job import Claimed
 
 DEFAULT_JITTER = 0.1
 DEFAULT_CAP_SECONDS = 86_400.0
+_TYPES = ("fixed", "linear", "exponential", "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,18 @@ class Backoff:
     jitter: float = DEFAULT_JITTER
 
     def __post_init__(self) -> None:
-        numbers = (self.base, self.cap, *self.delays)
+        if self.type not in _TYPES:
+            raise ConfigurationError(
+                f"backoff type is one of {', '.join(_TYPES)}, not {self.type!r}"
+            )
+        if self.type == "steps" and not self.delays:
+            raise ConfigurationError("a backoff list needs at least one delay in seconds")
+        numbers = map(_number, (self.base, self.cap, *self.delays))
         if any(not math.isfinite(number) or number < 0 for number in numbers):
             raise ConfigurationError(f"backoff delays must be finite and not negative: {self}")
-        if not math.isfinite(self.factor) or self.factor < 1:
+        if not 1 <= _number(self.factor) < math.inf:
             raise ConfigurationError(f"backoff factor must be 1 or more, not {self.factor!r}")
-        if not 0 <= self.jitter <= 1:
+        if not 0 <= _number(self.jitter) <= 1:
             raise ConfigurationError(f"backoff jitter is a fraction of 0 to 1, not {self.jitter!r}")
 
     def delay(self, attempts_made: int) -> float:
@@ -62,7 +69,12 @@ class Backoff:
         if self.base == 0 or self.factor == 1:
             return self.base
         highest = math.log(max(self.cap / self.base, 1.0)) / math.log(self.factor)
-        return self.cap if exponent > highest + 1 else float(self.base * self.factor**exponent)
+        if exponent > highest + 1:
+            return self.cap
+        try:
+            return float(self.base * self.factor**exponent)
+        except OverflowError:  # from a base that is next to nothing
+            return self.cap
 
     def to_json(self) -> str:
         """The policy as compact JSON, for the job's row."""
@@ -78,7 +90,8 @@ class Backoff:
 
 def fixed(seconds: float, *, jitter: float = DEFAULT_JITTER) -> Backoff:
     """The same delay every time."""
-    return Backoff("fixed", base=seconds, cap=max(seconds, DEFAULT_CAP_SECONDS), jitter=jitter)
+    cap = max(_number(seconds), DEFAULT_CAP_SECONDS)
+    return Backoff("fixed", base=seconds, cap=cap, jitter=jitter)
 
 
 def linear(
@@ -101,10 +114,9 @@ def exponential(
 
 def steps(delays: Sequence[float], *, jitter: float = DEFAULT_JITTER) -> Backoff:
     """The listed delays in seconds, one per attempt; the last one repeats."""
-    if not delays:
-        raise ConfigurationError("a backoff list needs at least one delay in seconds")
-    cap = max(*delays, DEFAULT_CAP_SECONDS)
-    return Backoff("steps", delays=tuple(map(float, delays)), cap=cap, jitter=jitter)
+    numbers = tuple(map(_number, delays))
+    cap = max((DEFAULT_CAP_SECONDS, *numbers))
+    return Backoff("steps", delays=numbers, cap=cap, jitter=jitter)
 
 
 BackoffLike = Backoff | float | int | Sequence[float] | Mapping[str, Any]
@@ -122,7 +134,7 @@ def as_backoff(value: BackoffLike) -> Backoff:
     if isinstance(value, bool | str | bytes):
         raise ConfigurationError(f"{value!r} is not a backoff: {_FORMS}")
     if isinstance(value, int | float):
-        return fixed(float(value))
+        return fixed(_number(value))
     if isinstance(value, Mapping):
         return _from_bull(value)
     if isinstance(value, Sequence):
@@ -138,15 +150,26 @@ _FORMS = (
 
 def _from_bull(value: Mapping[str, Any]) -> Backoff:
     unknown = set(value) - {"type", "delay", "factor", "jitter"}
-    kind, delay_ms = value.get("type", "fixed"), value.get("delay", 0)
-    if unknown or kind not in ("fixed", "linear", "exponential") or isinstance(delay_ms, str):
+    kind, seconds = value.get("type", "fixed"), _number(value.get("delay", 0)) / 1000
+    if unknown or kind not in ("fixed", "linear", "exponential"):
         raise ConfigurationError(f"{dict(value)!r} is not a backoff: {_FORMS}")
     return Backoff(
         kind,
-        base=delay_ms / 1000,
-        factor=float(value.get("factor", 2.0)),
-        jitter=float(value.get("jitter", 0.0)),
+        base=seconds,
+        factor=_number(value.get("factor", 2.0)),
+        cap=max(seconds, DEFAULT_CAP_SECONDS) if kind == "fixed" else DEFAULT_CAP_SECONDS,
+        jitter=_number(value.get("jitter", 0.0)),
     )
+
+
+def _number(value: object) -> float:
+    """The number as a float; what is none becomes NaN, which every check refuses."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def next_delay(

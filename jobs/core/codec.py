@@ -7,19 +7,23 @@ The refusal names the path of the value. Tuples are arrays.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
+
+import msgspec
 
 from jobs.core.errors import PayloadError, PayloadTooLarge
 
 MAX_DEPTH = 64
 DEFAULT_MAX_BYTES = 100_000
+# Python reads back no more digits than this unless told to, and the runner may not be told.
+MAX_DIGITS = 4_300
+_LARGEST_INT = 10**MAX_DIGITS - 1
 
-_encoder = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-)
-_encode = _encoder.encode
+# Ten times as fast as the standard library's, and of the same mind about what it writes once
+# ``_is_clean`` has looked (it would write NaN as null).
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 _PLAIN = frozenset({bool, type(None)})
 _NESTS = frozenset({dict, list, tuple})
 
@@ -40,32 +44,31 @@ def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
     if not _is_clean(value, MAX_DEPTH):
         _refuse(value, "$", 0)
     try:
-        text = _encode(value)
-    except ValueError as error:  # an integer of more digits than Python prints
+        raw = _encode(value)
+    except (ValueError, OverflowError) as error:  # an integer, where fewer digits are allowed
         raise PayloadError("$", str(error)) from error
-    # len(text) is at least a quarter of the bytes and at most all of them: most need no encoding.
-    if len(text) * 4 > max_bytes and (size := len(text.encode())) > max_bytes:
+    if len(raw) > max_bytes:
         raise PayloadTooLarge(
             "$",
-            f"{size:,} bytes of JSON, over the limit of {max_bytes:,}; "
+            f"{len(raw):,} bytes of JSON, over the limit of {max_bytes:,}; "
             "store the data elsewhere and pass a reference to it",
         )
-    return text
+    return raw.decode()
 
 
 def decode(text: str) -> Any:
     """The value of a stored JSON text."""
-    return json.loads(text)
+    return _decode(text)
 
 
 def clean_text(text: str) -> str:
-    """Text that every database stores: NUL and lone surrogates become U+FFFD."""
+    """Text that every database stores: NUL and lone surrogates become U+FFFD, pairs one letter."""
     if "\x00" in text:
         text = text.replace("\x00", "�")
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
 
@@ -91,6 +94,8 @@ def cut(text: str, max_bytes: int) -> str:
     if len(raw) <= max_bytes:
         return text
     mark = "…"
+    if max_bytes < len(mark.encode()):
+        mark = ""
     return raw[: max_bytes - len(mark.encode())].decode("utf-8", "ignore") + mark
 
 
@@ -98,7 +103,9 @@ def _is_clean(value: object, depth: int) -> bool:
     kind = type(value)
     if kind is str:
         return _is_clean_text(value)  # type: ignore[arg-type]
-    if kind is int or kind in _PLAIN:
+    if kind is int:
+        return -_LARGEST_INT <= value <= _LARGEST_INT  # type: ignore[no-any-return]
+    if kind in _PLAIN:
         return True
     if kind is float:
         return math.isfinite(value)  # type: ignore[arg-type]
@@ -131,6 +138,9 @@ def _refuse(value: object, path: str, depth: int) -> None:
         if not _is_clean_text(value):  # type: ignore[arg-type]
             what = "a NUL character" if "\x00" in value else "a lone surrogate"  # type: ignore[operator]
             raise PayloadError(path, f"text with {what} cannot be stored")
+    elif kind is int:
+        if not _is_clean(value, 0):
+            raise PayloadError(path, f"a number of more than {MAX_DIGITS} digits; pass it as text")
     elif kind is float:
         if not math.isfinite(value):  # type: ignore[arg-type]
             raise PayloadError(path, f"{value!r} is not JSON; use null or a text")
@@ -144,7 +154,7 @@ def _refuse(value: object, path: str, depth: int) -> None:
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):  # type: ignore[arg-type]
             _refuse(item, f"{path}[{index}]", depth + 1)
-    elif kind is not int and kind not in _PLAIN:
+    elif kind not in _PLAIN:
         raise PayloadError(path, f"{_type(value)} is not JSON; {_hint(value)}")
 
 

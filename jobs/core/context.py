@@ -109,7 +109,7 @@ class JobContext:
         # A share of nothing (0/0) is no reason to fail a job.
         percent = 0.0 if math.isnan(percent) else min(max(percent, 0.0), 100.0)
         if note is not None:
-            note = clean_text(note[:NOTE_MAX_CHARS])
+            note = clean_text(str(note)[:NOTE_MAX_CHARS])
         self._port.report_progress(percent, note)
 
     def checkpoint(self) -> None:

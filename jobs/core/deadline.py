@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 # What is kept back at the end of a tick to write results down.
 SETTLE_MARGIN_SECONDS = 1.0
@@ -67,13 +68,12 @@ class Fit(Enum):
     RELEASE = "release"
 
 
-@dataclass(frozen=True, slots=True)
-class Fitting:
-    """The answer, how long the attempt may run, and the reason given if it is cut off there."""
+class Fitting(NamedTuple):
+    """The answer, how long the attempt may run, and whether the tick's end cuts it off there."""
 
     verdict: Fit
     timeout_seconds: float
-    because: str
+    cut_off: bool = False
 
 
 def fit(
@@ -91,15 +91,13 @@ def fit(
     declared nothing may start until the tick stops starting, and is cut off with the tick.
     """
     if now >= budget.start_deadline:
-        return Fitting(Fit.RELEASE, 0.0, "")
+        return Fitting(Fit.RELEASE, 0.0)
     left = budget.give_up_deadline - now
     timeout = declared_timeout if declared_timeout is not None else default_timeout
-    own = Fitting(Fit.START, timeout, f"its timeout is {timeout:g} s")
     if timeout <= left:
-        return own
-    cut_off = f"the tick that ran it ends there (its timeout is {timeout:g} s)"
+        return Fitting(Fit.START, timeout)
     if declared_timeout is None:
-        return Fitting(Fit.START, left, cut_off)
+        return Fitting(Fit.START, left, cut_off=True)
     if first:
-        return Fitting(Fit.START_WITH_WARNING, left, cut_off)
-    return Fitting(Fit.RELEASE, 0.0, "")
+        return Fitting(Fit.START_WITH_WARNING, left, cut_off=True)
+    return Fitting(Fit.RELEASE, 0.0)

@@ -79,6 +79,18 @@ class CapabilityError(TickworkError):
     """The store cannot do what was asked; said early instead of failing later."""
 
 
+LONGEST_DELAY_SECONDS = 10 * 365 * 86_400.0
+
+
+def _ahead(name: str, seconds: object) -> float:
+    # Checked while the handler still runs: an instant that no database can hold would otherwise
+    # come up when the outcome is written, where the job could only be lost.
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= LONGEST_DELAY_SECONDS:  # type: ignore[operator]
+        raise ValueError(f"{name} wants seconds from 0 to 10 years, not {seconds!r}")
+    return float(seconds)  # type: ignore[arg-type]
+
+
 class Steering(Exception):
     """Raised by a handler to say what should become of its job; not a failure of the code."""
 
@@ -87,9 +99,7 @@ class Retry(Steering):
     """This attempt failed; try again after ``after`` seconds instead of the kind's backoff."""
 
     def __init__(self, reason: str = "retry requested", *, after: float | None = None) -> None:
-        if after is not None and not after < float("inf"):
-            raise ValueError(f"Retry wants after in seconds, not {after!r}")
-        self.after = None if after is None else float(after)
+        self.after = None if after is None else _ahead("Retry", after)
         self.reason = reason
         super().__init__(reason)
 
@@ -98,9 +108,7 @@ class Snooze(Steering):
     """Not now: run again in ``seconds`` and give this attempt back."""
 
     def __init__(self, seconds: float) -> None:
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"Snooze wants seconds of 0 or more, not {seconds!r}")
-        self.seconds = float(seconds)
+        self.seconds = _ahead("Snooze", seconds)
         super().__init__(f"snoozed for {seconds:g} s")
 
 

@@ -59,6 +59,11 @@ class Events:
             self._listeners[name] = (*self._listeners.get(name, ()), listener)
         return listener
 
+    @property
+    def heard(self) -> bool:
+        """Whether there is any listener at all."""
+        return bool(self._listeners)
+
     def wanted(self, name: EventName) -> bool:
         """Whether anybody listens: events nobody hears are not built."""
         return name in self._listeners

@@ -60,7 +60,6 @@ class Claimed(NamedTuple):
     timeout_seconds: float | None
     backoff: str | None
     tenant: str
-    created_at: datetime
     run_at: datetime
     errors: str | None
     marked: bool

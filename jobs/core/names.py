@@ -18,7 +18,7 @@ def check_kind(kind: object) -> str:
 
 def check_queue(queue: object) -> str:
     """The queue, or a ConfigurationError: a name that is not a word of the REST paths."""
-    if queue in RESERVED_QUEUES:
+    if isinstance(queue, str) and queue in RESERVED_QUEUES:
         listed = ", ".join(sorted(RESERVED_QUEUES))
         raise ConfigurationError(f"queue {queue!r} is reserved ({listed}); choose another name")
     return _check("queue", queue)

@@ -8,19 +8,24 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.core.backoff import Backoff, BackoffCallable, next_delay
 from jobs.core.codec import DEFAULT_MAX_BYTES, clean_result, cut, encode
-from jobs.core.errors import Discard, JobCancelled, PayloadError, Retry, Snooze
+from jobs.core.errors import (
+    LONGEST_DELAY_SECONDS,
+    Discard,
+    JobCancelled,
+    PayloadError,
+    Retry,
+    Snooze,
+)
 from jobs.core.job import Claimed, State
 from jobs.core.store import Verdict
 
 MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
 NAME_MAX_BYTES = 200
-# Any database can add this much to its clock: an endless delay must not make the write fail.
-LONGEST_DELAY_SECONDS = 10 * 365 * 86_400.0
 HISTORY_MAX_ENTRIES = 10
 
 
@@ -34,36 +39,37 @@ class Policy:
     result_max_bytes: int = DEFAULT_MAX_BYTES
 
 
-# How an execution can end. ``Raised`` covers everything a handler raises, steering included.
+# How an execution can end. ``Raised`` covers everything a handler raises, steering included. Not
+# frozen, and Outcome a tuple: a frozen dataclass takes several times as long to make, once a job.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Returned:
     value: object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raised:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimedOut:
     seconds: float
     because: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunnerLost:
     """The lease ran out: the runner died, was frozen or was cut off."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NotStarted:
     """Claimed, not begun: handed back with its attempt."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Expired:
     """``expires_in`` ran out before the first start."""
 
@@ -71,8 +77,7 @@ class Expired:
 Ending = Returned | Raised | TimedOut | RunnerLost | NotStarted | Expired
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A verdict to write, and its name for counters, events and logs.
 
     ``name`` is one of completed, retried, failed, snoozed, cancelled, released.
@@ -242,11 +247,14 @@ def describe(ending: Ending) -> tuple[str, str, str]:
         case RunnerLost():
             return "RunnerLost", "runner lost: its lease ran out while this job was running", ""
         case Raised(Retry(reason=reason) | Discard(reason=reason) as steering):
-            return type(steering).__name__, cut(_text(reason), MESSAGE_MAX_BYTES), ""
+            return _name(steering), cut(_text(reason), MESSAGE_MAX_BYTES), ""
         case Raised(error):
-            name = cut(type(error).__name__, NAME_MAX_BYTES)
-            return name, cut(_text(error), MESSAGE_MAX_BYTES), _trace(error)
+            return _name(error), cut(_text(error), MESSAGE_MAX_BYTES), _trace(error)
     return type(ending).__name__, "", ""
+
+
+def _name(error: BaseException) -> str:
+    return cut(type(error).__name__, NAME_MAX_BYTES)
 
 
 def _text(value: object) -> str:
@@ -265,8 +273,7 @@ def _trace(error: BaseException) -> str:
     current: BaseException | None = error
     while current is not None and len(parts) < 3:
         frames = "".join(traceback.format_list(traceback.extract_tb(current.__traceback__, -20)))
-        name = cut(type(current).__name__, NAME_MAX_BYTES)
-        parts.append(f"{frames}{name}: {cut(_text(current), 300)}")
+        parts.append(f"{frames}{_name(current)}: {cut(_text(current), 300)}")
         suppressed = current.__suppress_context__
         current = current.__cause__ or (None if suppressed else current.__context__)
     return cut("\n\nwhich led to:\n\n".join(reversed(parts)), TRACEBACK_MAX_BYTES)

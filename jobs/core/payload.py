@@ -7,13 +7,22 @@ Both sides are validated: what a producer sends (:func:`dump`) and what a runner
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
 import re
 import typing
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from jobs.core.errors import PayloadError
 
+_RICH = (
+    *(bytes, bytearray, decimal.Decimal, uuid.UUID),
+    *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta),
+)
 _MSGSPEC_PATH = re.compile(r" - at `(\$?[^`]*)`$")
 
 
@@ -34,24 +43,26 @@ def dump(value: object, declared: type | None) -> dict[str, Any]:
     if value is None:
         value = {}
     if declared is None and isinstance(value, Mapping):
-        return value if isinstance(value, dict) else dict(value)
+        return value if type(value) is dict else dict(value)
     if declared is not None and _is_pydantic(declared):
         return _dump_pydantic(value, declared)
     if _is_pydantic(type(value)):
         value = value.model_dump(mode="json")  # type: ignore[attr-defined]
-    import msgspec  # here: kinds with plain dict payloads never need it
-
-    plain = value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        try:
-            plain = msgspec.to_builtins(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise PayloadError("$", str(error)) from error
-    if not isinstance(plain, Mapping):
+    is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    if not is_instance and not isinstance(value, Mapping):
         raise PayloadError("$", f"a payload is an object (a dict), not {type(value).__name__}")
-    if declared is not None:
-        load(dict(plain), declared)
-    return dict(plain)
+    try:
+        # In two steps: dates and the like are checked as what they are, and only then made text,
+        # so that bytes in a field for text are refused and not quietly encoded.
+        plain = msgspec.to_builtins(value if is_instance else dict(value), builtin_types=_RICH)  # type: ignore[call-overload]
+        if declared is not None:
+            load(plain, declared)
+        plain = msgspec.to_builtins(plain)
+    except PayloadError:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError("$", str(error)) from error
+    return typing.cast(dict[str, Any], plain)
 
 
 def load(plain: dict[str, Any], declared: type | None) -> Any:
@@ -63,8 +74,6 @@ def load(plain: dict[str, Any], declared: type | None) -> Any:
             return declared.model_validate(plain)  # type: ignore[attr-defined]
         except ValueError as error:
             raise _from_pydantic(error) from error
-    import msgspec
-
     try:
         return msgspec.convert(plain, declared)
     except msgspec.ValidationError as error:
@@ -84,7 +93,8 @@ def _dump_pydantic(value: object, declared: Any) -> dict[str, Any]:
         model = value if isinstance(value, declared) else declared.model_validate(value)
     except ValueError as error:
         raise _from_pydantic(error) from error
-    dumped: dict[str, Any] = model.model_dump(mode="json")
+    # By alias and without computed fields: what model_validate reads back.
+    dumped: dict[str, Any] = model.model_dump(mode="json", by_alias=True, round_trip=True)
     return dumped
 
 

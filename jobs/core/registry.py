@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +34,15 @@ class Retention:
     age_seconds: float | None = None
     count: int | None = None
 
+    def __post_init__(self) -> None:
+        age, count = self.age_seconds, self.count
+        for name, number in (("age", age), ("count", count)):
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if number is not None and not (is_number and 0 <= number < math.inf):
+                raise ConfigurationError(f"retention {name} is a number of 0 or more: {number!r}")
+        if count is not None and count != int(count):
+            raise ConfigurationError(f"retention count is a whole number: {count!r}")
+
 
 RetentionLike = bool | Mapping[str, float] | Retention
 
@@ -44,11 +55,12 @@ def as_retention(value: RetentionLike | None, default: Retention) -> Retention:
         return value
     if isinstance(value, bool):
         return Retention(age_seconds=0.0) if value else Retention()
-    unknown = set(value) - {"age", "count"}
-    if unknown:
-        raise ConfigurationError(f"retention takes age (seconds) and count, not {sorted(unknown)}")
-    age, count = value.get("age"), value.get("count")
-    return Retention(None if age is None else float(age), None if count is None else int(count))
+    given: Any = value
+    if not isinstance(given, Mapping) or set(given) - {"age", "count"}:
+        raise ConfigurationError(
+            f"retention is True, False, or age (seconds) and count, not {given!r}"
+        )
+    return Retention(given.get("age"), given.get("count"))
 
 
 @dataclass
@@ -86,7 +98,8 @@ class Handler:
             check_timeout(self.timeout)
         for retention in (self.remove_on_complete, self.remove_on_fail):
             as_retention(retention, Retention())
-        self.is_async = inspect.iscoroutinefunction(self.function)
+        self._check_callable()
+        self.is_async = _is_coroutine_function(self.function)
         if self.transactional and self.is_async:
             raise ConfigurationError(
                 f"kind {self.kind!r}: a transactional handler is a plain function; "
@@ -94,15 +107,24 @@ class Handler:
             )
         self._read_signature()
 
+    def _check_callable(self) -> None:
+        if not callable(self.function):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: a handler is a function, not {self.function!r}"
+            )
+        body = inspect.unwrap(self.function)
+        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: a handler returns its result and does not yield: calling "
+                f"{self.function!r} would only make a generator and run nothing"
+            )
+
     def _read_signature(self) -> None:
         try:
             parameters = list(inspect.signature(self.function).parameters.values())
         except (TypeError, ValueError):  # a builtin: give it the payload alone
             return
-        try:
-            hints = typing.get_type_hints(self.function)
-        except Exception:  # noqa: BLE001 - a name that only a type checker can see
-            hints = dict(getattr(self.function, "__annotations__", {}))
+        hints = _hints(self.function)
         positional = [
             p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
@@ -117,9 +139,13 @@ class Handler:
                 f"{self.function!r} wants more"
             )
         first = positional[0] if positional else None
-        only_context = (
-            len(positional) == 1 and first is not None and _is_context(first, hints.get(first.name))
-        )
+        first_is_context = first is not None and _is_context(first, hints.get(first.name))
+        if first_is_context and len(positional) > 1:
+            raise ConfigurationError(
+                f"kind {self.kind!r}: a handler takes the payload first, then the context: "
+                f"{self.function!r} has them the other way round"
+            )
+        only_context = first_is_context
         self.takes_payload = bool(positional or variadic) and not only_context
         self.takes_context = only_context or (
             len(positional) > 1
@@ -156,9 +182,36 @@ class Handler:
 def _is_context(parameter: inspect.Parameter, annotation: object) -> bool:
     if annotation is None or annotation is inspect.Parameter.empty:
         return parameter.name in {"ctx", "context"}
-    return annotation is JobContext or (
-        isinstance(annotation, str) and annotation.endswith("JobContext")
+    if isinstance(annotation, str):
+        return annotation.removesuffix(" | None").endswith("JobContext")
+    return annotation is JobContext or JobContext in typing.get_args(annotation)
+
+
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    # The second half is for objects whose `__call__` is async.
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        type(function).__call__
     )
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations by parameter; one that cannot be resolved stays text, as it was written."""
+    inner: Any = inspect.unwrap(function)
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if not inspect.isroutine(inner) and not isinstance(inner, type):
+        inner = type(inner).__call__
+    try:
+        return typing.get_type_hints(inner)
+    except Exception:  # noqa: BLE001 - a name that only a type checker can see
+        written = dict(getattr(inner, "__annotations__", {}))
+    # One by one: an import behind TYPE_CHECKING for the context must not cost the payload its type.
+    names = getattr(inspect.unwrap(inner), "__globals__", {})
+    for name, annotation in written.items():
+        holder = type(name, (), {"__annotations__": {name: annotation}})
+        with contextlib.suppress(Exception):
+            written.update(typing.get_type_hints(holder, globalns=names))
+    return written
 
 
 def handler(

@@ -31,6 +31,7 @@ class Settings:
     handlers: tuple[str, ...] = ()
     batch_size: int = 10
     concurrency: int = 5
+    stub_concurrency: int = STUB_CONCURRENCY
     max_attempts: int = 3
     retry_delay: float = 10.0
     timeout: float = 60.0
@@ -67,7 +68,7 @@ class Settings:
             value = getattr(self, each.name)
             if value is not None and each.name in _SECRET_FIELDS:
                 value = "***"
-            elif isinstance(value, str) and "://" in value:
+            elif isinstance(value, str) and (each.name.endswith("_url") or "://" in value):
                 value = mask_url(value)
             shown.append(f"{each.name}={value!r}")
         return f"Settings({', '.join(shown)})"
@@ -79,9 +80,14 @@ _SECRET_FIELDS = frozenset(
 
 
 def mask_url(url: str) -> str:
-    """The URL with its password and query hidden, for logs and messages."""
-    masked = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
-    return re.sub(r"\?.*$", "?***", masked)
+    """The URL with its password and query hidden, for logs and messages.
+
+    Up to the last ``@``: a password pasted without escapes may hold any character.
+    """
+    if "://" not in url and ("@" in url or ":" in url):
+        return "***"
+    masked = re.sub(r"(://[^:@?]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"\?.*", "?***", masked, flags=re.DOTALL)
 
 
 def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -101,20 +107,24 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
             values[name] = value
     if "env" not in values:
         values["env"] = "development" if reader.under_development_server() else "production"
+    # The local runner is gentler than a worker, unless somebody said how many.
+    values.setdefault("stub_concurrency", values.get("concurrency", STUB_CONCURRENCY))
     _choose_backend(values, reader.problems)
-    if reader.problems:
-        raise ConfigurationError(reader.problems)
     settings = Settings(**values)
     if settings.time_budget >= settings.tick_limit:
-        raise ConfigurationError(
+        reader.problems.append(
             f"JOBS_TIME_BUDGET ({settings.time_budget:g} s) must be below JOBS_TICK_LIMIT "
             f"({settings.tick_limit:g} s): jobs started last need time to end"
         )
+    if reader.problems:
+        raise ConfigurationError(reader.problems)
     return settings
 
 
 def _choose_backend(values: dict[str, Any], problems: list[str]) -> None:
-    has_database = bool(values.get("database_url"))
+    # One that was refused is not missing as well.
+    mistyped = any(problem.startswith("DATABASE_URL:") for problem in problems)
+    has_database = mistyped or bool(values.get("database_url"))
     production = values["env"] == "production"
     backend = values.get("backend")
     if backend is None:
@@ -244,7 +254,7 @@ def _url(raw: str) -> str:
 
 
 def _database(raw: str) -> str:
-    if not re.match(r"(sqlite|postgres|postgresql|mysql|mariadb)(\+\w+)?:", raw):
+    if not re.match(r"(sqlite|postgres|postgresql|mysql|mariadb)(\+\w+)?://", raw):
         raise ValueError("is not a database URL: use sqlite:///, postgresql:// or mysql://")
     return raw
 

@@ -33,14 +33,22 @@ class Runtime:
     loop: LoopThread = field(default_factory=LoopThread)
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
+    _policies: dict[str, tuple[Handler | None, Policy]] = field(default_factory=dict)
 
     def policy(self, kind: str) -> Policy:
         """What the kind says of its ends; what it leaves unsaid comes from the settings."""
-        return policy_of(self.registry.find(kind), self.settings)
+        handler = self.registry.find(kind)
+        known = self._policies.get(kind)
+        if known is None or known[0] is not handler:
+            known = self._policies[kind] = (handler, policy_of(handler, self.settings))
+        return known[1]
 
     def still_abandoned(self) -> int:
         """How many given-up threads are still running."""
-        self.abandoned = {thread for thread in self.abandoned if thread.is_alive()}
+        # Overlapping ticks add to the same set meanwhile: a copy is looked at, ours never replaced.
+        for thread in list(self.abandoned):
+            if not thread.is_alive():
+                self.abandoned.discard(thread)
         return len(self.abandoned)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import math
-from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypedDict
 
 from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
-from jobs.core.doorbell import Ring
-from jobs.core.errors import ConfigurationError
+from jobs.core.doorbell import Ring, SilentDoorbell
+from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
-from jobs.core.outcome import LONGEST_DELAY_SECONDS
 from jobs.core.payload import dump
 from jobs.core.registry import check_max_attempts, check_priority, check_timeout
 from jobs.runtime.base import Runtime
@@ -38,15 +36,40 @@ class EnqueueOptions(TypedDict, total=False):
     tenant: str | None
 
 
-def build_job(
-    runtime: Runtime, kind: str, payload: object, options: EnqueueOptions, job_id: str | None = None
-) -> NewJob:
-    """A validated job: the caller's options, then the kind's, then the settings'.
+_OPTIONS = EnqueueOptions.__annotations__.keys()
+
+
+class Draft(NamedTuple):
+    """A kind and its options, validated once; any number of payloads become jobs from it."""
+
+    template: NewJob
+    payload_type: type | None
+    max_bytes: int
+
+    def job(self, job_id: str, payload: object) -> NewJob:
+        """The job; raises :class:`~jobs.core.errors.PayloadError` for what cannot be stored."""
+        plain = dump(payload, self.payload_type)
+        text = encode_payload(plain, self.max_bytes)
+        template = self.template
+        return NewJob._make((job_id, template[1], text, *template[3:]))
+
+
+def build_job(runtime: Runtime, kind: str, payload: object, options: EnqueueOptions) -> NewJob:
+    """A validated job with a new id; refusals as in :func:`draft` and :meth:`Draft.job`."""
+    return draft(runtime, kind, options).job(new_id(), payload)
+
+
+def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
+    """What the caller's options, then the kind's, then the settings' say of a job.
 
     A kind that is not registered here may be enqueued by name: its handler may live in another
-    deployment. Raises :class:`~jobs.core.errors.PayloadError` and
-    :class:`~jobs.core.errors.ConfigurationError` for what cannot be stored or meant.
+    deployment. Raises :class:`~jobs.core.errors.ConfigurationError` for what makes no sense.
     """
+    if not options.keys() <= _OPTIONS:
+        unknown = ", ".join(sorted(map(str, options.keys() - _OPTIONS)))
+        raise ConfigurationError(
+            f"no option of enqueue is called {unknown}: there are {', '.join(sorted(_OPTIONS))}"
+        )
     settings = runtime.settings
     handler = runtime.registry.find(kind)
     if handler is None:
@@ -62,15 +85,12 @@ def build_job(
     tenant = options.get("tenant")
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
-    if run_at is not None and run_at.tzinfo is None:
-        raise ConfigurationError(
-            "run_at has no time zone: use datetime.now(timezone.utc) or another aware datetime"
-        )
-    declared = handler.payload_type if handler is not None else None
-    return NewJob(
-        id=job_id or new_id(),
+    if run_at is not None:
+        run_at = _in_utc(run_at)
+    template = NewJob(
+        id="",
         kind=kind,
-        payload=encode_payload(dump(payload, declared), settings.payload_max_bytes),
+        payload="",
         queue=check_queue(queue) if queue is not None else _own(handler, "queue", DEFAULT_QUEUE),
         priority=(
             check_priority(priority)
@@ -89,6 +109,21 @@ def build_job(
         expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
         tenant="" if tenant is None else check_tenant(tenant),
     )
+    declared = handler.payload_type if handler is not None else None
+    return Draft(template, declared, settings.payload_max_bytes)
+
+
+def _in_utc(run_at: object) -> datetime:
+    if not isinstance(run_at, datetime):
+        raise ConfigurationError(f"run_at is a datetime, not {run_at!r}")
+    if run_at.utcoffset() is None:
+        raise ConfigurationError(
+            "run_at has no time zone: use datetime.now(timezone.utc) or another aware datetime"
+        )
+    try:
+        return run_at.astimezone(UTC)
+    except OverflowError as error:
+        raise ConfigurationError(f"run_at {run_at} lies outside the calendar") from error
 
 
 def _own(handler: Any, name: str, default: Any) -> Any:
@@ -101,10 +136,10 @@ def _seconds(name: str, value: Seconds | None) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
         raise ConfigurationError(f"{name} is a number of seconds or a timedelta, not {value!r}")
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DELAY_SECONDS:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not 0 <= seconds <= LONGEST_DELAY_SECONDS:
         raise ConfigurationError(f"{name} is from 0 seconds to 10 years, not {value!r}")
-    return seconds
+    return float(seconds)
 
 
 def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: bool) -> None:
@@ -112,7 +147,7 @@ def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: boo
     if runtime.events.wanted("enqueued"):
         for job in jobs:
             runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
-    if committed:
+    if committed and not isinstance(runtime.doorbell, SilentDoorbell):
         runtime.doorbell.ring([Ring(job.id, job.kind, _delay_of(runtime, job)) for job in jobs])
 
 

@@ -24,7 +24,6 @@ from jobs.core.outcome import (
     NotStarted,
     Outcome,
     Raised,
-    TimedOut,
     decide,
     pace_marks,
 )
@@ -45,6 +44,29 @@ _EVENT_OF = {
 }
 
 
+def tell(runtime: Runtime, job: Claimed, outcome: Outcome) -> None:
+    """Tell the listeners what became of a job; only once that is written."""
+    name = _EVENT_OF.get(outcome.name)
+    if name is None or not runtime.events.wanted(name):  # type: ignore[arg-type]
+        return
+    verdict = outcome.verdict
+    runtime.events.emit(
+        JobEvent(
+            name,  # type: ignore[arg-type]
+            job.id,
+            job.kind,
+            job.queue,
+            job.tenant,
+            job.attempt,
+            job.max_attempts,
+            result=outcome.value,
+            error=verdict.error,
+            duration_ms=verdict.duration_ms,
+            delay_seconds=verdict.delay_seconds,
+        )
+    )
+
+
 @dataclass(slots=True)
 class BatchReport:
     """What became of a batch. ``late`` are results that came too late to be written."""
@@ -53,13 +75,11 @@ class BatchReport:
     late: set[str] = field(default_factory=set)
     started: int = 0
 
-    def count(self, name: str) -> int:
-        """How many outcomes of that name were written."""
-        return sum(
-            1
-            for outcome in self.outcomes
-            if outcome.name == name and outcome.verdict.id not in self.late
-        )
+    def written(self) -> list[Outcome]:
+        """The outcomes that were written."""
+        if not self.late:
+            return self.outcomes
+        return [outcome for outcome in self.outcomes if outcome.verdict.id not in self.late]
 
 
 class Batch:
@@ -130,7 +150,7 @@ class Batch:
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
             wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
-            if self._ready or self._waiting:
+            if self._ready or self._waiting:  # else nobody is left to be handed back
                 wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
 
@@ -149,8 +169,7 @@ class Batch:
                 run.give_up()
                 if run.future is None:
                     self.runtime.abandoned.add(run.thread)
-                ending = TimedOut(run.timeout, run.because) if run.begun else NotStarted()
-                self._end(run.decide(ending, now))
+                self._end(run.timed_out(now) if run.begun else run.decide(NotStarted(), now))
                 if not self._closed and (self._ready or self._waiting):
                     self._add_slot()
 
@@ -194,6 +213,8 @@ class Batch:
         self._flushed += len(ended)
         self.report.outcomes.extend(ended)
         self.report.late |= late
+        if not late and not self.runtime.events.heard:
+            return
         for outcome in ended:
             if outcome.verdict.id in late:
                 log.warning(
@@ -272,27 +293,9 @@ class Batch:
         return lease
 
     def _tell(self, outcome: Outcome) -> None:
-        name = _EVENT_OF.get(outcome.name)
-        if name is None or not self.runtime.events.wanted(name):  # type: ignore[arg-type]
-            return
-        verdict = outcome.verdict
-        job = self._claimed_by_id.get(verdict.id)
+        job = self._claimed_by_id.get(outcome.verdict.id)
         if job is not None:
-            self.runtime.events.emit(
-                JobEvent(
-                    name,  # type: ignore[arg-type]
-                    job.id,
-                    job.kind,
-                    job.queue,
-                    job.tenant,
-                    job.attempt,
-                    job.max_attempts,
-                    result=outcome.value,
-                    error=verdict.error,
-                    duration_ms=verdict.duration_ms,
-                    delay_seconds=verdict.delay_seconds,
-                )
-            )
+            tell(self.runtime, job, outcome)
 
     # -- the slots ---------------------------------------------------------------------------
 
@@ -360,7 +363,7 @@ class Batch:
             handler,
             now=now,
             timeout=fitting.timeout_seconds,
-            because=fitting.because,
+            cut_off=fitting.cut_off,
             thread=threading.current_thread(),
             budget=self.budget,
         )

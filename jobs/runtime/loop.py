@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Escaped(Exception):
@@ -35,9 +37,13 @@ class LoopThread:
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run on the loop; cancelling the future cancels the coroutine there."""
+        import asyncio  # late, here and below: most deployments have no async handler
+
         return asyncio.run_coroutine_threadsafe(_contained(work), self._running_loop())
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
         with self._lock:
             # After a fork only the forking thread lives on, so the thread is asked, not the loop.
             if self._loop is None or self._thread is None or not self._thread.is_alive():

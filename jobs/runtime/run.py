@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable
@@ -14,7 +15,15 @@ from jobs.core.deadline import Budget
 from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError, StoreUnavailable
 from jobs.core.events import JobEvent
 from jobs.core.job import Claimed
-from jobs.core.outcome import Ending, NotStarted, Outcome, Raised, Returned, decide
+from jobs.core.outcome import (
+    Ending,
+    NotStarted,
+    Outcome,
+    Raised,
+    Returned,
+    TimedOut,
+    decide,
+)
 from jobs.core.payload import load
 from jobs.core.registry import Handler
 from jobs.core.settings import Settings
@@ -39,11 +48,11 @@ class Run:
 
     __slots__ = (
         "_lock",
-        "because",
         "begun",
         "budget",
         "cancelled",
         "claimed",
+        "cut_off",
         "deadline",
         "future",
         "given_up",
@@ -65,7 +74,7 @@ class Run:
         *,
         now: float,
         timeout: float,
-        because: str,
+        cut_off: bool,
         thread: threading.Thread,
         budget: Budget,
     ) -> None:
@@ -74,7 +83,7 @@ class Run:
         self.handler = handler
         self.started = now
         self.timeout = timeout
-        self.because = because
+        self.cut_off = cut_off
         self.deadline = budget.start_deadline if handler.transactional else now + timeout
         self.begun = not handler.transactional
         self.thread = thread
@@ -171,9 +180,11 @@ class Run:
                 ) from error
         if handler.takes_context:
             arguments.append(JobContext(claimed, self))
-        if not handler.is_async:
-            return handler.function(*arguments)
-        self.future = self.runtime.loop.submit(handler.function(*arguments))
+        value = handler.function(*arguments)
+        # A plain function may hand back a coroutine, as a decorator around an async one does.
+        if not inspect.iscoroutine(value):
+            return value
+        self.future = self.runtime.loop.submit(value)
         try:
             return self.future.result()
         except Escaped as escaped:
@@ -192,6 +203,17 @@ class Run:
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
         )
+
+    def timed_out(self, now: float) -> Outcome:
+        """The outcome of a run that did not end by its deadline."""
+        declared = self.claimed.timeout_seconds or self.handler.timeout
+        if not self.cut_off:
+            because = f"its timeout is {self.timeout:g} s"
+        elif declared is None:
+            because = "the tick that ran it ends there"
+        else:
+            because = f"the tick that ran it ends there (its timeout is {declared:g} s)"
+        return self.decide(TimedOut(self.timeout, because), now)
 
     def give_up(self) -> None:
         """Stop counting on this run: cancel it where that is possible, cut its transaction."""

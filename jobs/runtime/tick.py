@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from jobs.runtime.upkeep import run_upkeep, trim_finished
 
 log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
+_RAN = frozenset({"completed", "failed", "retried", "snoozed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,21 @@ def run_tick(
     slots: int | None = None,
     budget: Budget | None = None,
     kinds: frozenset[str] | None = None,
+    begun: float | None = None,
 ) -> TickResult:
     """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
 
-    ``budget`` replaces the two durations for a runner that has no platform limit.
+    The durations count from ``begun`` (monotonic seconds), when the platform's clock began to run;
+    now by default. ``budget`` replaces them for a runner that has no platform limit.
     """
     settings = runtime.settings
-    begun = runtime.clock.monotonic()
+    now = runtime.clock.monotonic()
+    begun = now if begun is None else begun
     limit = settings.batch_size if limit is None else limit
     slots = settings.concurrency if slots is None else slots
     budget = budget or tick_budget(
         begun,
-        begun,
+        now,
         settings.time_budget if time_budget is None else time_budget,
         settings.tick_limit if tick_limit is None else tick_limit,
     )
@@ -110,32 +115,36 @@ def _is_due_again(outcome: Any) -> bool:
 def _result(
     report: BatchReport, remaining: int, reclaimed: int, elapsed_seconds: float
 ) -> TickResult:
-    succeeded, failed, retried = (
-        report.count("completed"),
-        report.count("failed"),
-        report.count("retried"),
-    )
-    ran = tuple(
-        outcome.verdict.id
-        for outcome in report.outcomes
-        if outcome.name in ("completed", "failed", "retried", "snoozed")
-        and outcome.verdict.id not in report.late
-    )
+    written = report.written()
+    names = Counter(outcome.name for outcome in written)
+    ran = tuple(outcome.verdict.id for outcome in written if outcome.name in _RAN)
     result = TickResult(
         processed=len(ran),
-        succeeded=succeeded,
-        failed=failed,
-        retried=retried,
-        released=report.count("released"),
+        succeeded=names["completed"],
+        failed=names["failed"],
+        retried=names["retried"],
+        released=names["released"],
         remaining=min(remaining, REMAINING_CAP),
         more=remaining > REMAINING_CAP,
         jobs=ran,
         duration_ms=round(elapsed_seconds * 1000, 1),
-        cancelled=report.count("cancelled"),
-        snoozed=report.count("snoozed"),
+        cancelled=names["cancelled"],
+        snoozed=names["snoozed"],
         late=len(report.late),
         reclaimed=reclaimed,
     )
     level = logging.INFO if ran or reclaimed else logging.DEBUG
-    log.log(level, "tick: %s", result)
+    log.log(
+        level,
+        "tick: %d processed, %d succeeded, %d failed, %d retried, %d released, %d reclaimed, "
+        "%d remaining, %.0f ms",
+        result.processed,
+        result.succeeded,
+        result.failed,
+        result.retried,
+        result.released,
+        reclaimed,
+        result.remaining,
+        result.duration_ms,
+    )
     return result

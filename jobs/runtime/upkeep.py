@@ -8,7 +8,7 @@ from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
 from jobs.runtime.base import Runtime, completed_retention, failed_retention
-from jobs.runtime.execute import BatchReport
+from jobs.runtime.execute import BatchReport, tell
 from jobs.runtime.settle import settle_all
 
 log = logging.getLogger("tickwork.upkeep")
@@ -31,13 +31,15 @@ def reclaim(runtime: Runtime, limit: int = RECLAIMS_PER_TICK) -> int:
     keeps its attempt and fails by ``runner lost`` at its last; one that had not gets it back.
     """
     outcomes = []
-    for job in runtime.store.stalled(limit):
+    stalled = runtime.store.stalled(limit)
+    for job in stalled:
         ending = RunnerLost() if job.marked else NotStarted()
         outcomes.append(decide(job, ending, runtime.policy(job.kind), at=runtime.clock.now()))
     late = settle_all(runtime, outcomes, stalled_only=True) if outcomes else frozenset()
-    for outcome in outcomes:
-        if outcome.verdict.id not in late:
-            log.warning("job %s: runner lost; %s", outcome.verdict.id, outcome.name)
+    for job, outcome in zip(stalled, outcomes, strict=True):
+        if job.id not in late:
+            log.warning("job %s: runner lost; %s", job.id, outcome.name)
+            tell(runtime, job, outcome)
     return len(outcomes) - len(late)
 
 

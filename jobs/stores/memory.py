@@ -276,7 +276,7 @@ class MemoryStore:
                 for row in self._rows.values()
                 if row.new.kind == kind and row.state == state and row.finished_at is not None
             ]
-            rows.sort(key=lambda row: str(row.finished_at), reverse=True)
+            rows.sort(key=lambda row: (str(row.finished_at), row.new.id), reverse=True)
             return self._delete(rows[keep : keep + limit])
 
     def _delete(self, rows: Sequence[_Row]) -> int:
@@ -382,7 +382,6 @@ def _to_claimed(row: _Row, now: datetime) -> Claimed:
         timeout_seconds=new.timeout_seconds,
         backoff=new.backoff,
         tenant=new.tenant,
-        created_at=row.created_at,
         run_at=row.run_at,
         errors=row.errors,
         marked=row.started_at is not None,

@@ -104,4 +104,4 @@ def crash_at_point(engine: Engine, crash_at: int) -> None:
         commit(connection)
         point()
 
-    engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
+    engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]

@@ -46,18 +46,20 @@ class Claimer:
         """The best ``limit`` due rows of these lanes."""
         if not lanes:
             return []
-        claim = {"postgresql": self._postgresql, "sqlite": self._sqlite}.get(
+        take = {"postgresql": self._postgresql, "sqlite": self._sqlite}.get(
             self.statements.sql.name, self._mysql
         )
-        rows = list(claim(connection, lanes, limit, parameters))
-        if len(rows) < limit and self._is_contended(connection, lanes, parameters):
+        mark = parameters["mark"]
+        claimed = self._sorted(take(connection, lanes, limit, parameters), mark)
+        if len(claimed) < limit and self._is_contended(connection, lanes, parameters):
             # The best rows are in another claim's hands: take what is free, lane by lane.
             for lane in lanes:
-                if len(rows) < limit:
-                    mark = max(0, parameters["mark"] - len(rows))
-                    left = limit - len(rows)
-                    rows += claim(connection, [lane], left, {**parameters, "mark": mark})
-        return sorted_claim(rows)
+                left, more = limit - len(claimed), max(0, mark - len(claimed))
+                if left:
+                    rows = take(connection, [lane], left, {**parameters, "mark": more})
+                    claimed += self._sorted(rows, more)
+            claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+        return claimed
 
     def _is_contended(
         self, connection: Connection, lanes: Sequence[str], parameters: dict[str, Any]
@@ -73,7 +75,7 @@ class Claimer:
             found = connection.execute(statement, {**parameters, "lanes": list(lanes)})
             return found.first() is not None
         heads = self._once(("heads", len(lanes)), lambda: self._mysql_heads(len(lanes)))
-        found = connection.execute(heads, {**parameters, **_numbered("lane", lanes), "limit": 1})
+        found = connection.execute(heads, {**parameters, **numbered("lane", lanes), "limit": 1})
         return found.first() is not None
 
     def claim_ids(
@@ -94,14 +96,12 @@ class Claimer:
         self._take(connection, chosen, marked, parameters)
         read = self._once(
             "ids-read",
-            lambda: self.statements.typed(
-                text(
-                    f"SELECT {columns} FROM {self.statements.jobs} j WHERE j.id IN :ids"
-                ).bindparams(bindparam("ids", expanding=True))
-            ),
+            lambda: text(
+                f"SELECT {columns} FROM {self.statements.jobs} j WHERE j.id IN :ids"
+            ).bindparams(bindparam("ids", expanding=True)),
         )
         rows = connection.execute(read, {**parameters, "ids": chosen}).all()
-        return sorted_claim(rows)
+        return self._sorted(rows, parameters["mark"])
 
     def _lock_ids(
         self, connection: Connection, ids: list[str], limit: int, parameters: dict[str, Any]
@@ -142,33 +142,44 @@ class Claimer:
     def _postgresql(
         self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
     ) -> Sequence[Any]:
-        statement = self._once("postgresql", self._postgresql_statement)
+        statement = self._once(
+            ("postgresql", len(lanes) == 1), lambda: self._postgresql_statement(len(lanes) == 1)
+        )
         return connection.execute(
             statement, {**parameters, "lanes": list(lanes), "limit": limit}
         ).all()
 
-    def _postgresql_statement(self) -> Any:
+    def _postgresql_statement(self, only_lane: bool) -> Any:
+        # The rows to update are named by an array: joined instead, the planner's guesses about the
+        # row counts above lead it to hash the whole table. The last LIMIT cuts nothing off; it
+        # keeps the guessed cost below the point where PostgreSQL compiles a query, for 20 ms.
         s = self.statements
-        return s.typed(
-            text(f"""
-            WITH heads AS (
-                SELECT l.lane, h.priority, h.run_at, h.id
-                FROM unnest(CAST(:lanes AS text[])) AS l(lane)
-                CROSS JOIN LATERAL ({s.due_in("l.lane", ":limit")}) AS h
-                ORDER BY h.priority, h.run_at, h.id LIMIT :limit
-            ), quotas AS (
-                SELECT lane, count(*) AS quota FROM heads GROUP BY lane
-            ), taken AS MATERIALIZED (
-                SELECT t.id, row_number() OVER (ORDER BY t.priority, t.run_at, t.id) AS place
-                FROM quotas CROSS JOIN LATERAL (
+        heads = f"""
+            SELECT l.lane, h.priority, h.run_at, h.id
+            FROM unnest(CAST(:lanes AS text[])) AS l(lane)
+            CROSS JOIN LATERAL ({s.due_in("l.lane", ":limit")}) AS h
+            ORDER BY h.priority, h.run_at, h.id LIMIT :limit"""
+        quotas = f"SELECT lane, count(*) AS quota FROM ({heads}) AS heads GROUP BY lane"
+        if only_lane:
+            quotas = "SELECT (CAST(:lanes AS text[]))[1] AS lane, CAST(:limit AS bigint) AS quota"
+        return text(f"""
+            WITH quotas AS ({quotas}), taken AS MATERIALIZED (
+                SELECT t.id, t.priority, t.run_at FROM quotas CROSS JOIN LATERAL (
                     {s.due_in("quotas.lane", "quotas.quota")} FOR UPDATE SKIP LOCKED) AS t
+                LIMIT :limit
+            ), last_marked AS (
+                SELECT priority, run_at, id FROM (
+                    SELECT priority, run_at, id FROM taken
+                    ORDER BY priority, run_at, id LIMIT :mark) AS marked
+                ORDER BY priority DESC, run_at DESC, id DESC LIMIT 1
             )
             UPDATE {s.jobs} AS j SET {s.take},
-                started_at = CASE WHEN taken.place <= :mark THEN {s.sql.now} ELSE NULL END
-            FROM taken WHERE j.id = taken.id
+                started_at = CASE WHEN :mark >= :limit OR (j.priority, j.run_at, j.id)
+                    <= (SELECT priority, run_at, id FROM last_marked)
+                    THEN {s.sql.now} ELSE NULL END
+            WHERE j.id = ANY(ARRAY(SELECT id FROM taken))
             RETURNING {s.claimed_columns}
             """)
-        )
 
     def _postgresql_any(self) -> TextClause:
         due = self.statements.due_in("l.lane", "1")
@@ -184,7 +195,7 @@ class Claimer:
     ) -> Sequence[Any]:
         statement = self._once(("sqlite", len(lanes)), lambda: self._sqlite_statement(len(lanes)))
         return connection.execute(
-            statement, {**parameters, **_numbered("lane", lanes), "limit": limit}
+            statement, {**parameters, **numbered("lane", lanes), "limit": limit}
         ).all()
 
     def _sqlite_statement(self, lanes: int) -> Any:
@@ -192,8 +203,7 @@ class Claimer:
         heads = " UNION ALL ".join(
             f"SELECT * FROM ({s.due_in(f':lane_{number}', ':limit')})" for number in range(lanes)
         )
-        return s.typed(
-            text(f"""
+        return text(f"""
             UPDATE {s.jobs} AS j SET {s.take},
                 started_at = CASE WHEN taken.place <= :mark THEN {s.sql.now} ELSE NULL END
             FROM (
@@ -203,7 +213,6 @@ class Claimer:
             WHERE j.id = taken.id
             RETURNING {s.claimed_columns}
             """)
-        )
 
     # -- no RETURNING: quotas, a locking read, an update by key ----------------------------------
 
@@ -216,7 +225,7 @@ class Claimer:
             heads = self._once(("heads", len(lanes)), lambda: self._mysql_heads(len(lanes)))
             quotas = Counter(
                 connection.execute(
-                    heads, {**parameters, **_numbered("lane", lanes), "limit": limit}
+                    heads, {**parameters, **numbered("lane", lanes), "limit": limit}
                 ).scalars()
             )
         if not quotas:
@@ -226,20 +235,17 @@ class Claimer:
             locking,
             {
                 **parameters,
-                **_numbered("lane", list(quotas)),
-                **_numbered("quota", list(quotas.values())),
+                **numbered("lane", list(quotas)),
+                **numbered("quota", list(quotas.values())),
             },
         ).all()
         if not rows:
             return []
         rows = sorted(rows, key=lambda row: (row.priority, row.run_at, row.id))
         ids = [row.id for row in rows]
-        marks = parameters["mark"]
-        self._take(connection, ids, ids[:marks] or [""], parameters)
-        return [
-            (*row[:5], row[5] + 1, row[6], row[7] + 1, *row[8:14], place < marks, *row[15:])
-            for place, row in enumerate(rows)
-        ]  # attempts, fence and mark as the update has just written them
+        self._take(connection, ids, ids[: parameters["mark"]] or [""], parameters)
+        # Attempts and fence as the update has just written them.
+        return [(*row[:5], row[5] + 1, row[6], row[7] + 1, *row[8:]) for row in rows]
 
     def _mysql_heads(self, lanes: int) -> TextClause:
         heads = " UNION ALL ".join(
@@ -255,7 +261,7 @@ class Claimer:
             due = s.due_in(f":lane_{number}", f":quota_{number}", s.claimed_columns)
             aliased = due.replace(f"FROM {s.jobs} WHERE", f"FROM {s.jobs} j WHERE", 1)
             parts.append(f"({aliased} FOR UPDATE SKIP LOCKED)")
-        return s.typed(text(" UNION ALL ".join(parts)))
+        return text(" UNION ALL ".join(parts))
 
     def _take(
         self,
@@ -275,6 +281,14 @@ class Claimer:
         )
         connection.execute(statement, {**parameters, "ids": sorted(ids), "marked": list(marked)})
 
+    def _sorted(self, rows: Sequence[Any], mark: int) -> list[Claimed]:
+        """Rows as ``Claimed``, best first (they return in any order), the first ``mark`` marked."""
+        read_instant = self.statements.sql.read_instant
+        ordered = sorted(rows, key=lambda row: (row[4], row[11], row[0]))
+        return [
+            to_claimed(row, read_instant, marked=place < mark) for place, row in enumerate(ordered)
+        ]
+
     def _once(self, key: Any, build: Any) -> Any:
         statement = self._built.get(key)
         if statement is None:
@@ -282,12 +296,6 @@ class Claimer:
         return statement
 
 
-def _numbered(name: str, values: Sequence[Any]) -> dict[str, Any]:
+def numbered(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Parameters ``name_0``, ``name_1`` and so on."""
     return {f"{name}_{number}": value for number, value in enumerate(values)}
-
-
-def sorted_claim(rows: Sequence[Any]) -> list[Claimed]:
-    """Rows as ``Claimed``, best first; databases return them in any order."""
-    claimed = [to_claimed(row) for row in rows]
-    claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
-    return claimed

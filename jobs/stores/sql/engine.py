@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import ssl
 import threading
@@ -98,6 +99,7 @@ def _pooled(url: URL, pool_size: int, arguments: dict[str, Any], **options: Any)
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_recycle=1800,
+            hide_parameters=True,  # payloads and results do not belong into tracebacks
             **options,
         )
     except ModuleNotFoundError as error:
@@ -150,6 +152,7 @@ def _sqlite_engine(url: URL, pool_size: int) -> Engine:
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
         pool_size=pool_size,
         max_overflow=pool_size,
+        hide_parameters=True,
     )
     own_sqlite_transactions(engine)
     return engine
@@ -182,14 +185,32 @@ def own_sqlite_transactions(engine: Engine) -> None:
     def connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
+        _use_wal(cursor)
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         read_only = connection.get_execution_options().get("tickwork_read_only")
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _use_wal(cursor: Any) -> None:
+    """Switch the file to WAL, which it then stays in.
+
+    The busy timeout does not hold for the switch: while another process writes to a file that is
+    not in WAL yet (two that start on a new one), it fails at once.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.005, 0.025))
+        else:
+            return
 
 
 def hang_up(connection: Connection) -> Callable[[], None]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, TextClause, select, text
+from sqlalchemy import Select, TextClause, select, text
 
 from jobs.core.store import JobFilter
 from jobs.stores.sql.statements import Statements
@@ -44,21 +43,10 @@ def counts(statements: Statements) -> TextClause:
         """)
 
 
-def due_count(
-    connection: Connection,
-    statements: Statements,
-    lanes: Sequence[str],
-    cap: int,
-    parameters: dict[str, Any],
-) -> int:
-    """Due rows of these lanes, counted up to ``cap`` along bounded index ranges."""
-    if not lanes:
-        return 0
+def due_count(statements: Statements, lanes: int) -> TextClause:
+    """How many rows of that many lanes are due, counted up to ``:cap`` along index ranges."""
     parts = " UNION ALL ".join(
         f"SELECT 1 AS one FROM ({statements.due_in(f':lane_{n}', ':cap', 'id')}) AS lane_{n}"
-        for n in range(len(lanes))
+        for n in range(lanes)
     )
-    statement = text(f"SELECT count(*) FROM (SELECT one FROM ({parts}) AS due LIMIT :cap) AS c")
-    values = {f"lane_{number}": lane for number, lane in enumerate(lanes)}
-    counted: int = connection.execute(statement, {**parameters, **values, "cap": cap}).scalar_one()
-    return counted
+    return text(f"SELECT count(*) FROM (SELECT one FROM ({parts}) AS due LIMIT :cap) AS c")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,11 +12,17 @@ from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.stores.sql.dialects import DialectSql
 
 
+def is_due(job: NewJob) -> bool:
+    """Whether the job says nothing of time: it is due at once and never expires."""
+    return job.run_at is None and not job.delay_seconds and job.expires_in_seconds is None
+
+
 def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str, Any]:
     """The parameters of the single insert; the database works out its instants."""
     values = job._asdict()
-    values["run_at"] = sql.bind_instant(job.run_at)
     values["namespace"] = namespace
+    if job.run_at is not None:
+        values["run_at"] = sql.bind_instant(job.run_at)
     return values
 
 
@@ -27,41 +33,59 @@ def bulk_rows(
 
     ``now`` was read from the database once, because a COPY cannot compute.
     """
-    bound_now = sql.bind_instant(now)
+    # Most jobs of a bulk differ in id and payload alone.
+    last: NewJob | None = None
+    tail: tuple[Any, ...] = ()
     for job in jobs:
-        (id_, kind, payload, queue, priority, max_attempts, delay, run_at) = job[:8]
-        if run_at is not None:
-            due = sql.bind_instant(run_at)
-        elif delay:
-            due = sql.bind_instant(now + timedelta(seconds=delay))
-        else:
-            due = bound_now
-        expires_in = job.expires_in_seconds
-        yield (
-            id_,
-            namespace,
-            job.tenant,
-            queue,
-            kind,
-            priority,
-            "pending",
-            payload,
-            max_attempts,
-            job.timeout_seconds,
-            job.backoff,
-            bound_now,
-            due,
-            None if expires_in is None else sql.bind_instant(now + timedelta(seconds=expires_in)),
-        )
+        if last is None or job[3:] != last[3:] or job.kind != last.kind:
+            last = job
+            tail = _bulk_tail(job, namespace, now, sql)
+        yield (job.id, job.payload, *tail)
 
 
-def to_claimed(row: Sequence[Any]) -> Claimed:
-    """A row of ``Statements.claimed_columns``; its instants compare as the driver gave them."""
-    started_at, expires_at, cancel_requested, duration_ms, now = row[14:19]
-    # A job that snoozed has its attempt back, but it did start: it has run for some time.
+def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> tuple[Any, ...]:
+    run_at = job.run_at or now + timedelta(seconds=job.delay_seconds)
+    expires_in = job.expires_in_seconds
+    expires_at = None if expires_in is None else now + timedelta(seconds=expires_in)
+    return (
+        namespace,
+        job.tenant,
+        job.queue,
+        job.kind,
+        job.priority,
+        "pending",
+        job.max_attempts,
+        job.timeout_seconds,
+        job.backoff,
+        sql.bind_instant(now),
+        sql.bind_instant(run_at),
+        sql.bind_instant(expires_at),
+    )
+
+
+def to_claimed(
+    row: Sequence[Any],
+    read_instant: Callable[[Any], datetime],
+    *,
+    marked: bool = False,
+    cancel_requested: bool = False,
+) -> Claimed:
+    """A row of ``Statements.claimed_columns``."""
+    duration_ms, expired, now = row[13:16]
+    if now is not None:  # both instants, as SQLite keeps them
+        expired = expired is not None and expired <= now
+    # Attempts were raised by this claim. A job that snoozed has its attempt back, but it did start.
     unstarted = row[5] == 1 and duration_ms is None
-    expired = unstarted and expires_at is not None and expires_at <= now
-    return Claimed._make((*row[:14], bool(started_at), expired, bool(cancel_requested)))
+    return Claimed._make(
+        (
+            *row[:11],
+            read_instant(row[11]),
+            row[12],
+            marked,
+            bool(expired) and unstarted,
+            cancel_requested,
+        )
+    )
 
 
 def to_job(row: Any) -> Job:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, exc, text
 from sqlalchemy import inspect as inspect_database
 
-from jobs.core.errors import ConfigurationError, SchemaError
+from jobs.core.errors import ConfigurationError, SchemaError, StoreUnavailable
+from jobs.stores.sql.engine import READ_ONLY
 from jobs.stores.sql.tables import HEAD_REVISION, Tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_WAIT_SECONDS = 60
 
 
 def create(engine: Engine, tables: Tables) -> None:
     """Make the missing tables and note the revision, so that later upgrades know where they are."""
-    with engine.begin() as connection:
+    with _alone(engine, tables) as connection:
         tables.metadata.create_all(connection)
         name = _qualified(tables)
+        # As Alembic makes it.
         connection.execute(
-            text(f"CREATE TABLE IF NOT EXISTS {name} (version_num VARCHAR(32) NOT NULL)")
+            text(
+                f"CREATE TABLE IF NOT EXISTS {name} (version_num VARCHAR(32) NOT NULL, "
+                f"CONSTRAINT {tables.version_table}_pkc PRIMARY KEY (version_num))"
+            )
         )
         if connection.execute(text(f"SELECT version_num FROM {name}")).first() is None:
             connection.execute(
@@ -27,20 +36,101 @@ def create(engine: Engine, tables: Tables) -> None:
             )
 
 
-def upgrade(engine: Engine, tables: Tables, revision: str = "head") -> None:
-    """Run the packaged migrations up to ``revision``."""
+def upgrade(engine: Engine, tables: Tables, revision: str = "head") -> str | None:
+    """Run the packaged migrations up to ``revision``; returns the revision found before.
+
+    Safe to call from several processes at once: the others wait and find nothing left to do.
+    Raises :class:`SchemaError` for tables that these migrations cannot have made.
+    """
     try:
         from alembic import command
         from alembic.config import Config
+        from alembic.script.revision import ResolutionError
+        from alembic.util import CommandError
     except ModuleNotFoundError:
         raise ConfigurationError(
             "migrations need alembic: pip install 'tickwork[migrations]'"
         ) from None
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
+    with _alone(engine, tables) as connection:
+        found = _noted_revision(connection, tables)
+        _refuse_foreign_tables(connection, tables, found)
         config.attributes.update(connection=connection, tables=tables)
-        command.upgrade(config, revision)
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:
+            if not isinstance(error.__cause__, ResolutionError):
+                raise
+            raise SchemaError(
+                f"the tables are at revision {found}, which this code does not know (it knows up "
+                f"to {HEAD_REVISION}): a newer Tickwork upgraded them; install that one"
+            ) from error
+    return found
+
+
+def noted_revision(engine: Engine, tables: Tables) -> str | None:
+    """The revision the tables were brought to, or ``None`` if nothing is noted."""
+    with engine.connect().execution_options(**READ_ONLY) as connection:
+        return _noted_revision(connection, tables)
+
+
+def _noted_revision(connection: Connection, tables: Tables) -> str | None:
+    if not inspect_database(connection).has_table(tables.version_table, schema=tables.schema):
+        return None
+    noted: str | None = connection.execute(
+        text(f"SELECT version_num FROM {_qualified(tables)}")
+    ).scalar()
+    return noted
+
+
+def _refuse_foreign_tables(connection: Connection, tables: Tables, found: str | None) -> None:
+    name = tables.jobs.name
+    if found is None and inspect_database(connection).has_table(name, schema=tables.schema):
+        raise SchemaError(
+            f"table {name!r} is there, but {tables.version_table!r} notes no revision: it was made "
+            "by other migrations; upgrade it with those"
+        )
+
+
+@contextlib.contextmanager
+def _alone(engine: Engine, tables: Tables) -> Iterator[Connection]:
+    """A transaction that no other create or upgrade of the same tables runs beside.
+
+    PostgreSQL's lock ends with the transaction, so it holds behind a transaction pooler. On MySQL
+    every DDL statement commits, so its lock belongs to the connection. SQLite has one writer.
+    """
+    lock = zlib.crc32(f"tickwork schema {_qualified(tables)}".encode())
+    with engine.connect() as connection:
+        match connection.dialect.name:
+            case "postgresql":
+                with connection.begin():
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+                    yield connection
+            case "mysql" | "mariadb":
+                with _mysql_lock(connection, f"tickwork {lock}"), connection.begin():
+                    yield connection
+            case _:
+                with connection.begin():
+                    yield connection
+
+
+@contextlib.contextmanager
+def _mysql_lock(connection: Connection, name: str) -> Iterator[None]:
+    # Such names are the whole server's: the database's own is put in front.
+    named = {"name": name, "wait": LOCK_WAIT_SECONDS}
+    full_name = "CONCAT(MD5(DATABASE()), ' ', :name)"
+    taken = connection.execute(text(f"SELECT GET_LOCK({full_name}, :wait)"), named).scalar()
+    connection.commit()
+    if not taken:
+        raise StoreUnavailable(
+            f"another upgrade of the tables has run for over {LOCK_WAIT_SECONDS} s; try again"
+        )
+    try:
+        yield
+    finally:
+        connection.execute(text(f"SELECT RELEASE_LOCK({full_name})"), named)
+        connection.commit()
 
 
 def check(engine: Engine, tables: Tables) -> None:
@@ -49,7 +139,8 @@ def check(engine: Engine, tables: Tables) -> None:
     By the columns and not by a version number, so that a team may bring the tables with its own
     migrations. Raises :class:`SchemaError` naming what is missing and the mend.
     """
-    with engine.connect() as connection:
+    # Without asking for SQLite's only writer: the caller's transaction may hold it.
+    with engine.connect().execution_options(**READ_ONLY) as connection:
         missing = _missing(connection, tables)
     if missing:
         raise SchemaError(missing)
@@ -77,7 +168,10 @@ def looks_missing(error: exc.DBAPIError) -> bool:
     arguments = getattr(original, "args", ())
     if arguments and arguments[0] in (1146, 1054):
         return True
-    return "no such table" in str(original) or "no such column" in str(original)
+    said = str(original)
+    return any(
+        phrase in said for phrase in ("no such table", "no such column", "has no column named")
+    )
 
 
 def _qualified(tables: Tables) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.sql.selectable import TextualSelect
 
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.tables import Tables
@@ -108,21 +107,20 @@ class Statements:
     def claimed_columns(self) -> str:
         """What :func:`jobs.stores.sql.rows.to_claimed` reads, in its order.
 
-        Plain columns only: expressions over columns in the RETURNING of SQLite's UPDATE ... FROM
-        came out wrong on a table with a generated column (seen with SQLite 3.40).
+        Whether a row is marked and cancelled is not among them: the first ``mark`` rows are, and a
+        pending row never is.
         """
         columns = (
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
-            "j.timeout_seconds, j.backoff, j.tenant, j.created_at, j.run_at, j.errors, "
-            f"j.started_at, j.expires_at, j.cancel_requested, j.duration_ms, {self.sql.now} AS now"
+            "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
         )
-        # SQLite's RETURNING knows the updated table only, and not by its alias.
-        return columns.replace("j.", "") if self.sql.name == "sqlite" else columns
-
-    def typed(self, clause: TextClause) -> TextualSelect:
-        """The claim's rows with their instants read as this database writes them."""
-        c = self.tables.jobs.c
-        return clause.columns(created_at=c.created_at.type, run_at=c.run_at.type)
+        if self.sql.name == "sqlite":
+            # Its RETURNING knows the updated table only, and not by its alias; and expressions over
+            # columns came out wrong there beside a generated column (seen with SQLite 3.40).
+            return columns.replace("j.", "") + f"duration_ms, expires_at, {self.sql.now} AS now"
+        # The comparison made here: an instant costs the driver time to read, row by row.
+        expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
+        return f"{columns}j.duration_ms, {expired}, NULL AS now"
 
     # -- settle -------------------------------------------------------------------------------
 
@@ -159,7 +157,9 @@ class Statements:
         }
         return sql.update_from(self.jobs, VERDICT_COLUMNS, self._held + condition, assignments)
 
-    _held = "j.id = v.id AND j.fence = v.fence AND j.state = 'processing'"
+    @property
+    def _held(self) -> str:
+        return f"j.id = v.id AND j.fence = v.fence AND {self.sql.still_processing}"
 
     # -- touch --------------------------------------------------------------------------------
 
@@ -187,35 +187,46 @@ class Statements:
 
     @cached_property
     def insert(self) -> TextClause:
+        """One row, due at once."""
+        return text(self._insert(self.sql.now, "NULL"))
+
+    @cached_property
+    def insert_timed(self) -> TextClause:
+        """One row with a delay, an instant or an expiry."""
         sql = self.sql
-        run_at = f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})"
         expires_in = sql.number("expires_in_seconds")
-        expires = f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
-        return text(f"""
+        return text(
+            self._insert(
+                f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
+                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
+            )
+        )
+
+    def _insert(self, run_at: str, expires_at: str) -> str:
+        return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
                 timeout_seconds, backoff, created_at, run_at, expires_at)
             VALUES (
                 :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
-                :max_attempts, {sql.number("timeout_seconds")}, :backoff, {sql.now}, {run_at},
-                {expires})
-            """)
+                :max_attempts, {self.sql.number("timeout_seconds")}, :backoff, {self.sql.now},
+                {run_at}, {expires_at})
+            """
 
     BULK_COLUMNS: Sequence[str] = (
-        "id", "namespace", "tenant", "queue", "kind", "priority", "state", "payload",
+        "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",
         "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
     )  # fmt: skip
 
     # -- upkeep and people --------------------------------------------------------------------
 
     @cached_property
-    def stalled(self) -> TextualSelect:
-        return self.typed(
-            text(
-                f"SELECT {self.claimed_columns} FROM {self.jobs} j WHERE namespace = :namespace "
-                f"AND state = 'processing' AND lease_until < {self.sql.now} "
-                "ORDER BY lease_until LIMIT :limit"
-            )
+    def stalled(self) -> TextClause:
+        return text(
+            f"SELECT {self.claimed_columns}, j.started_at, j.cancel_requested "
+            f"FROM {self.jobs} j WHERE namespace = :namespace "
+            f"AND state = 'processing' AND lease_until < {self.sql.now} "
+            "ORDER BY lease_until LIMIT :limit"
         )
 
     @cached_property

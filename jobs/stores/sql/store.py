@@ -31,10 +31,17 @@ from jobs.core.store import (
 )
 from jobs.stores.sql import inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
-from jobs.stores.sql.claim import Claimer, wanted_lanes
+from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
-from jobs.stores.sql.rows import bulk_rows, insert_parameters, inserted_job, to_claimed, to_job
+from jobs.stores.sql.rows import (
+    bulk_rows,
+    insert_parameters,
+    inserted_job,
+    is_due,
+    to_claimed,
+    to_job,
+)
 from jobs.stores.sql.sessions import connection_of
 from jobs.stores.sql.statements import TOUCH_COLUMNS, VERDICT_COLUMNS, Statements
 from jobs.stores.sql.tables import Tables, build_tables
@@ -73,10 +80,12 @@ class SqlStore:
         self.engine = database if isinstance(database, Engine) else make_engine(database)
         self._owns_engine = not isinstance(database, Engine)
         self.tables: Tables = build_tables(prefix, schema)
+        self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
         self._claimer = Claimer(self.statements)
+        self._due_counts: dict[int, TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
         self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
         capabilities = {
@@ -114,10 +123,11 @@ class SqlStore:
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
         if session is not None:
-            self._insert(connection_of(session, self.engine), jobs)
+            with self._explained():
+                self._insert(connection_of(session, self.engine), jobs)
         else:
             try:
-                self._write(lambda connection: self._insert(connection, jobs))
+                self._write(lambda connection: self._insert(connection, jobs), alone=len(jobs) == 1)
             except exc.IntegrityError:
                 # Ids are ours alone: an earlier try committed though its answer was lost.
                 if any(self.get(job.id) is None for job in jobs):
@@ -126,11 +136,10 @@ class SqlStore:
         return [inserted_job(job, created_at) for job in jobs]
 
     def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
-        rows = [insert_parameters(job, self.namespace, self.sql) for job in jobs]
-        with self._explained():
-            connection.execute(
-                self.statements.insert, [{**row, **self._frozen_now()} for row in rows]
-            )
+        for job in jobs:
+            statement = self.statements.insert if is_due(job) else self.statements.insert_timed
+            parameters = insert_parameters(job, self.namespace, self.sql)
+            connection.execute(statement, {**parameters, **self._frozen_now()})
 
     def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
         if session is not None:
@@ -189,7 +198,8 @@ class SqlStore:
             wanted = wanted_lanes(live, kinds, queues)
             return self._claimer.claim(connection, wanted, limit, parameters)
 
-        return self._write(run)
+        # By ids it locks rows and then takes them, which needs a transaction around both.
+        return self._write(run, alone=ids is None)
 
     def _lanes(self, connection: Connection) -> list[str]:
         return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
@@ -202,7 +212,9 @@ class SqlStore:
         statement = self.statements.settle_stalled if stalled_only else self.statements.settle
         late: frozenset[str] = frozenset()
         for chunk in _in_packets(ordered):
-            late |= self._write(partial(self._settle, statement=statement, verdicts=chunk))
+            late |= self._write(
+                partial(self._settle, statement=statement, verdicts=chunk), alone=True
+            )
         return late
 
     def _settle(
@@ -249,7 +261,7 @@ class SqlStore:
                         cancelled.add(row.id)
             return TouchReport(frozenset(fences.keys() - held), frozenset(cancelled))
 
-        return self._write(run)
+        return self._write(run, alone=True)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[StoreTransaction]:
@@ -288,7 +300,12 @@ class SqlStore:
                 self.statements.stalled, self._parameters(limit=limit)
             ).all()
         )
-        return [to_claimed(row) for row in rows]
+        return [
+            to_claimed(
+                row, self.sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17])
+            )
+            for row in rows
+        ]
 
     def purge(self, limit: int) -> int:
         if self.sql.deletes_by_key:
@@ -314,7 +331,8 @@ class SqlStore:
         return self._write(
             lambda connection: (
                 connection.execute(statement, self._parameters(**parameters)).rowcount
-            )
+            ),
+            alone=True,
         )
 
     # -- look ----------------------------------------------------------------------------------
@@ -324,13 +342,15 @@ class SqlStore:
     ) -> int:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
-            return inspect.due_count(
-                connection,
-                self.statements,
-                wanted_lanes(live, kinds, None),
-                cap,
-                self._parameters(),
-            )
+            wanted = wanted_lanes(live, kinds, None)
+            if not wanted:
+                return 0
+            statement = self._due_counts.get(len(wanted))
+            if statement is None:
+                statement = inspect.due_count(self.statements, len(wanted))
+                self._due_counts[len(wanted)] = statement
+            parameters = self._parameters(cap=cap, **numbered("lane", wanted))
+            return int(connection.execute(statement, parameters).scalar_one())
 
         return self._read(run)
 
@@ -384,12 +404,18 @@ class SqlStore:
     def _read(self, run: Callable[[Connection], Result]) -> Result:
         return self._with_tries(lambda: self._once(run, read_only=True))
 
-    def _write(self, run: Callable[[Connection], Result]) -> Result:
-        return self._with_tries(lambda: self._once(run, read_only=False))
+    def _write(self, run: Callable[[Connection], Result], *, alone: bool = False) -> Result:
+        """Run in a transaction; ``alone`` says that each statement may well commit by itself."""
+        return self._with_tries(lambda: self._once(run, alone=alone))
 
-    def _once(self, run: Callable[[Connection], Result], *, read_only: bool) -> Result:
+    def _once(
+        self, run: Callable[[Connection], Result], *, read_only: bool = False, alone: bool = False
+    ) -> Result:
+        if self.sql.autocommits and (read_only or alone):
+            with self._connect(self._autocommitting) as connection:
+                return run(connection)
         if read_only:
-            connecting = self.engine.connect().execution_options(**READ_ONLY)
+            connecting = self._connect(self.engine).execution_options(**READ_ONLY)
             with connecting as connection, connection.begin():
                 return run(connection)
         with self._writing() as connection:
@@ -397,8 +423,21 @@ class SqlStore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._only_writer or contextlib.nullcontext(), self.engine.begin() as connection:
+        with (
+            self._only_writer or contextlib.nullcontext(),
+            self._connect(self.engine) as connection,
+            connection.begin(),
+        ):
             yield connection
+
+    def _connect(self, engine: Engine) -> Connection:
+        try:
+            return engine.connect()
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            # Refused, not found, or no connection of the pool became free. The last of these has no
+            # driver error inside.
+            reason = getattr(error, "orig", None) or error
+            raise StoreUnavailable(f"no connection to the database: {reason}") from error
 
     def _with_tries(self, once: Callable[[], Result]) -> Result:
         """Run a transaction, again if it lost a lock race or its connection, a few times.

@@ -108,9 +108,15 @@ class Tables:
 
 
 def build_tables(
-    prefix: str = "tickwork_", schema: str | None = None, metadata: MetaData | None = None
+    prefix: str = "tickwork_",
+    schema: str | None = None,
+    metadata: MetaData | None = None,
+    dialect: str | None = None,
 ) -> Tables:
     """The tables, in ``metadata`` if given, so that a team's own Alembic sees them.
+
+    A team that lets Alembic write its migrations names its ``dialect`` (``postgresql``, ``mysql``,
+    ``mariadb``, ``sqlite``) as well: Alembic would add the other databases' indexes too.
 
     >>> build_tables().jobs.name
     'tickwork_jobs'
@@ -157,7 +163,7 @@ def build_tables(
         # more than it reads them.
         postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02},
     )
-    _indexes(jobs, prefix)
+    _indexes(jobs, prefix, dialect)
     return Tables(metadata, jobs, prefix, schema)
 
 
@@ -181,7 +187,7 @@ def _lane() -> Computed:
     return Computed(LaneExpression(), persisted=True)
 
 
-def _indexes(jobs: Table, prefix: str) -> None:
+def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
     """Partial indexes where there are any; MySQL has none and leads with the state instead."""
     c = jobs.c
     for name, columns, condition in (
@@ -189,16 +195,18 @@ def _indexes(jobs: Table, prefix: str) -> None:
         ("held", (c.lease_until,), "state = 'processing'"),
     ):
         partial = text(condition)
-        Index(
-            f"ix_{prefix}jobs_{name}",
-            c.namespace,
-            *columns,
-            postgresql_where=partial,
-            sqlite_where=partial,
-        ).ddl_if(callable_=_has_partial_indexes)
-        Index(f"ix_{prefix}jobs_{name}_by_state", c.namespace, c.state, *columns).ddl_if(
-            callable_=_lacks_partial_indexes
-        )
+        if dialect is None or dialect in _PARTIAL:
+            Index(
+                f"ix_{prefix}jobs_{name}",
+                c.namespace,
+                *columns,
+                postgresql_where=partial,
+                sqlite_where=partial,
+            ).ddl_if(callable_=_has_partial_indexes)
+        if dialect is None or dialect not in _PARTIAL:
+            Index(f"ix_{prefix}jobs_{name}_by_state", c.namespace, c.state, *columns).ddl_if(
+                callable_=_lacks_partial_indexes
+            )
     for name, columns, condition in (
         ("kept", (c.keep_until,), "keep_until IS NOT NULL"),
         ("finished", (c.kind, c.state, c.finished_at), "finished_at IS NOT NULL"),
@@ -213,9 +221,12 @@ def _indexes(jobs: Table, prefix: str) -> None:
         )
 
 
+_PARTIAL = ("postgresql", "sqlite")
+
+
 def _has_partial_indexes(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name in ("postgresql", "sqlite")
+    return dialect.name in _PARTIAL
 
 
 def _lacks_partial_indexes(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name not in ("postgresql", "sqlite")
+    return dialect.name not in _PARTIAL

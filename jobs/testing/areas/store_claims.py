@@ -39,7 +39,7 @@ class ClaimConformance(Conformance):
         assert (taken.attempt, taken.max_attempts, taken.fence) == (1, 3, 1)
         assert (taken.timeout_seconds, taken.tenant, taken.errors) == (9.0, "t", None)
         assert (taken.marked, taken.expired, taken.cancel_requested) == (False, False, False)
-        assert (taken.created_at, taken.run_at) == (found.created_at, found.run_at)
+        assert taken.run_at == found.run_at
         assert (found.state, found.attempts, found.fence) == (State.PROCESSING, 1, 1)
         assert found.started_at is None
         assert found.lease_until is not None

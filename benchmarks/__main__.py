@@ -1,0 +1,33 @@
+"""The command line of the measurements."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from benchmarks import core
+
+
+def main() -> int:
+    """Run one suite and print one JSON object."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    suites = parser.add_subparsers(dest="suite", required=True)
+    one = suites.add_parser("core", help="enqueue, claim, process, cold start")
+    one.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
+    one.add_argument("--jobs", type=int, default=50_000, help="how many no-op jobs to process")
+    one.add_argument("--rows", type=int, default=1_000_000, help="history and backlog for claims")
+    one.add_argument("--only", default="", help="comma-separated parts: " + ", ".join(core.PARTS))
+    one.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    options = parser.parse_args()
+    only = [name for name in options.only.split(",") if name]
+    unknown = sorted(set(only) - set(core.PARTS))
+    if unknown:
+        parser.error(f"no part is called {', '.join(unknown)}")
+    say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr))
+    figures = core.measure(options.database, options.jobs, options.rows, only, say)
+    print(json.dumps(figures, indent=None if options.json else 2))
+    return 0
+
+
+sys.exit(main())

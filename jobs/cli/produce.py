@@ -1,0 +1,92 @@
+"""``tickwork enqueue`` and ``tickwork cancel``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from jobs.cli.base import JsonCommand
+from jobs.cli.shown import Shown
+from jobs.cli.system import opened
+from jobs.cli.text import say
+from jobs.cli.values import duration, instant, read_payload
+from jobs.core.job import State
+
+
+@click.command(cls=JsonCommand)
+@click.argument("kind")
+@click.argument("payload", metavar="[JSON]", default="{}")
+@click.option("--queue", help="The lane it waits in.")
+@click.option("--priority", type=int, help="1 (first) to 5 (last).")
+@click.option(
+    "--delay",
+    callback=duration,
+    metavar="DURATION",
+    help="Run it no sooner than that: 90, 10m, 2h, 1d.",
+)
+@click.option(
+    "--run-at", callback=instant, metavar="TIME", help="Run it no sooner: 2030-01-31T08:00:00Z."
+)
+@click.option("--max-attempts", type=int, help="How often it may run, the first time included.")
+@click.option(
+    "--timeout", callback=duration, metavar="DURATION", help="How long one attempt may take."
+)
+@click.option(
+    "--expires-in", callback=duration, metavar="DURATION", help="Cancel it if not started by then."
+)
+@click.option("--tenant", help="Whose job it is.")
+def enqueue(
+    kind: str,
+    payload: str,
+    queue: str | None,
+    priority: int | None,
+    delay: float | None,
+    run_at: datetime | None,
+    max_attempts: int | None,
+    timeout: float | None,
+    expires_in: float | None,
+    tenant: str | None,
+    as_json: bool,
+) -> dict[str, Any] | None:
+    """Enqueue a job of KIND with a payload: JSON, - for stdin, @FILE for a file.
+
+    A kind without a handler in JOBS_HANDLERS is taken as it is: its handler may be deployed
+    elsewhere.
+    """
+    value = read_payload(payload)
+    with opened(handlers=True) as tickwork:
+        job = tickwork.enqueue(
+            kind,
+            value,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            run_at=run_at,
+            max_attempts=max_attempts,
+            timeout=timeout,
+            expires_in=expires_in,
+            tenant=tenant,
+        )
+        shown = Shown(job, tickwork.clock.now())
+    if as_json:
+        return shown.as_dict()
+    say(f"Enqueued {job.id}: {kind} in queue {job.queue}, {shown.when}.")
+    return None
+
+
+@click.command(cls=JsonCommand)
+@click.argument("job_id", metavar="ID")
+def cancel(job_id: str, as_json: bool) -> dict[str, Any] | None:
+    """Cancel a job: at once if it waits, else by asking it to stop."""
+    with opened() as tickwork:
+        job = tickwork.cancel(job_id)
+        shown = Shown(job, tickwork.store.now())
+    if as_json:
+        return shown.as_dict()
+    if job.state == State.CANCELLED:
+        say(f"Cancelled {job.id}.")
+    else:
+        say(f"Asked {job.id} to stop: it runs, and ends when it looks (ctx.checkpoint()).")
+    return None

@@ -1,0 +1,12 @@
+"""The batteries: ready-made handlers, and the parts they are made of.
+
+Nothing is imported here, so that `import jobs.handlers` costs nothing. Each module is usable alone:
+
+- `datasets`: named queries with declared, typed filters, in Python or in a TOML file
+- `source`: reads rows from a database, read-only and in constant memory
+- `writers`: CSV, JSON Lines and JSON, in constant memory
+- `blob`: keeps finished files, in a local directory or in S3
+- `outbox`: sends one mail, by SMTP or into a directory of `.eml` files
+- `exporting`: an export from the first check to the mail
+- `export`: the job kind `export`
+"""

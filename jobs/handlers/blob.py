@@ -1,0 +1,236 @@
+"""Keeps finished files: in a local directory, or in S3.
+
+    store = open_blob_store("s3://my-bucket/tickwork")
+    url = store.put("exports/orders/0190.csv", file, "text/csv")
+    store.link("exports/orders/0190.csv")          # what a person can open
+
+`BLOB_URL` chooses the store:
+
+    .tickwork/blobs                     the default: a directory, relative to the working directory
+    /srv/exports, file:///srv/exports   a directory
+    s3://bucket/prefix                  S3, with credentials and region as boto3 finds them
+
+Options, as `?name=value`: `public_url=https://files.example.com` is where the directory or bucket
+is served, and URLs then begin with it; for S3 also `endpoint_url` (another maker's S3), `region`.
+
+The same key again replaces the file, so a retried attempt leaves one file. A killed process leaves
+none under the final name: locally the file is renamed into place when it is whole, and S3 shows an
+object only when its upload is complete (a lifecycle rule "abort incomplete multipart uploads"
+clears away what a kill leaves unseen).
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from jobs.handlers.errors import BlobError
+from jobs.handlers.files import replace_file
+
+DEFAULT_BLOB_URL: Final = ".tickwork/blobs"
+LINK_SECONDS: Final = 7 * 24 * 3600
+"""How long a link to a private S3 object is asked to work: the longest that S3 allows."""
+
+_S3_PART_BYTES: Final = 8 * 1024 * 1024
+_S3_PARTS_AT_ONCE: Final = 2
+_S3_TIMEOUT_SECONDS: Final = 60
+_KEY_CHARACTERS: Final = 512
+
+
+class BlobStore(Protocol):
+    """Where finished files are kept."""
+
+    def put(self, key: str, content: str | Path | IO[bytes], content_type: str) -> str:
+        """Store a file under a key, replacing what was there, and return its lasting URL.
+
+        key: a relative path such as `exports/orders/0190.csv`
+        content: a path, or a file open for reading bytes, read from where it stands (boto3 closes
+            it at the end)
+        content_type: the media type, for example `text/csv`
+        Raises BlobError for a key that leaves the store; errors of the disk or of S3 are passed on.
+        """
+        ...
+
+    def link(self, key: str) -> str:
+        """Return a URL at which a person can open the file; it may stop working (LINK_SECONDS)."""
+        ...
+
+
+def open_blob_store(url: str | None = None) -> BlobStore:
+    """Open the blob store that a URL names.
+
+    url: as in the module's text; None or empty means DEFAULT_BLOB_URL
+    Raises BlobError when the URL makes no sense, or boto3 is needed and not installed.
+    """
+    url = url or DEFAULT_BLOB_URL
+    if "://" not in url:
+        return DirectoryStore(Path(url))
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise BlobError(f"BLOB_URL {url!r}: write file:///{parts.netloc}{parts.path}")
+        options = _options(parts.query, {"public_url"})
+        return DirectoryStore(Path(unquote(parts.path)), **options)
+    if parts.scheme == "s3":
+        if not parts.netloc:
+            raise BlobError("BLOB_URL names no bucket; write s3://bucket/prefix")
+        options = _options(parts.query, {"public_url", "endpoint_url", "region"})
+        return S3Store(parts.netloc, unquote(parts.path).strip("/"), **options)
+    raise BlobError(f"BLOB_URL begins with {parts.scheme}://; use a directory, file:// or s3://")
+
+
+def _options(query: str, allowed: set[str]) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - allowed):
+        raise BlobError(
+            f"BLOB_URL has the unknown option {unknown[0]!r}; known: {', '.join(sorted(allowed))}"
+        )
+    return options
+
+
+_bad_segment = re.compile(r"[\\\x00-\x1f\x7f]|^\.").search
+
+
+def check_key(key: str) -> str:
+    """Return a key if it is a relative path that stays inside the store; raise BlobError otherwise.
+
+    Refused: an absolute path, empty parts, parts that begin with a dot (so also `..`), backslashes,
+    control characters, and more than 512 characters.
+    """
+    if not key or len(key) > _KEY_CHARACTERS:
+        raise BlobError(f"a blob key has 1 to {_KEY_CHARACTERS} characters, not {len(key)}")
+    if any(not part or _bad_segment(part) for part in key.split("/")):
+        raise BlobError(
+            f"{key!r:.100} is no blob key: write a relative path, no part beginning with a dot"
+        )
+    return key
+
+
+def _served(public_url: str, key: str) -> str:
+    return f"{public_url.rstrip('/')}/{quote(key)}"
+
+
+@contextmanager
+def _readable(content: str | Path | IO[bytes]) -> Iterator[IO[bytes]]:
+    if isinstance(content, (str, Path)):
+        with Path(content).open("rb") as file:
+            yield file
+    else:
+        yield content
+
+
+class DirectoryStore:
+    """A local directory. Files and directories that it makes are readable by their owner only.
+
+    root: the directory; made when the first file is put
+    public_url: where the directory is served, if it is
+    """
+
+    def __init__(self, root: Path, *, public_url: str | None = None) -> None:
+        self.root = root.absolute()
+        self._public_url = public_url
+
+    def put(self, key: str, content: str | Path | IO[bytes], content_type: str) -> str:
+        target = self.root / check_key(key)
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _readable(content) as file:
+                # A key cannot begin with a dot, so nothing can be stored under `.incoming`.
+                replace_file(target, file, incoming=self.root / ".incoming")
+        except OSError as error:
+            if error.errno in (errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST):
+                raise BlobError(
+                    f"cannot write into {str(self.root)!r} ({error.strerror}); set BLOB_URL to a "
+                    "directory that can be written, or to s3://bucket/prefix"
+                ) from error
+            raise
+        return self.link(key)
+
+    def link(self, key: str) -> str:
+        target = self.root / check_key(key)
+        return _served(self._public_url, key) if self._public_url else target.as_uri()
+
+
+class S3Store:
+    """A bucket in S3, or in a store that speaks its protocol. Needs boto3.
+
+    bucket, prefix: where the files go; the prefix may be empty
+    public_url: where the prefix is served, if it is; otherwise `put` returns an `s3://` URL and
+        `link` a signed one, which works for LINK_SECONDS or until the credentials end
+    endpoint_url, region: for another maker's S3; boto3 also reads AWS_ENDPOINT_URL_S3, AWS_REGION
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        public_url: str | None = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._public_url = public_url
+        self._client = _s3_client(endpoint_url, region)
+
+    def put(self, key: str, content: str | Path | IO[bytes], content_type: str) -> str:
+        from boto3.s3.transfer import TransferConfig
+
+        name = check_key(key).rpartition("/")[2]
+        extra: Mapping[str, Any] = {
+            "ContentType": content_type,
+            "ContentDisposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+        }
+        transfer = TransferConfig(
+            multipart_threshold=_S3_PART_BYTES,
+            multipart_chunksize=_S3_PART_BYTES,
+            max_concurrency=_S3_PARTS_AT_ONCE,
+        )
+        # Parts of an open file wait in memory for their turn, ten of them if nothing is said.
+        transfer.max_in_memory_upload_chunks = _S3_PARTS_AT_ONCE
+        with _readable(content) as file:
+            self._client.upload_fileobj(
+                file, self._bucket, self._prefix + key, ExtraArgs=extra, Config=transfer
+            )
+        if self._public_url:
+            return _served(self._public_url, key)
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def link(self, key: str) -> str:
+        if self._public_url:
+            return _served(self._public_url, check_key(key))
+        return str(
+            self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._bucket, "Key": self._prefix + check_key(key)},
+                ExpiresIn=LINK_SECONDS,
+            )
+        )
+
+
+def _s3_client(endpoint_url: str | None, region: str | None) -> Any:
+    try:
+        from boto3.session import Session
+        from botocore.config import Config
+    except ModuleNotFoundError as error:
+        raise BlobError(
+            "BLOB_URL=s3://... needs boto3, which is not installed: pip install tickwork[aws]"
+        ) from error
+    # A session of our own: boto3's default one must not be used from several threads at once.
+    return Session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=region,
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=10,
+            read_timeout=_S3_TIMEOUT_SECONDS,
+            retries={"mode": "standard"},
+        ),
+    )

@@ -1,0 +1,50 @@
+"""What the batteries raise, drawn first.
+
+    HandlerError            something a battery could not do
+      PermanentError        a retry cannot help: the input or the configuration must change
+        DatasetError        datasets.py: dataset unknown or malformed, or a filter is wrong
+        SourceError         source.py: the source's URL or file cannot be used
+        FormatError         writers.py: no such file format
+        BlobError           blob.py: the store's URL or a key cannot be used
+        MailRefused         outbox.py: a wrong address, or the server said no for good (5xx)
+      MailDelayed           outbox.py: the server was away or said "later" (4xx)
+
+Errors of a database driver, of S3 or of the disk are passed on as they are: those are worth a
+retry.
+"""
+
+from __future__ import annotations
+
+from jobs.core.errors import TickworkError
+
+
+class HandlerError(TickworkError):
+    """Something a battery could not do. The message says what to change."""
+
+
+class PermanentError(HandlerError):
+    """A retry cannot help. A handler answers it by giving the job up at once (`Discard`)."""
+
+
+class DatasetError(PermanentError):
+    """A dataset is unknown or malformed, or a filter is undeclared, missing or mistyped."""
+
+
+class SourceError(PermanentError):
+    """The URL or the file of the source database cannot be used."""
+
+
+class FormatError(PermanentError):
+    """The asked file format does not exist."""
+
+
+class BlobError(PermanentError):
+    """The URL of the blob store or the key of a file cannot be used."""
+
+
+class MailRefused(PermanentError):
+    """The mail can never be sent as it is: a wrong address, or a permanent answer (5xx)."""
+
+
+class MailDelayed(HandlerError):
+    """The mail was not accepted now: no connection, or a temporary answer (4xx). Worth a retry."""

@@ -1,0 +1,120 @@
+"""Who may run a tick: whoever brings the secret. With no secret set, nobody in production."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import wraps
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+from typing import ParamSpec
+
+from flask import Request, Response, request
+from flask.typing import ResponseReturnValue
+
+from jobs.core.settings import WEAK_SECRET_CHARS, Settings, on_platform
+from jobs.http.problems import problem
+
+log = logging.getLogger("tickwork.http")
+P = ParamSpec("P")
+SCHEME = b"Bearer "
+# What templates, shells and JavaScript write where there is no value: these are no secrets.
+NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+
+
+class Gatekeeper:
+    """Checks ``Authorization: Bearer <secret>`` against ``CRON_SECRET`` and the one before it.
+
+    With no secret set it is closed, with two answers: 503 in production, and in development 503
+    for everybody but the machine itself, so that ``curl`` works on a laptop. A request that a proxy
+    or a tunnel forwarded does not come from the machine itself, and on a platform none does.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+        """Reads the secrets once, and warns of what is missing or weak."""
+        named = {
+            "CRON_SECRET": settings.cron_secret,
+            "CRON_SECRET_PREVIOUS": settings.cron_secret_previous,
+        }
+        self._secrets = [
+            # As the header's bytes will come: an environment may hold any bytes.
+            value.encode("utf-8", "surrogateescape")
+            for name, secret in named.items()
+            if (value := _checked(name, secret))
+        ]
+        self._laptop = settings.is_development and not on_platform(environ)
+        if not self._secrets and not self._laptop:
+            log.error(
+                "CRON_SECRET is not set: every tick over HTTP is refused (503) and no job runs; "
+                "set it to 16 or more random characters"
+            )
+
+    def refusal(self, asking: Request) -> Response | None:
+        """The answer to somebody who may not, or ``None``."""
+        if self._secrets:
+            return None if self._knows(asking.headers.get("Authorization", "")) else unauthorized()
+        if self._laptop and _is_local(asking):
+            return None
+        log.error("a tick was refused: CRON_SECRET is not set, so nobody can prove a right to it")
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "This server has no CRON_SECRET, so it serves no ticks. Set one and send it as "
+            "`Authorization: Bearer <secret>`.",
+        )
+
+    def guards(self, view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
+        """The view, for those who may; it is not called for anybody else."""
+
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+            refused = self.refusal(request)
+            return view(*args, **kwargs) if refused is None else refused
+
+        return guarded
+
+    def _knows(self, header: str) -> bool:
+        # A server hands the header's bytes over as latin-1. Both secrets are always compared, so
+        # that the time taken does not tell which one was near.
+        presented = header.encode("latin-1", "replace")
+        known = [hmac.compare_digest(presented, SCHEME + secret) for secret in self._secrets]
+        return any(known)
+
+
+def unauthorized() -> Response:
+    """The 401 that callers of the seeds' endpoint know."""
+    return Response(
+        '{"error": "Unauthorized"}',
+        HTTPStatus.UNAUTHORIZED,
+        {"WWW-Authenticate": "Bearer"},
+        content_type="application/json",
+    )
+
+
+def _checked(name: str, secret: str | None) -> str | None:
+    secret = (secret or "").strip()
+    if secret.lower() in NO_SECRETS:
+        log.error("%s is a placeholder for no value, not a secret: it is ignored", name)
+        return None
+    if secret and len(secret) < WEAK_SECRET_CHARS:
+        log.warning(
+            "%s has %d characters and can be guessed: use %d or more random ones",
+            name,
+            len(secret),
+            WEAK_SECRET_CHARS,
+        )
+    return secret or None
+
+
+def _is_local(asking: Request) -> bool:
+    if any(name in asking.headers for name in _FORWARDED):
+        return False
+    try:
+        address = ip_address(asking.remote_addr or "")
+    except ValueError:  # a UNIX socket has no address; who is behind it is not known
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback

@@ -1,0 +1,62 @@
+"""The application: routes and manners around a Tickwork, made for a platform and for a laptop."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, Response
+
+from jobs.http import autostart, cron, health, problems
+from jobs.http.auth import Gatekeeper
+from jobs.system import Tickwork
+
+MAX_BODY_BYTES = 1_048_576
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def create_app(tickwork: Tickwork | None = None) -> Flask:
+    """The Flask application that serves the tick of ``tickwork``, by default the environment's.
+
+    A module with handlers (``JOBS_HANDLERS``) that defines a Flask Blueprint named ``blueprint``
+    brings its routes along; they answer for their own protection. The system stands in
+    ``app.extensions["tickwork"]``. In development jobs run by themselves: see
+    :mod:`jobs.http.autostart`.
+
+    Raises :class:`~jobs.core.errors.ConfigurationError` if the environment describes no system.
+    """
+    tickwork = tickwork or Tickwork.from_env()
+    settings = tickwork.settings
+    app = Flask(__name__, static_folder=None)
+    app.extensions["tickwork"] = tickwork
+    app.secret_key = settings.secret_key
+    # Escaping may double a payload, and the largest one allowed must still get in.
+    app.config["MAX_CONTENT_LENGTH"] = max(MAX_BODY_BYTES, 2 * settings.payload_max_bytes)
+    # A platform's cron does not follow redirects: the job would silently do nothing.
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    if not settings.is_development:
+        app.debug = False  # FLASK_DEBUG may have been left on
+    app.after_request(_add_headers)
+    problems.install(app)
+    health.install(app)
+    cron.install(app, tickwork, Gatekeeper(settings))
+    _mount_blueprints(app, tickwork)
+    autostart.install(app, tickwork)
+    return app
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _mount_blueprints(app: Flask, tickwork: Tickwork) -> None:
+    found = (getattr(module, "blueprint", None) for module in tickwork.modules)
+    # Each once: a module may import another's.
+    for blueprint in dict.fromkeys(each for each in found if isinstance(each, Blueprint)):
+        app.register_blueprint(blueprint)

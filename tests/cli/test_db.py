@@ -1,0 +1,129 @@
+"""`tickwork db`: on each database."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from tests.cli.conftest import Cli, document
+from tests.support.databases import Database
+
+
+@pytest.fixture
+def here(bare: pytest.MonkeyPatch, database: Database) -> Database:
+    bare.setenv("DATABASE_URL", database.url)
+    return database
+
+
+def execute(database: Database, statement: str) -> None:
+    engine = create_engine(database.url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def tables(database: Database) -> list[str]:
+    engine = create_engine(database.url)
+    names = inspect(engine).get_table_names()
+    engine.dispose()
+    return sorted(names)
+
+
+def test_an_upgrade_makes_the_tables_and_does_so_once(cli: Cli, here: Database) -> None:
+    assert cli("db", "upgrade").stdout == "Made tickwork_jobs at revision 0001.\n"
+    assert cli("db", "upgrade").stdout == "tickwork_jobs is at revision 0001 already.\n"
+    assert document(cli("db", "upgrade", "--json")) == {
+        "from": "0001",
+        "to": "0001",
+        "changed": False,
+    }
+    assert tables(here) == ["tickwork_alembic_version", "tickwork_jobs"]
+    assert cli("enqueue", "greet").exit_code == 0
+    assert document(cli("stats", "--json"))["total"]["pending"] == 1
+
+
+def test_an_upgrade_takes_prefix_from_the_environment(
+    cli: Cli, here: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBS_TABLE_PREFIX", "shop_")
+
+    assert document(cli("db", "upgrade", "--json")) == {"from": None, "to": "0001", "changed": True}
+    assert tables(here) == ["shop_alembic_version", "shop_jobs"]
+
+
+@pytest.mark.parametrize(
+    "command", [["db", "check"], ["list"], ["stats"], ["tick"], ["enqueue", "boom"]]
+)
+def test_missing_tables_are_told_with_the_mend(
+    cli: Cli, here: Database, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("JOBS_HANDLERS", "tests.cli.tasks")
+
+    result = cli(*command, "--json")
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "tickwork: the database has no table 'tickwork_jobs': run `tickwork db upgrade` "
+        "(or tickwork.create_schema() in development)\n"
+    )
+
+
+def test_check_tells_of_good_tables_and_older_ones(cli: Cli, here: Database) -> None:
+    cli("db", "upgrade")
+    good = cli("db", "check")
+    assert good.exit_code == 0
+    assert "has what this version needs (at revision 0001)" in good.stdout
+    assert document(cli("db", "check", "--json"))["ok"] is True
+
+    execute(here, "ALTER TABLE tickwork_jobs DROP COLUMN backoff")
+    older = cli("db", "check")
+    assert older.exit_code == 1
+    assert "is older than this code: it lacks backoff; run `tickwork db upgrade`" in older.stderr
+
+
+def test_tables_of_a_newer_version_are_left_alone(cli: Cli, here: Database) -> None:
+    cli("db", "upgrade")
+    execute(here, "UPDATE tickwork_alembic_version SET version_num = '9999'")
+
+    result = cli("db", "upgrade")
+
+    assert result.exit_code == 1
+    assert "a newer Tickwork upgraded them" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_alembic_it_says_what_to_install(
+    cli: Cli, bare: pytest.MonkeyPatch, sqlite_url: str
+) -> None:
+    bare.setenv("DATABASE_URL", sqlite_url)
+    bare.setitem(sys.modules, "alembic", None)
+
+    result = cli("db", "upgrade")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "tickwork: migrations need alembic: pip install 'tickwork[migrations]'\n"
+    )
+
+
+def test_in_development_a_local_file_gets_its_tables_by_itself(
+    cli: Cli, bare: pytest.MonkeyPatch, sqlite_url: str
+) -> None:
+    bare.setenv("DATABASE_URL", sqlite_url)
+    bare.setenv("JOBS_ENV", "development")
+
+    assert cli("enqueue", "x").exit_code == 0
+    assert document(cli("db", "check", "--json"))["revision"] == "0001"
+
+
+def test_in_development_a_server_does_not(
+    cli: Cli, bare: pytest.MonkeyPatch, postgresql_database: Database
+) -> None:
+    bare.setenv("DATABASE_URL", postgresql_database.url)
+    bare.setenv("JOBS_ENV", "development")
+
+    assert cli("enqueue", "x").exit_code == 1
+    assert tables(postgresql_database) == []
