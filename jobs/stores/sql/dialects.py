@@ -81,10 +81,6 @@ class DialectSql:
         """Whether this driver error is worth trying the transaction again: lost a lock race."""
         raise NotImplementedError
 
-    def is_unreachable(self, error: BaseException) -> bool:
-        """Whether this error of a connection attempt may pass: refused, too slow, too many."""
-        return False
-
 
 class PostgresqlSql(DialectSql):
     name = "postgresql"
@@ -144,10 +140,6 @@ class PostgresqlSql(DialectSql):
     def is_passing(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in self._passing
 
-    def is_unreachable(self, error: BaseException) -> bool:
-        # The server's reason is in the text alone, in its own language.
-        return getattr(error, "sqlstate", None) is None
-
 
 def _array(values: Sequence[Any]) -> str:
     """An array literal; the driver's own array dumper costs several times the whole row."""
@@ -205,8 +197,6 @@ class MysqlSql(DialectSql):
     # On a small table it would rather scan, and wait for every row that anybody has locked.
     by_key = "FORCE INDEX (PRIMARY)"
     _passing = frozenset({1205, 1213, 3572})  # lock wait timeout, deadlock, NOWAIT
-    # Too many connections, shutting down, no socket, refused, gone, cut in the handshake.
-    _unreachable = frozenset({1040, 1053, 2002, 2003, 2006, 2013})
     _types: ClassVar[dict[str, str]] = {
         TEXT: "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
         INTEGER: "BIGINT",
@@ -256,10 +246,6 @@ class MysqlSql(DialectSql):
     def is_passing(self, error: BaseException) -> bool:
         code = error.args[0] if error.args else None
         return code in self._passing
-
-    def is_unreachable(self, error: BaseException) -> bool:
-        code = error.args[0] if error.args else None
-        return code in self._unreachable
 
 
 _DIALECTS: dict[str, type[DialectSql]] = {

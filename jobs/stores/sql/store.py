@@ -269,16 +269,16 @@ class SqlStore:
             hold = None
             if self._only_writer is not None:
                 hold = stack.enter_context(self._only_writer.for_handler())
+            connection = stack.enter_context(self._connect(self.engine))
+            handler_transaction = HandlerTransaction(
+                connection,
+                lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
+                free_writer=hold.release if hold is not None else lambda: None,
+            )
             try:
-                connection = stack.enter_context(self.engine.connect())
-                handler_transaction = HandlerTransaction(
-                    connection,
-                    lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
-                    free_writer=hold.release if hold is not None else lambda: None,
-                )
                 stack.enter_context(handler_transaction)
-            except (exc.DBAPIError, exc.TimeoutError) as error:
-                raise StoreUnavailable(f"no transaction could be begun: {error}") from error
+            except exc.DBAPIError as error:
+                raise StoreUnavailable(f"no transaction could be begun: {error.orig}") from error
             yield handler_transaction
 
     def writer_busy(self) -> bool:
@@ -450,8 +450,6 @@ class SqlStore:
             try:
                 with self._explained():
                     return once()
-            except exc.TimeoutError as error:
-                raise StoreUnavailable(f"every connection is in use: {error}") from error
             except exc.DBAPIError as error:
                 if not self._is_passing(error):
                     raise
@@ -466,13 +464,7 @@ class SqlStore:
     def _is_passing(self, error: exc.DBAPIError) -> bool:
         if error.connection_invalidated:
             return True
-        if error.orig is None:
-            return False
-        # Without a statement it was the connection that failed.
-        connecting = error.statement is None and isinstance(error, exc.OperationalError)
-        return self.sql.is_passing(error.orig) or (
-            connecting and self.sql.is_unreachable(error.orig)
-        )
+        return error.orig is not None and self.sql.is_passing(error.orig)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
