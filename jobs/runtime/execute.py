@@ -102,6 +102,7 @@ class Batch:
         self._committed: set[str] = set()  # settled in a transaction of their own
         self._flushed = 0
         self._started = 0
+        self._start_lock = threading.Lock()
         lock = threading.Lock()
         self._wake_slots = threading.Condition(lock)
         self._wake_coordinator = threading.Condition(lock)
@@ -306,7 +307,7 @@ class Batch:
     def _work(self) -> None:
         while True:
             claimed = self._next()
-            if claimed is None or not self._execute(claimed):
+            if claimed is None or not self._execute_or_tell(claimed):
                 return
             if len(self._ended) == self.total:
                 with self._wake_coordinator:
@@ -328,6 +329,19 @@ class Batch:
                 self._wake_slots.wait()
                 self._hungry -= 1
 
+    def _execute_or_tell(self, claimed: Claimed) -> bool:
+        """As :meth:`_execute`; a fault around the handler fails the attempt.
+
+        A job without an end would keep its whole batch waiting for ever.
+        """
+        try:
+            return self._execute(claimed)
+        except Exception as error:
+            log.exception("job %s: it could not be run", claimed.id)
+            self._running.pop(claimed.id, None)
+            self._end(self._unstarted(claimed, Raised(error)))
+            return True
+
     def _execute(self, claimed: Claimed) -> bool:
         """Run one job; ``False`` when this thread was given up on meanwhile."""
         now = self._monotonic()
@@ -337,13 +351,16 @@ class Batch:
             self._end(self._unstarted(claimed, reason))
             return True
         declared = claimed.timeout_seconds or handler.timeout
-        fitting = fit(
-            declared,
-            self.runtime.settings.timeout,
-            self.budget,
-            now=now,
-            first=self._started == 0,
-        )
+        with self._start_lock:  # only one can be the first
+            fitting = fit(
+                declared,
+                self.runtime.settings.timeout,
+                self.budget,
+                now=now,
+                first=self._started == 0,
+            )
+            if fitting.verdict is not Fit.RELEASE:
+                self._started += 1
         if fitting.verdict is Fit.RELEASE:
             self._end(self._unstarted(claimed, NotStarted()))
             return True
@@ -356,7 +373,6 @@ class Batch:
                 declared or 0.0,
                 fitting.timeout_seconds,
             )
-        self._started += 1
         run = Run(
             self.runtime,
             claimed,
