@@ -258,12 +258,19 @@ with engine.connect() as connection:
 print((time.perf_counter() - begun) * 1000)
 """
 _COLD = """
-import os, time; begun = time.perf_counter()
+import io, os, time; begun = time.perf_counter()
 from jobs.http import create_app
 app = create_app()
-answer = app.test_client().get(
-    "/cron/process-jobs", headers={"Authorization": "Bearer " + os.environ["CRON_SECRET"]})
-assert answer.status_code == 200, answer.data
+environ = {  # as a platform's server calls it; a test client would bring imports of its own
+    "REQUEST_METHOD": "GET", "PATH_INFO": "/cron/process-jobs", "QUERY_STRING": "",
+    "HTTP_AUTHORIZATION": "Bearer " + os.environ["CRON_SECRET"], "SERVER_NAME": "localhost",
+    "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "10.0.0.1",
+    "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(),
+    "wsgi.errors": io.StringIO(), "wsgi.multithread": True, "wsgi.multiprocess": False,
+    "wsgi.run_once": False}
+said = []
+body = b"".join(app(environ, lambda status, headers, *_: said.append(status)))
+assert said == ["200 OK"], (said, body)
 print((time.perf_counter() - begun) * 1000)
 """
 

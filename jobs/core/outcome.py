@@ -39,39 +39,39 @@ class Policy:
     result_max_bytes: int = DEFAULT_MAX_BYTES
 
 
-# How an execution can end. ``Raised`` covers everything a handler raises, steering included. Not
-# frozen, and Outcome a tuple: a frozen dataclass takes several times as long to make, once a job.
+# How an execution can end. ``Raised`` covers everything a handler raises, steering included. These
+# are tuples because one is made for every job: a frozen dataclass takes several times as long.
 
 
-@dataclass(slots=True)
-class Returned:
+class Returned(NamedTuple):
     value: object
 
 
-@dataclass(slots=True)
-class Raised:
+class Raised(NamedTuple):
     error: BaseException
 
 
-@dataclass(slots=True)
-class TimedOut:
+class TimedOut(NamedTuple):
     seconds: float
     because: str
 
 
-@dataclass(slots=True)
 class RunnerLost:
     """The lease ran out: the runner died, was frozen or was cut off."""
 
+    __slots__ = ()
 
-@dataclass(slots=True)
+
 class NotStarted:
     """Claimed, not begun: handed back with its attempt."""
 
+    __slots__ = ()
 
-@dataclass(slots=True)
+
 class Expired:
     """``expires_in`` ran out before the first start."""
+
+    __slots__ = ()
 
 
 Ending = Returned | Raised | TimedOut | RunnerLost | NotStarted | Expired

@@ -79,7 +79,7 @@ class SqlStore:
         self.clock = clock or SystemClock()
         self.engine = database if isinstance(database, Engine) else make_engine(database)
         self._owns_engine = not isinstance(database, Engine)
-        self.tables: Tables = build_tables(prefix, schema)
+        self.tables: Tables = build_tables(prefix, schema, dialect=self.engine.dialect.name)
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)

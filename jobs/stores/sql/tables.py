@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    TIMESTAMP,
     BigInteger,
     Boolean,
     Column,
@@ -24,7 +25,6 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -44,8 +44,10 @@ class Timestamp(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
         if dialect.name in ("mysql", "mariadb"):
+            from sqlalchemy.dialects import mysql  # late: see ExactText
+
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(String(26))
 
@@ -67,29 +69,54 @@ class Timestamp(TypeDecorator[datetime]):
         return value.astimezone(UTC)  # type: ignore[no-any-return]
 
 
-def ascii_text(length: int) -> String:
-    """Names and ids: ASCII by their own rules, compared byte by byte, cheap in indexes."""
-    return (
-        String(length)
-        .with_variant(String(length, collation="C"), "postgresql")
-        .with_variant(
-            mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-        )
-    )
+class ExactText(TypeDecorator[str]):
+    """Text compared byte by byte on every database.
+
+    MySQL's default collation would take 'Acme' for 'acme', and PostgreSQL's costs more in indexes.
+    ``ascii`` is for names and ids, which are ASCII by their own rules. ``length=None`` is text of
+    any length; MySQL's plain TEXT ends at 64 KiB. A dialect's own types are imported only for it:
+    those of the other databases would cost a cold start their import.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, length: int | None, *, ascii: bool = False) -> None:  # noqa: A002
+        super().__init__()
+        self.length = length
+        self.ascii = ascii
+
+    def __repr__(self) -> str:
+        # What Alembic writes into a migration of a team's own.
+        return f"ExactText({self.length!r}, ascii={self.ascii!r})"
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            from sqlalchemy.dialects import mysql
+
+            charset = "ascii" if self.ascii else "utf8mb4"
+            if self.length is None:
+                return mysql.LONGTEXT(charset=charset, collation=f"{charset}_bin")
+            return mysql.VARCHAR(self.length, charset=charset, collation=f"{charset}_bin")
+        if self.length is None:
+            return Text()
+        in_c = self.ascii and dialect.name == "postgresql"
+        return String(self.length, collation="C" if in_c else None)
 
 
-def exact_text(length: int) -> String:
-    """Any text, compared exactly: MySQL's default collation would take 'Acme' for 'acme'."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-    )
+def ascii_text(length: int) -> ExactText:
+    """Names and ids."""
+    return ExactText(length, ascii=True)
 
 
-def long_text() -> Text:
-    """Text of any length; MySQL's plain TEXT ends at 64 KiB."""
-    return Text().with_variant(
-        mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-    )
+def exact_text(length: int) -> ExactText:
+    """Any text of at most ``length`` characters."""
+    return ExactText(length)
+
+
+def long_text() -> ExactText:
+    """Text of any length."""
+    return ExactText(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +184,14 @@ def build_tables(
         Column("keep_until", Timestamp),
         Column("duration_ms", Double),
         schema=schema,
-        mysql_engine="InnoDB",
-        mysql_charset="utf8mb4",
-        # Room on each page for the row's next versions, and eager vacuum: a queue updates its rows
-        # more than it reads them.
-        postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02},
+        **_options(
+            dialect,
+            mysql_engine="InnoDB",
+            mysql_charset="utf8mb4",
+            # Room on each page for the row's next versions, and eager vacuum: a queue updates its
+            # rows more than it reads them.
+            postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02},
+        ),
     )
     _indexes(jobs, prefix, dialect)
     return Tables(metadata, jobs, prefix, schema)
@@ -200,8 +230,7 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
                 f"ix_{prefix}jobs_{name}",
                 c.namespace,
                 *columns,
-                postgresql_where=partial,
-                sqlite_where=partial,
+                **_options(dialect, postgresql_where=partial, sqlite_where=partial),
             ).ddl_if(callable_=_has_partial_indexes)
         if dialect is None or dialect not in _PARTIAL:
             Index(f"ix_{prefix}jobs_{name}_by_state", c.namespace, c.state, *columns).ddl_if(
@@ -216,9 +245,17 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
             f"ix_{prefix}jobs_{name}",
             c.namespace,
             *columns,
-            postgresql_where=partial,
-            sqlite_where=partial,
+            **_options(dialect, postgresql_where=partial, sqlite_where=partial),
         )
+
+
+def _options(dialect: str | None, **options: Any) -> dict[str, Any]:
+    """The options of ``dialect`` alone, if it is named: SQLAlchemy imports a whole dialect to look
+    at one option, which a cold start would pay for."""
+    if dialect is None:
+        return options
+    family = "mysql" if dialect == "mariadb" else dialect
+    return {name: value for name, value in options.items() if name.startswith(f"{family}_")}
 
 
 _PARTIAL = ("postgresql", "sqlite")
