@@ -65,6 +65,7 @@ class Fit(Enum):
 
     START = "start"
     START_WITH_WARNING = "start with a warning"
+    NOT_NOW = "not now"
     RELEASE = "release"
 
 
@@ -83,12 +84,14 @@ def fit(
     *,
     now: float,
     first: bool,
+    usual_seconds: float | None = None,
 ) -> Fitting:
     """Whether a job that may take its timeout fits the time left.
 
-    A declared timeout is taken at its word: the job starts only if that much time is left, and one
-    that no tick could ever give starts only as the first of a tick, with a warning. A kind that
-    declared nothing may start until the tick stops starting, and is cut off with the tick.
+    A declared timeout is taken at its word: the job starts only if that much time is left, or if
+    what its kind usually takes is known and fits. One that no tick could ever give starts only as
+    the first of a tick, with a warning. A kind that declared nothing may start until the tick stops
+    starting, and is cut off with the tick.
     """
     if now >= budget.start_deadline:
         return Fitting(Fit.RELEASE, 0.0)
@@ -98,6 +101,8 @@ def fit(
         return Fitting(Fit.START, timeout)
     if declared_timeout is None:
         return Fitting(Fit.START, left, cut_off=True)
+    if usual_seconds is not None and usual_seconds <= left:
+        return Fitting(Fit.START, left, cut_off=True)
     if first:
         return Fitting(Fit.START_WITH_WARNING, left, cut_off=True)
-    return Fitting(Fit.RELEASE, 0.0)
+    return Fitting(Fit.NOT_NOW, 0.0)

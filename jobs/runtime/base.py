@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 
 from jobs.core.backoff import fixed
@@ -33,6 +34,7 @@ class Runtime:
     loop: LoopThread = field(default_factory=LoopThread)
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
+    _took: dict[str, deque[float]] = field(default_factory=dict)
     _policies: dict[str, tuple[Handler | None, Policy]] = field(default_factory=dict)
 
     def policy(self, kind: str) -> Policy:
@@ -42,6 +44,15 @@ class Runtime:
         if known is None or known[0] is not handler:
             known = self._policies[kind] = (handler, policy_of(handler, self.settings))
         return known[1]
+
+    def note_duration(self, kind: str, seconds: float) -> None:
+        """Remember how long a job of this kind took, for the next one that has to fit."""
+        self._took.setdefault(kind, deque(maxlen=20)).append(seconds)
+
+    def usual_seconds(self, kind: str) -> float | None:
+        """What a kind usually takes: the longest of its last twenty in this process, if any."""
+        took = self._took.get(kind)
+        return max(took.copy()) if took else None
 
     def still_abandoned(self) -> int:
         """How many given-up threads are still running."""

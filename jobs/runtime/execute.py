@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.core.deadline import Budget, Fit, fit
+from jobs.core.deadline import Budget, Fit, Fitting, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
 from jobs.core.events import JobEvent
 from jobs.core.job import Claimed
@@ -24,6 +24,7 @@ from jobs.core.outcome import (
     NotStarted,
     Outcome,
     Raised,
+    Returned,
     decide,
     pace_marks,
 )
@@ -36,6 +37,7 @@ log = logging.getLogger("tickwork.execute")
 FLUSH_SECONDS = 0.25
 # Given-up threads cannot be killed; past this many a process only hands its jobs back.
 MOST_ABANDONED = 20
+_STARTS = frozenset({Fit.START, Fit.START_WITH_WARNING})
 _EVENT_OF = {
     "completed": "completed",
     "failed": "failed",
@@ -97,6 +99,9 @@ class Batch:
         # Jobs that may start now (their marks are committed), and those still without one.
         self._ready: deque[Claimed] = deque(job for job in claimed if job.marked)
         self._waiting: deque[Claimed] = deque(job for job in claimed if not job.marked)
+        # Jobs that do not fit the time left, unless it shows that their kind takes less.
+        self._put_off: deque[Claimed] = deque()
+        self._put_off_unmarked: set[str] = set()
         self._running: dict[str, Run] = {}
         self._ended: list[Outcome] = []  # only ever appended to; flushed up to _flushed
         self._committed: set[str] = set()  # settled in a transaction of their own
@@ -119,6 +124,7 @@ class Batch:
         """Run the batch to its end; returns when every job has an outcome that is written."""
         if self.total:
             begun = self._monotonic()
+            self._let_one_oversize_job_be_first()
             for _ in range(self.slots):
                 self._add_slot()
             try:
@@ -130,11 +136,28 @@ class Batch:
         self.report.started = self._started
         return self.report
 
+    def _let_one_oversize_job_be_first(self) -> None:
+        """A job that fits no tick but as its first gets that place, or it would never get it."""
+        now = self._monotonic()
+        for job in (*self._ready, *self._waiting):
+            if self._fit(job, now, first=False).verdict is not Fit.NOT_NOW:
+                continue
+            if job.marked:
+                self._ready.remove(job)
+            else:
+                self._waiting.remove(job)
+                if job.id in self.runtime.store.touch([Touch(job.id, job.fence, True)]).lost:
+                    self._end(self._unstarted(job, NotStarted()))  # cancelled meanwhile
+                    return
+            self._ready.appendleft(job)
+            return
+
     def _coordinate(self) -> None:
         while True:
             self._rest()
             now = self._monotonic()
             self._give_up_overdue(now)
+            self._reconsider(now)
             if now >= self.budget.start_deadline or self._is_clogged():
                 self._release_unstarted()
             all_ended = len(self._ended) == self.total
@@ -146,7 +169,7 @@ class Batch:
     def _rest(self) -> None:
         """Sleep until something is to be done, at most until the next flush."""
         with self._wake_coordinator:
-            if len(self._ended) == self.total or self._is_starving():
+            if len(self._ended) + len(self._put_off) == self.total or self._is_starving():
                 return
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
@@ -174,7 +197,25 @@ class Batch:
                 if not self._closed and (self._ready or self._waiting):
                     self._add_slot()
 
+    def _reconsider(self, now: float) -> None:
+        """Start put-off jobs after all if they now fit; hand them back if nothing else is left."""
+        if not self._put_off:
+            return
+        nothing_else = len(self._ended) + len(self._put_off) == self.total
+        for _ in range(len(self._put_off)):
+            job = self._put_off.popleft()
+            if self._fit(job, now, first=False).verdict is Fit.START:
+                self._put_off_unmarked.discard(job.id)
+                self._waiting.append(job)
+            elif nothing_else:
+                log.info("job %s of kind %r does not fit this tick; released", job.id, job.kind)
+                self._end(self._unstarted(job, NotStarted()))
+            else:
+                self._put_off.append(job)
+
     def _release_unstarted(self) -> None:
+        while self._put_off:
+            self._end(self._unstarted(self._put_off.popleft(), NotStarted()))
         while self._waiting:
             self._end(self._unstarted(self._waiting.popleft(), NotStarted()))
         while True:
@@ -231,6 +272,9 @@ class Batch:
         marks = self._choose_marks(now)
         touches = [Touch(job.id, job.fence, True) for job in marks]
         touches += [Touch(job.id, job.fence, False) for job in self._take_back_marks(now)]
+        off = [job for job in list(self._put_off) if job.id not in self._put_off_unmarked]
+        touches += [Touch(job.id, job.fence, False) for job in off]
+        self._put_off_unmarked.update(job.id for job in off)
         renew = self._renewal(now)
         for run in list(self._running.values()):
             written = run.progress
@@ -243,7 +287,8 @@ class Batch:
         if not touches:
             return
         if renew is not None:
-            touches += [Touch(job.id, job.fence) for job in (*self._ready, *self._waiting)]
+            held = (*self._ready, *self._waiting, *self._put_off)
+            touches += [Touch(job.id, job.fence) for job in held]
         try:
             report = self.runtime.store.touch(touches, lease_seconds=renew)
         except BaseException:
@@ -309,7 +354,7 @@ class Batch:
             claimed = self._next()
             if claimed is None or not self._execute_or_tell(claimed):
                 return
-            if len(self._ended) == self.total:
+            if self._put_off or len(self._ended) == self.total:
                 with self._wake_coordinator:
                     self._wake_coordinator.notify()
 
@@ -352,15 +397,12 @@ class Batch:
             return True
         declared = claimed.timeout_seconds or handler.timeout
         with self._start_lock:  # only one can be the first
-            fitting = fit(
-                declared,
-                self.runtime.settings.timeout,
-                self.budget,
-                now=now,
-                first=self._started == 0,
-            )
-            if fitting.verdict is not Fit.RELEASE:
+            fitting = self._fit(claimed, now, first=self._started == 0)
+            if fitting.verdict in _STARTS:
                 self._started += 1
+        if fitting.verdict is Fit.NOT_NOW:
+            self._put_off.append(claimed)
+            return True
         if fitting.verdict is Fit.RELEASE:
             self._end(self._unstarted(claimed, NotStarted()))
             return True
@@ -399,8 +441,24 @@ class Batch:
             return False
         if outcome is not None:
             self._committed.add(claimed.id)
-        self._end(outcome or run.decide(ending, self._monotonic()))
+        ended_at = self._monotonic()
+        if declared is not None and isinstance(ending, Returned):
+            self.runtime.note_duration(claimed.kind, ended_at - run.started)
+        self._end(outcome or run.decide(ending, ended_at))
         return True
+
+    def _fit(self, claimed: Claimed, now: float, *, first: bool) -> Fitting:
+        """Whether the job fits the time left.
+
+        One that failed before is not judged by what its kind usually takes: it may take longer.
+        """
+        declared = claimed.timeout_seconds or self.runtime.registry.get(claimed.kind).timeout
+        default = self.runtime.settings.timeout
+        fitting = fit(declared, default, self.budget, now=now, first=first)
+        if fitting.verdict not in _STARTS and claimed.attempt == 1:
+            usual = self.runtime.usual_seconds(claimed.kind)
+            fitting = fit(declared, default, self.budget, now=now, first=first, usual_seconds=usual)
+        return fitting
 
     def _emit_started(self, claimed: Claimed) -> None:
         self.runtime.events.emit(

@@ -62,9 +62,9 @@ def test_a_runner_without_a_limit_renews_a_short_lease() -> None:
         (59.0, 1000.0, False, Fit.START, 59.0),
         (34.0, 1024.999, False, Fit.START, 34.0),
         # That much is not left: later, in a tick that has more.
-        (59.1, 1000.0, False, Fit.RELEASE, 0.0),
-        (59.0, 1001.0, False, Fit.RELEASE, 0.0),
-        (40.0, 1020.0, False, Fit.RELEASE, 0.0),
+        (59.1, 1000.0, False, Fit.NOT_NOW, 0.0),
+        (59.0, 1001.0, False, Fit.NOT_NOW, 0.0),
+        (40.0, 1020.0, False, Fit.NOT_NOW, 0.0),
         # No tick could ever give it: it starts as the first, and is cut off.
         (600.0, 1000.0, True, Fit.START_WITH_WARNING, 59.0),
         (600.0, 1010.0, True, Fit.START_WITH_WARNING, 49.0),
@@ -82,7 +82,8 @@ def test_fit(declared: float | None, now: float, first: bool, verdict: Fit, time
 
     assert fitting.verdict is verdict
     assert fitting.timeout_seconds == timeout
-    assert fitting.cut_off == (verdict is not Fit.RELEASE and timeout < (declared or 60.0))
+    starts = verdict in (Fit.START, Fit.START_WITH_WARNING)
+    assert fitting.cut_off == (starts and timeout < (declared or 60.0))
 
 
 def test_a_short_default_holds_for_who_said_nothing() -> None:
@@ -112,9 +113,16 @@ def test_nothing_runs_past_the_tick(
 ) -> None:
     fitting = fit(declared, default, TICK, now=now, first=first)
 
-    if fitting.verdict is Fit.RELEASE:
+    if fitting.verdict in (Fit.NOT_NOW, Fit.RELEASE):
         assert fitting.timeout_seconds == 0
     else:
         assert now < TICK.start_deadline
         assert fitting.timeout_seconds > 0
         assert now + fitting.timeout_seconds <= TICK.give_up_deadline + 1e-6
+
+
+def test_what_a_kind_usually_takes_counts_more_than_its_timeout() -> None:
+    known = fit(600.0, 60.0, TICK, now=1000.0, first=False, usual_seconds=3.0)
+    assert known == (Fit.START, 59.0, True)
+    slow = fit(600.0, 60.0, TICK, now=1000.0, first=False, usual_seconds=59.5)
+    assert slow.verdict is Fit.NOT_NOW

@@ -488,11 +488,15 @@ def test_released_jobs_are_told(tickwork: Tickwork) -> None:
     """A job that says it needs longer than is left goes back, with its attempt."""
     heard: list[JobEvent] = []
     tickwork.on("released", heard.append)
-    tickwork.register_handler("long", lambda payload: None, timeout=600)
+
+    @tickwork.handler("long", timeout=600, max_attempts=1)
+    def long(payload: dict[str, Any]) -> None:
+        raise ValueError("and nobody knows how long it would have taken")
+
     ids = tickwork.enqueue_many([("long", {})] * 3)
     result = tickwork.tick(concurrency=1, tick_limit=60)
 
-    assert (result.succeeded, result.released) == (1, 2)
+    assert (result.failed, result.released) == (1, 2)
     assert sorted(event.job_id for event in heard) == ids[1:]
     assert [job.attempts for job in tickwork.list(state="pending")] == [0, 0]
 

@@ -179,13 +179,53 @@ class BudgetConformance(Conformance):
 
     def test_a_timeout_that_never_fits_starts_only_first(self, make_tickwork: MakeTickwork) -> None:
         tickwork = make_tickwork(concurrency=1)
-        tickwork.register_handler("small", lambda payload: None)
-        tickwork.register_handler("oversize", lambda payload: None, timeout=3600)
-        small = tickwork.enqueue("small", priority=1)
+        started = []
+        tickwork.register_handler("small", lambda payload: started.append("small"))
+
+        @tickwork.handler("oversize", timeout=3600, max_attempts=1)
+        def oversize(payload: dict[str, Any], ctx: JobContext) -> None:
+            started.append(ctx.job_id)
+            raise ValueError("so that nobody learns how long it usually takes")
+
+        tickwork.enqueue("small", priority=1)
         big = [tickwork.enqueue("oversize").id for _ in range(2)]
-        assert tickwork.tick().jobs == (small.id,)
-        assert tickwork.tick().jobs == (big[0],)
-        assert tickwork.tick().jobs == (big[1],)
+        # Behind work of better priority it would never be the first: one is let before it.
+        result = tickwork.tick()
+        assert (result.succeeded, result.failed, result.released) == (1, 1, 1)
+        assert started == [big[0], "small"]
+        assert fetch(tickwork, big[1]).attempts == 0
+        tickwork.enqueue("small", priority=1)
+        assert tickwork.tick().failed == 1
+        assert started == [big[0], "small", big[1], "small"]
+
+    def test_a_kind_known_to_be_quick_fits_whatever_its_timeout(
+        self, make_tickwork: MakeTickwork
+    ) -> None:
+        tickwork = make_tickwork(concurrency=3)
+        tickwork.register_handler("export", lambda payload: None, timeout=3600)
+        tickwork.enqueue_many([("export", {})] * 9)
+        result = tickwork.tick()
+        assert (result.succeeded, result.released) == (9, 0)
+
+    def test_a_kind_that_was_cut_off_is_no_longer_thought_quick(
+        self, make_tickwork: MakeTickwork
+    ) -> None:
+        gate = threading.Event()
+        tickwork = make_tickwork(concurrency=1)
+        tickwork.register_handler("quick", lambda payload: None)
+
+        @tickwork.handler("export", timeout=3600, backoff=0, max_attempts=9)
+        def export(payload: dict[str, Any], ctx: JobContext) -> None:
+            if payload.get("long") and ctx.attempt == 1:
+                gate.wait(30)
+
+        export.enqueue({})
+        assert tickwork.tick().succeeded == 1
+        export.enqueue({"long": True})
+        assert tickwork.tick(time_budget=0.2, tick_limit=0.3).retried == 1
+        gate.set()
+        tickwork.enqueue("quick", priority=1)
+        assert tickwork.tick().succeeded == 2
 
     def test_a_lease_lasts_as_long_as_the_platform_lets_a_tick_live(
         self, tickwork: Tickwork, manual_clock: ManualClock
