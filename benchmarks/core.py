@@ -162,14 +162,13 @@ def _check_all_completed(tickwork: Tickwork, count: int) -> None:
 def _statements(url: str) -> dict[str, Any]:
     with fresh(url) as tickwork:
         tickwork.tick()
-        figures = {"idle_tick_statements": _counted(tickwork, 0)}
-        figures["statements_per_tick_10"] = _counted(tickwork, 10)
-        figures["statements_per_tick_1000"] = _counted(tickwork, 1000)
+        idle = _counted(tickwork, 0)
+        figures = {"10": _counted(tickwork, 10), "1000": _counted(tickwork, 1000)}
     with fresh(url) as tickwork:  # a tick of a process that has not learnt the pace
-        figures["first_tick_statements_10"] = _counted(tickwork, 10)
+        figures["10 in a fresh process"] = _counted(tickwork, 10)
     with fresh(url) as tickwork:
-        figures["first_tick_statements_1000"] = _counted(tickwork, 1000)
-    return {"statements_per_tick": figures}
+        figures["1000 in a fresh process"] = _counted(tickwork, 1000)
+    return {"statements_per_tick": figures, "idle_tick_statements": idle}
 
 
 def _counted(tickwork: Tickwork, jobs: int) -> int:

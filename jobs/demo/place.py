@@ -79,9 +79,6 @@ class Place:
             "BLOB_URL": str(self.blobs.absolute()),
             "SMTP_URL": str(self.outbox.absolute()),
             "EMAIL_FROM": "StormCom <shop@stormcom.example>",
-            # No platform stops this server, and an export may take ten minutes: with the default
-            # of a minute each tick would start one of them, first thing, and hand back the others.
-            "JOBS_TICK_LIMIT": "700",
         }
 
 

@@ -1,0 +1,66 @@
+"""How many statements a tick makes: the same for ten and for a thousand quick jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import event
+
+from jobs import Tickwork
+from tests.support.databases import Database
+
+
+def statements(tickwork: Tickwork, jobs: int) -> int:
+    """Statements of one tick over that many due jobs, BEGIN and COMMIT not counted."""
+    tickwork.enqueue_many([("noop", {"n": 1})] * jobs)
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            seen.append(statement)
+
+    event.listen(tickwork.engine, "before_cursor_execute", note)
+    try:
+        assert tickwork.tick(limit=max(jobs, 1)).succeeded == jobs
+    finally:
+        event.remove(tickwork.engine, "before_cursor_execute", note)
+    return len(seen)
+
+
+def test_a_tick_makes_few_statements_however_many_jobs(database: Database) -> None:
+    tickwork = Tickwork(database.url)
+    tickwork.create_schema()
+    tickwork.register_handler("noop", lambda payload: None)
+
+    assert statements(tickwork, 0) <= 3
+    ten, thousand = statements(tickwork, 10), statements(tickwork, 1000)
+    # One flush more or less may fall into a slow tick.
+    assert ten <= 8
+    assert thousand <= ten + 2
+    tickwork.close()
+
+
+def test_a_claim_uses_its_index_among_history(postgresql_database: Database) -> None:
+    """EXPLAIN of the claim's ranges: by the index of pending rows, whatever else is there."""
+    tickwork = Tickwork(postgresql_database.url)
+    tickwork.create_schema()
+    tickwork.register_handler("noop", lambda payload: None)
+    tickwork.enqueue_many([("noop", {})] * 3000)
+    while tickwork.tick(limit=1000).processed:
+        pass
+    tickwork.enqueue_many([("noop", {})] * 50)
+    store: Any = tickwork.store
+    with tickwork.engine.connect() as connection:
+        connection.exec_driver_sql(f"ANALYZE {store.statements.jobs}")
+        plan = (
+            connection.exec_driver_sql(
+                "EXPLAIN "
+                + store.statements.due_in("'3/default/noop'", "10").replace(":namespace", "''")
+            )
+            .scalars()
+            .all()
+        )
+    tickwork.close()
+
+    assert any("ix_tickwork_jobs_pending" in line for line in plan), plan
+    assert not any("Seq Scan" in line for line in plan), plan
