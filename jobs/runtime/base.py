@@ -22,7 +22,7 @@ class Runtime:
     """One system's parts, and the little it learns while it runs.
 
     ``starts_per_second`` is the pace of the last batch (for start marks); ``abandoned`` are the
-    threads of sync handlers that were given up on and still run.
+    threads of sync handlers that were given up on and still run, and those of blocked event loops.
     """
 
     store: Store

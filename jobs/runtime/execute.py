@@ -189,11 +189,13 @@ class Batch:
     def _give_up_overdue(self, now: float) -> None:
         for job_id, run in list(self._running.items()):
             # Whoever pops the run owns its ending: the slot that finishes it, or we.
-            if run.deadline <= now and self._running.pop(job_id, None) is not None:
-                run.give_up()
-                if run.future is None:
+            if run.deadline > now and not run.is_stranded():
+                continue
+            if self._running.pop(job_id, None) is not None:
+                had_its_chance = run.give_up()
+                if run.submission is None:
                     self.runtime.abandoned.add(run.thread)
-                self._end(run.timed_out(now) if run.begun else run.decide(NotStarted(), now))
+                self._end(run.timed_out(now) if had_its_chance else run.decide(NotStarted(), now))
                 if not self._closed and (self._ready or self._waiting):
                     self._add_slot()
 

@@ -6,7 +6,6 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 from jobs.core.codec import decode
@@ -29,13 +28,13 @@ from jobs.core.registry import Handler
 from jobs.core.settings import Settings
 from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
-from jobs.runtime.loop import Escaped
+from jobs.runtime.loop import Escaped, Submission
 
 log = logging.getLogger("tickwork.run")
 
 
 class NotBegun(Exception):
-    """The transaction came too late for its handler to begin."""
+    """The transaction, or the event loop, came too late for its handler to begin."""
 
 
 class Run:
@@ -54,13 +53,13 @@ class Run:
         "claimed",
         "cut_off",
         "deadline",
-        "future",
         "given_up",
         "handler",
         "progress",
         "progress_written",
         "runtime",
         "started",
+        "submission",
         "thread",
         "timeout",
         "transaction",
@@ -93,7 +92,7 @@ class Run:
         self.progress_written: tuple[float, str | None] | None = None
         self.cancelled = False
         self.given_up = False
-        self.future: Future[Any] | None = None
+        self.submission: Submission | None = None
         self.transaction: StoreTransaction | None = None
 
     # -- executing ---------------------------------------------------------------------------
@@ -154,6 +153,21 @@ class Run:
             self.timeout = min(self.timeout, self.budget.give_up_deadline - now)
             self.deadline = now + self.timeout
 
+    def _begin_on_loop(self) -> None:
+        """Start an async handler's time now that the loop has come to it."""
+        now = self.runtime.clock.monotonic()
+        with self._lock:
+            if self.given_up:
+                raise NotBegun
+            self.begun = True
+            if self.handler.transactional:
+                return  # its time began with its transaction
+            left = self.budget.give_up_deadline - now
+            self.started = now
+            self.cut_off = self.cut_off or left < self.timeout
+            self.timeout = min(self.timeout, left)
+            self.deadline = now + self.timeout
+
     def _did_commit(self, outcome: Outcome) -> bool:
         """After a commit whose answer was lost: the row tells."""
         try:
@@ -184,9 +198,11 @@ class Run:
         # A plain function may hand back a coroutine, as a decorator around an async one does.
         if not inspect.iscoroutine(value):
             return value
-        self.future = self.runtime.loop.submit(value)
+        with self._lock:
+            self.begun = False
+        self.submission = self.runtime.loop.submit(value, self._begin_on_loop)
         try:
-            return self.future.result()
+            return self.submission.future.result()
         except Escaped as escaped:
             raise escaped.error from None
 
@@ -215,14 +231,32 @@ class Run:
             because = f"the tick that ran it ends there (its timeout is {declared:g} s)"
         return self.decide(TimedOut(self.timeout, because), now)
 
-    def give_up(self) -> None:
-        """Stop counting on this run: cancel it where that is possible, cut its transaction."""
+    def is_stranded(self) -> bool:
+        """Whether it waits on an event loop that another handler blocks."""
+        submission = self.submission
+        if submission is None or not submission.lane.abandoned or submission.future.done():
+            return False
+        culprit = submission.lane.culprit
+        return culprit is not submission and (culprit is not None or not self.begun)
+
+    def give_up(self) -> bool:
+        """Stop counting on this run: cancel it where that is possible, cut its transaction.
+
+        Returns whether the handler had its chance: it began, and nobody took its loop from it.
+        """
         with self._lock:
             self.given_up = True
-        if self.future is not None:
-            self.future.cancel()
+        submission = self.submission
+        if submission is not None:
+            thread = self.runtime.loop.replace_if_blocked(submission.lane)
+            if thread is not None:
+                self.runtime.abandoned.add(thread)
+        had_its_chance = self.begun and not self.is_stranded()
+        if submission is not None:
+            submission.future.cancel()
         if self.transaction is not None:
             self.transaction.abort()
+        return had_its_chance
 
     # -- what the context asks ---------------------------------------------------------------
 
