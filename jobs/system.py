@@ -409,10 +409,20 @@ class Tickwork:
             self._local = LocalRunner(self._runtime)
         self._local.start()
 
-    def stop(self) -> None:
-        """Stop the local runner; jobs that run end first."""
-        if self._local is not None:
-            self._local.stop()
+    def stop(self, timeout_seconds: float | None = None) -> bool:
+        """Stop the local runner; jobs that run end first, within ``timeout_seconds`` if given.
+
+        Returns whether they have ended; one that has not runs on, as long as the process does.
+        """
+        return self._local is None or self._local.stop(timeout_seconds)
+
+    def stop_starting(self) -> None:
+        """Start no more jobs in this process, for good: what a server calls before it ends.
+
+        Ticks that run hand back what they have not begun, attempt included, and end with the jobs
+        that run; later ones claim nothing.
+        """
+        self._runtime.stopping.set()
 
     @property
     def is_running(self) -> bool:

@@ -134,7 +134,8 @@ class Batch:
             self._rest()
             now = self._monotonic()
             self._give_up_overdue(now)
-            if now >= self.budget.start_deadline or self._is_clogged():
+            stopping = self.runtime.stopping.is_set()
+            if stopping or now >= self.budget.start_deadline or self._is_clogged():
                 self._release_unstarted()
             all_ended = len(self._ended) == self.total
             if all_ended or self._is_starving() or now - self._last_flush >= FLUSH_SECONDS:
@@ -344,7 +345,7 @@ class Batch:
             now=now,
             first=self._started == 0,
         )
-        if fitting.verdict is Fit.RELEASE:
+        if fitting.verdict is Fit.RELEASE or self.runtime.stopping.is_set():
             self._end(self._unstarted(claimed, NotStarted()))
             return True
         if fitting.verdict is Fit.START_WITH_WARNING:
