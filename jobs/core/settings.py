@@ -18,6 +18,7 @@ from jobs.core.names import NAME
 ENVIRONMENTS = ("production", "development")
 BACKENDS = ("memory", "sql", "sqs")
 STUB_CONCURRENCY = 3
+_UNUSED = ("JOBS_KICK_URL", "JOBS_HEARTBEAT_URL", "RESEND_API_KEY", "SQS_QUEUE_URL")
 WEAK_SECRET_CHARS = 16
 
 
@@ -143,6 +144,14 @@ def _choose_backend(values: dict[str, Any], problems: list[str]) -> None:
     if backend == "sqs" and not values.get("sqs_queue_url"):
         problems.append("JOBS_BACKEND=sqs needs SQS_QUEUE_URL as well as DATABASE_URL")
     values["backend"] = backend
+
+
+def unused_variables(environ: Mapping[str, str]) -> list[str]:
+    """What ``environ`` sets and this version reads, but does nothing with."""
+    names = [name for name in _UNUSED if environ.get(name, "").strip()]
+    if environ.get("JOBS_BACKEND", "").strip().lower() == "sqs":
+        names.append("JOBS_BACKEND=sqs")
+    return names
 
 
 class _Reader:
