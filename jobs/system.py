@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob, State
 from jobs.core.registry import Handler, Registry, RetentionLike
 from jobs.core.registry import handler as declare_handler
-from jobs.core.settings import Settings, read_settings
+from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
 from jobs.runtime.enqueue import Draft, EnqueueOptions, announce, build_job, draft
@@ -102,10 +103,12 @@ class Tickwork:
         """
         if environ is not None or overrides:
             settings = read_settings(environ, **overrides)
+            _warn_of_unused(os.environ if environ is None else environ)
             return cls(settings=settings, handlers=())
         with cls._from_env_lock:
             if cls._from_env is None:
                 settings = read_settings()
+                _warn_of_unused(os.environ)
                 bare = cls(settings=replace(settings, handlers=()))
                 bare.settings = bare._runtime.settings = settings
                 # Known before the modules are imported: they ask for it themselves.
@@ -409,10 +412,20 @@ class Tickwork:
             self._local = LocalRunner(self._runtime)
         self._local.start()
 
-    def stop(self) -> None:
-        """Stop the local runner; jobs that run end first."""
-        if self._local is not None:
-            self._local.stop()
+    def stop(self, timeout_seconds: float | None = None) -> bool:
+        """Stop the local runner; jobs that run end first, within ``timeout_seconds`` if given.
+
+        Returns whether they have ended; one that has not runs on, as long as the process does.
+        """
+        return self._local is None or self._local.stop(timeout_seconds)
+
+    def stop_starting(self) -> None:
+        """Start no more jobs in this process, for good: what a server calls before it ends.
+
+        Ticks that run hand back what they have not begun, attempt included, and end with the jobs
+        that run; later ones claim nothing.
+        """
+        self._runtime.stopping.set()
 
     @property
     def is_running(self) -> bool:
@@ -471,6 +484,11 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         schema=settings.schema,
         clock=clock,
     )
+
+
+def _warn_of_unused(environ: Mapping[str, str]) -> None:
+    for name in unused_variables(environ):
+        log.warning("%s is set, but this version does not use it yet", name)
 
 
 def _endless_ids() -> Iterator[str]:

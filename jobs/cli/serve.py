@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from typing import Any
+import threading
+import time
 
 import click
 
 from jobs.cli.base import Command
 from jobs.cli.system import import_from_here
 from jobs.cli.text import say
+from jobs.system import Tickwork
+
+# What platforms and service managers give a process between SIGTERM and SIGKILL is 10 s or more.
+GRACE_SECONDS = 10.0
 
 
 @click.command(cls=Command)
@@ -27,7 +32,8 @@ from jobs.cli.text import say
 def serve(host: str, port: int, dev: bool) -> None:
     """Serve the application over HTTP.
 
-    With --dev and no DATABASE_URL, jobs live in memory.
+    With --dev and no DATABASE_URL, jobs live in memory. At SIGTERM or Ctrl-C no more jobs start,
+    and what runs has 10 seconds to end; a second one leaves at once.
     """
     if dev:
         # For the modules with handlers as well: they ask the environment themselves.
@@ -38,7 +44,13 @@ def serve(host: str, port: int, dev: bool) -> None:
 
     from jobs.http import create_app  # late: only this command needs Flask
 
+    requests = _Requests()
+
     class Handler(WSGIRequestHandler):
+        def run_wsgi(self) -> None:
+            with requests:
+                super().run_wsgi()
+
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             self.log("info", '"%s" %s', self.requestline, code)  # without Werkzeug's colours
 
@@ -56,18 +68,55 @@ def serve(host: str, port: int, dev: bool) -> None:
     finally:
         server.server_close()
     say("Ending.", err=True)
-    _finish(app)
+    _finish(app.extensions["tickwork"], requests)
 
 
-def _finish(app: Any) -> None:
-    tickwork = app.extensions["tickwork"]
-    if tickwork.is_running:
-        say("Waiting for the jobs that run; Ctrl-C again leaves at once.", err=True)
-        try:
-            tickwork.stop()
-        except (KeyboardInterrupt, SystemExit):
-            return
-    tickwork.close()
+class _Requests:
+    """How many requests are being answered: the server's threads are nobody's to join."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    @property
+    def are_answered(self) -> bool:
+        return self._count == 0
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Whether all are answered, at the latest after ``timeout_seconds``."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, max(0.0, timeout_seconds))
+
+
+def _finish(tickwork: Tickwork, requests: _Requests) -> None:
+    """Let what runs end, within the grace; a thread cannot be ended, its row is left to its lease.
+
+    The threads are daemons: the process ends with or without them.
+    """
+    try:
+        tickwork.stop_starting()
+        if tickwork.is_running or not requests.are_answered:
+            say(
+                f"Waiting up to {GRACE_SECONDS:g} s for what runs; Ctrl-C again leaves at once.",
+                err=True,
+            )
+        over_at = time.monotonic() + GRACE_SECONDS
+        ended = tickwork.stop(GRACE_SECONDS) and requests.wait(over_at - time.monotonic())
+    except (KeyboardInterrupt, SystemExit):
+        ended = False
+    if ended:
+        tickwork.close()
+    else:
+        say("Left what still runs: it is run again when its lease is over.", err=True)
 
 
 def _end_at_sigterm() -> None:

@@ -7,7 +7,9 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jobs.core.codec import DEFAULT_MAX_BYTES
 from jobs.core.errors import ConfigurationError
@@ -16,6 +18,7 @@ from jobs.core.names import NAME
 ENVIRONMENTS = ("production", "development")
 BACKENDS = ("memory", "sql", "sqs")
 STUB_CONCURRENCY = 3
+_UNUSED = ("JOBS_KICK_URL", "JOBS_HEARTBEAT_URL", "RESEND_API_KEY", "SQS_QUEUE_URL")
 WEAK_SECRET_CHARS = 16
 
 
@@ -143,6 +146,14 @@ def _choose_backend(values: dict[str, Any], problems: list[str]) -> None:
     values["backend"] = backend
 
 
+def unused_variables(environ: Mapping[str, str]) -> list[str]:
+    """What ``environ`` sets and this version reads, but does nothing with."""
+    names = [name for name in _UNUSED if environ.get(name, "").strip()]
+    if environ.get("JOBS_BACKEND", "").strip().lower() == "sqs":
+        names.append("JOBS_BACKEND=sqs")
+    return names
+
+
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -259,7 +270,48 @@ def _database(raw: str) -> str:
     return raw
 
 
-_UNSHOWN: tuple[Callable[[str], Any], ...] = (str, _database, _url)
+def _place(what: str, *schemes: str) -> Callable[[str], str]:
+    """A directory, as a path or ``file://``, or a URL of one of the schemes with a host."""
+
+    def parse(raw: str) -> str:
+        wrong = ValueError(f"is not {what}")
+        # Without //, what looks like a URL or an address is one mistyped, not a directory.
+        if "://" not in raw:
+            if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", raw) or "@" in raw or "\0" in raw:
+                raise wrong
+            return raw
+        try:
+            parts = urlsplit(raw)
+            port_is_known = parts.port is None or parts.port > 0
+        except ValueError:
+            raise wrong from None  # its text holds a part of the URL
+        if parts.scheme == "file":
+            if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+                raise wrong
+        elif parts.scheme not in schemes or not parts.hostname or not port_is_known:
+            raise wrong
+        return raw
+
+    return parse
+
+
+_blobs = _place("a directory, file:///directory or s3://bucket/prefix", "s3")
+_mail = _place("smtp://host:port, smtps://host, or a directory for the outbox", "smtp", "smtps")
+
+
+def _toml(raw: str) -> str:
+    if not raw.endswith(".toml"):
+        raise ValueError("is not the path of a .toml file")
+    try:
+        found = Path(raw).is_file()
+    except (OSError, ValueError):  # too long for a path, or no text for one
+        found = False
+    if not found:
+        raise ValueError("is not there: no such file, seen from the working directory")
+    return raw
+
+
+_UNSHOWN: tuple[Callable[[str], Any], ...] = (str, _database, _url, _blobs, _mail)
 _ATTEMPTS = _whole(1, 100_000)
 _CONCURRENCY = _whole(1, 256)
 _Variable = tuple[str, tuple[str, ...], Callable[[str], Any]]
@@ -291,11 +343,11 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("keep_completed", ("JOBS_KEEP_COMPLETED",), _seconds(0, 3650 * 86_400)),
     ("keep_failed", ("JOBS_KEEP_FAILED",), _seconds(0, 3650 * 86_400)),
     ("sqs_queue_url", ("SQS_QUEUE_URL",), _url),
-    ("blob_url", ("BLOB_URL",), str),
-    ("smtp_url", ("SMTP_URL",), str),
+    ("blob_url", ("BLOB_URL",), _blobs),
+    ("smtp_url", ("SMTP_URL",), _mail),
     ("email_from", ("EMAIL_FROM",), str),
     ("resend_api_key", ("RESEND_API_KEY",), str),
-    ("export_datasets", ("EXPORT_DATASETS",), str),
+    ("export_datasets", ("EXPORT_DATASETS",), _toml),
     ("export_source_url", ("EXPORT_SOURCE_URL",), _database),
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),

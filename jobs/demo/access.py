@@ -10,18 +10,16 @@ import hmac
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import ParamSpec
 
 from flask import Request, current_app, request
 from flask.typing import ResponseReturnValue
 
 from jobs.core.settings import Settings
+from jobs.http.auth import is_this_machine
 from jobs.http.problems import problem
 
 P = ParamSpec("P")
-# A proxy or a tunnel speaks for somebody who is not on this machine.
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
 
 
 def admin_only(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
@@ -48,18 +46,9 @@ def _refusal(asking: Request, settings: Settings) -> ResponseReturnValue | None:
             "Send the shop's token as `Authorization: Bearer <ADMIN_TOKEN>`.",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    if settings.is_development and _is_this_machine(asking):
+    if settings.is_development and is_this_machine(asking):
         return None
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "This shop has no ADMIN_TOKEN, so nobody can prove a right to its exports. Set one.",
     )
-
-
-def _is_this_machine(asking: Request) -> bool:
-    if any(name in asking.headers for name in _FORWARDED):
-        return False
-    try:
-        return ip_address(asking.remote_addr or "").is_loopback
-    except ValueError:  # a UNIX socket has no address
-        return False

@@ -1,6 +1,10 @@
 """Order exports: `POST /api/orders/export` asks for one, the job kind `export-orders` makes it.
 
-    JOBS_HANDLERS=jobs.demo.orders flask --app api.index run
+It needs a database with the shop's tables, such as the one that the demo leaves behind:
+
+    ONCE=1 tickwork demo
+    export JOBS_HANDLERS=jobs.demo.orders DATABASE_URL=sqlite:///.tickwork/demo/shop.db
+    tickwork serve --dev
 
 The request writes a record and enqueues the job in one transaction, so there is never one without
 the other, and answers at once. The job writes the file, the record, the notification and the mail;

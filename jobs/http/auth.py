@@ -22,6 +22,7 @@ P = ParamSpec("P")
 SCHEME = b"Bearer "
 # What templates, shells and JavaScript write where there is no value: these are no secrets.
 NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
+# A proxy or a tunnel speaks for somebody who is not on this machine.
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
 
 
@@ -56,7 +57,7 @@ class Gatekeeper:
         """The answer to somebody who may not, or ``None``."""
         if self._secrets:
             return None if self._knows(asking.headers.get("Authorization", "")) else unauthorized()
-        if self._laptop and _is_local(asking):
+        if self._laptop and is_this_machine(asking):
             return None
         log.error("a tick was refused: CRON_SECRET is not set, so nobody can prove a right to it")
         return problem(
@@ -108,7 +109,8 @@ def _checked(name: str, secret: str | None) -> str | None:
     return secret or None
 
 
-def _is_local(asking: Request) -> bool:
+def is_this_machine(asking: Request) -> bool:
+    """Whether a program on this machine asks, and asks for itself."""
     if any(name in asking.headers for name in _FORWARDED):
         return False
     try:

@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from jobs.core.errors import SchemaError, StoreUnavailable
+from jobs.core.errors import CapabilityError, ConfigurationError, SchemaError, StoreUnavailable
 
 log = logging.getLogger("tickwork.http")
 RETRY_AFTER_SECONDS = 30
@@ -39,6 +39,8 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(StoreUnavailable, _unavailable)
     app.register_error_handler(SchemaError, _wrong_schema)
+    app.register_error_handler(CapabilityError, _not_set_up)
+    app.register_error_handler(ConfigurationError, _not_set_up)
     app.register_error_handler(Exception, _broken)
 
 
@@ -65,6 +67,12 @@ def _wrong_schema(error: SchemaError) -> Response:
         "The database's tables are missing or do not fit this version: run `tickwork db upgrade`.",
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
+
+
+def _not_set_up(error: CapabilityError | ConfigurationError) -> Response:
+    # These texts are written for whoever sets the server up; they name variables, not their values.
+    log.error("%s %r: %s", request.method, request.path, error)
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"This server is not set up for that: {error}")
 
 
 def _broken(error: Exception) -> Response:

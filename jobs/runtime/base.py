@@ -23,6 +23,8 @@ class Runtime:
 
     ``starts_per_second`` is the pace of the last batch (for start marks); ``abandoned`` are the
     threads of sync handlers that were given up on and still run, and those of blocked event loops.
+    Once ``stopping`` is set no job starts any more: none is claimed, and what was claimed and has
+    not begun goes back.
     """
 
     store: Store
@@ -34,6 +36,7 @@ class Runtime:
     loop: LoopThread = field(default_factory=LoopThread)
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
+    stopping: threading.Event = field(default_factory=threading.Event)
     _took: dict[str, deque[float]] = field(default_factory=dict)
     _policies: dict[str, tuple[Handler | None, Policy]] = field(default_factory=dict)
 

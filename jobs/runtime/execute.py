@@ -158,7 +158,8 @@ class Batch:
             now = self._monotonic()
             self._give_up_overdue(now)
             self._reconsider(now)
-            if now >= self.budget.start_deadline or self._is_clogged():
+            stopping = self.runtime.stopping.is_set()
+            if stopping or now >= self.budget.start_deadline or self._is_clogged():
                 self._release_unstarted()
             all_ended = len(self._ended) == self.total
             if all_ended or self._is_starving() or now - self._last_flush >= FLUSH_SECONDS:
@@ -398,6 +399,9 @@ class Batch:
             self._end(self._unstarted(claimed, reason))
             return True
         declared = claimed.timeout_seconds or handler.timeout
+        if self.runtime.stopping.is_set():
+            self._end(self._unstarted(claimed, NotStarted()))
+            return True
         with self._start_lock:  # only one can be the first
             fitting = self._fit(claimed, now, first=self._started == 0)
             if fitting.verdict in _STARTS:

@@ -71,17 +71,20 @@ class LocalRunner:
             self._open = True
             self.look()
 
-    def stop(self) -> None:
-        """Start no more jobs, and return when those that run have ended; harmless if stopped."""
+    def stop(self, timeout_seconds: float | None = None) -> bool:
+        """Start no more jobs, and return when those that run have ended; harmless if stopped.
+
+        Returns whether they have: after ``timeout_seconds`` (``None``: never) it waits no longer.
+        """
         with self._starting:
             if not self._open:
-                return
+                return True
             self._open = False
             if self._outer_doorbell is not None:
                 self._runtime.doorbell = self._outer_doorbell
             self._scheduler.shutdown(wait=False)
             with self._state:
-                self._state.wait_for(lambda: self._busy == 0)
+                return self._state.wait_for(lambda: self._busy == 0, timeout_seconds)
 
     def look(self, at_most: int | None = None) -> None:
         """Have idle slots look for due jobs, ``at_most`` so many; those that run look when done."""

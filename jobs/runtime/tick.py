@@ -88,7 +88,7 @@ def run_tick(
     # A reclaim may have opened lanes that the probe did not see.
     lanes = None if reclaimed else due.lanes
     claimed = []
-    if lanes is None or lanes:
+    if (lanes is None or lanes) and not runtime.stopping.is_set():
         claimed = runtime.store.claim(
             limit,
             kinds=handled,
@@ -103,7 +103,7 @@ def run_tick(
     # A claim that came back short has taken all there was, but for what came back due at once.
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)
     remaining = 0
-    if len(claimed) >= limit or returned:
+    if len(claimed) >= limit or returned or runtime.stopping.is_set():
         remaining = runtime.store.due_count(handled, REMAINING_CAP + 1, lanes=lanes)
     return _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,12 @@ def chatty(payload):
     print("printed")
     os.write(1, b"written\\n")
     subprocess.run([sys.executable, "-c", "print('by a child')"], check=True)
+
+@handler("hold", timeout=50)
+def hold(payload):
+    open("begun", "w").close()
+    with open("gate") as gate:  # a FIFO: returns when the test opens its other end
+        gate.read()
 
 @handler("hang", timeout=0.2, max_attempts=1)
 def hang(payload):
@@ -257,6 +266,71 @@ def test_serve_ends_well(tmp_path: Path, ending: signal.Signals) -> None:
     assert server.returncode == 0
     assert "Ending." in rest
     assert "Traceback" not in rest
+
+
+@contextmanager
+def a_job_in_its_middle(folder: Path, url: str) -> Iterator[tuple[subprocess.Popen[str], Tickwork]]:
+    """`tickwork serve` with one job running behind the FIFO `gate`, and a second one claimed."""
+    os.mkfifo(folder / "gate")
+    tickwork = Tickwork(url)
+    tickwork.create_schema()
+    tickwork.enqueue_many([("hold", {"n": 1}), ("hold", {"n": 2})])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "serve", "--port", "0"],
+        cwd=folder,
+        env=environ(folder, url, CRON_SECRET=SECRET, JOBS_CONCURRENCY="1"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stderr is not None
+        serving_at = re.compile(r"Serving on http://127.0.0.1:(\d+)")
+        port = next(int(found[1]) for line in server.stderr if (found := serving_at.search(line)))
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        asking.request("POST", "/cron/process-jobs", headers={"Authorization": f"Bearer {SECRET}"})
+        assert eventually((folder / "begun").exists)
+        yield server, tickwork
+        asking.close()
+    finally:
+        server.kill()
+        server.communicate()
+        tickwork.close()
+
+
+def test_a_job_ends_and_the_one_behind_it_goes_back_when_serve_is_told_to_end(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    with a_job_in_its_middle(tmp_path, sqlite_url) as (server, tickwork):
+        server.send_signal(signal.SIGTERM)
+
+        # While the first one still runs.
+        assert eventually(lambda: shown(tickwork) == [("pending", 0), ("processing", 1)])
+        (tmp_path / "gate").open("w").close()
+        _, rest = server.communicate(timeout=30)
+
+        assert server.returncode == 0, rest
+        assert shown(tickwork) == [("completed", 1), ("pending", 0)]
+        assert "Waiting up to 10 s" in rest
+        assert '"POST /cron/process-jobs HTTP/1.1" 200' in rest
+        assert "Traceback" not in rest
+
+
+def test_a_second_signal_leaves_at_once(sqlite_url: str, tmp_path: Path) -> None:
+    with a_job_in_its_middle(tmp_path, sqlite_url) as (server, tickwork):
+        server.send_signal(signal.SIGTERM)
+        assert eventually(lambda: ("pending", 0) in shown(tickwork))
+        server.send_signal(signal.SIGTERM)
+
+        _, rest = server.communicate(timeout=30)
+
+        assert server.returncode == 0, rest
+        assert shown(tickwork) == [("pending", 0), ("processing", 1)], "its lease will tell"
+        assert "Left what still runs" in rest
+        assert "Traceback" not in rest
+
+
+def shown(tickwork: Tickwork) -> list[tuple[str, int]]:
+    return sorted((str(job.state), job.attempts) for job in tickwork.list())
 
 
 def test_serve_refuses_production_without_a_database(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import logging
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from jobs.stores.sql.engine import normalize_url
 
 BASE = {"DATABASE_URL": "sqlite:///jobs.db"}
 DAY = 86_400.0
+TOML = str(Path(__file__).parents[2] / "pyproject.toml")  # any that exists
 
 
 def read(**environ: str) -> Settings:
@@ -123,7 +125,16 @@ PARSED: list[tuple[str, str, str, object]] = [
     ("SMTP_URL", "smtp://u:p@mail:587", "smtp_url", "smtp://u:p@mail:587"),
     ("EMAIL_FROM", "Shop <shop@example.org>", "email_from", "Shop <shop@example.org>"),
     ("RESEND_API_KEY", "re_123", "resend_api_key", "re_123"),
-    ("EXPORT_DATASETS", "datasets.toml", "export_datasets", "datasets.toml"),
+    ("BLOB_URL", ".tickwork/blobs", "blob_url", ".tickwork/blobs"),
+    (
+        "BLOB_URL",
+        "file:///srv/blobs?public_url=https://f",
+        "blob_url",
+        "file:///srv/blobs?public_url=https://f",
+    ),
+    ("SMTP_URL", "smtps://mail.example?timeout=5", "smtp_url", "smtps://mail.example?timeout=5"),
+    ("SMTP_URL", "/var/outbox", "smtp_url", "/var/outbox"),
+    ("EXPORT_DATASETS", TOML, "export_datasets", TOML),
     ("EXPORT_SOURCE_URL", "sqlite:///shop.db", "export_source_url", "sqlite:///shop.db"),
     ("ADMIN_TOKEN", "adm", "admin_token", "adm"),
     ("SECRET_KEY", "key", "secret_key", "key"),
@@ -201,6 +212,19 @@ REFUSED: list[tuple[str, str]] = [
     ("JOBS_KEEP_FAILED", "forever"),
     ("SQS_QUEUE_URL", "arn:aws:sqs:eu-west-1:1:q"),
     ("EXPORT_SOURCE_URL", "https://h/db"),
+    ("BLOB_URL", "gs://bucket"),
+    ("BLOB_URL", "s3:bucket/prefix"),
+    ("BLOB_URL", "s3:///prefix"),
+    ("BLOB_URL", "file://srv/blobs"),
+    ("SMTP_URL", "https://mail.example"),
+    ("SMTP_URL", "mail.example:587"),
+    ("SMTP_URL", "me@mail.example"),
+    ("SMTP_URL", "smtp://"),
+    ("SMTP_URL", "smtp://mail:many"),
+    ("SMTP_URL", "smtp://[mail"),
+    ("EXPORT_DATASETS", "no-such-file.toml"),
+    ("EXPORT_DATASETS", "pyproject"),
+    ("EXPORT_DATASETS", "x" * 5000 + ".toml"),
 ]
 
 
@@ -219,9 +243,9 @@ def test_every_mistake_is_told_at_once() -> None:
         *("JOBS_TIME_BUDGET", "JOBS_TICK_LIMIT", "JOBS_POLL_INTERVAL", "JOBS_AUTO_START"),
         *("JOBS_KICK_URL", "JOBS_HEARTBEAT_URL", "JOBS_NAMESPACE", "JOBS_TABLE_PREFIX"),
         *("JOBS_SCHEMA", "JOBS_PAYLOAD_MAX_BYTES", "JOBS_KEEP_COMPLETED", "JOBS_KEEP_FAILED"),
-        *("SQS_QUEUE_URL", "EXPORT_SOURCE_URL"),
+        *("SQS_QUEUE_URL", "BLOB_URL", "SMTP_URL", "EXPORT_DATASETS", "EXPORT_SOURCE_URL"),
     ]
-    told = problems(dict.fromkeys(names, "?!"))
+    told = problems(dict.fromkeys(names, "?!://"))
 
     assert [each.split(":")[0] for each in told[: len(names)]] == sorted(
         names, key=[each.split(":")[0] for each in told].index
@@ -443,9 +467,12 @@ def test_mask_url_leaves_the_rest(url: str, masked: str) -> None:
     assert mask_url(url) == masked
 
 
-@pytest.mark.parametrize("variable", ["DATABASE_URL", "EXPORT_SOURCE_URL", "JOBS_KICK_URL"])
-def test_a_mistyped_url_is_not_repeated(variable: str) -> None:
-    told = problems({**BASE, variable: f"postgrs//jobs:{SECRET}@h/db"})
+@pytest.mark.parametrize(
+    "variable", ["DATABASE_URL", "EXPORT_SOURCE_URL", "JOBS_KICK_URL", "BLOB_URL", "SMTP_URL"]
+)
+@pytest.mark.parametrize("raw", [f"postgrs//jobs:{SECRET}@h/db", f"smpt://h:{SECRET}"])
+def test_a_mistyped_url_is_not_repeated(variable: str, raw: str) -> None:
+    told = problems({**BASE, variable: raw})
 
     assert any(each.startswith(variable) for each in told)
     assert SECRET not in "\n".join(told)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.http.conftest import BEARER, Shop, open_shop
+from jobs import CapabilityError, ConfigurationError
+from tests.http.conftest import BEARER, SECRET, Shop, open_shop
 from tests.support.databases import Database
 from tests.support.servers import free_port
 
@@ -102,6 +103,32 @@ def test_a_path_that_is_not_there_is_a_problem_too(shop: Shop) -> None:
         "status": 404,
         "detail": "",
     }
+
+
+@pytest.mark.parametrize("error", [CapabilityError, ConfigurationError])
+def test_a_server_that_is_not_set_up_for_it_says_what_is_missing(
+    error: type[Exception], shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    @shop.client.application.before_request
+    def broken() -> None:
+        raise error("set THAT_URL")
+
+    answer = shop.client.get("/x")
+
+    assert answer.status_code == 503
+    assert answer.content_type == "application/problem+json"
+    assert answer.get_json()["detail"].endswith("set THAT_URL")
+    assert "set THAT_URL" in caplog.text
+
+
+def test_the_shop_without_a_database_says_so() -> None:
+    shop = open_shop(handlers=["jobs.demo.orders"], admin_token=SECRET)
+
+    answer = shop.client.get("/api/orders/export/1", headers=BEARER)
+
+    assert answer.status_code == 503
+    assert "set DATABASE_URL" in answer.get_json()["detail"]
+    shop.tickwork.close()
 
 
 def test_a_path_cannot_write_lines_into_the_log(

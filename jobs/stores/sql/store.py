@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
-from jobs.core.errors import CapabilityError, SchemaError, StoreUnavailable
+from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.names import NAME
 from jobs.core.store import (
@@ -510,11 +510,3 @@ def _stands(verdict: Verdict, row: tuple[int, str] | None) -> bool:
 def _plain(touch: Touch) -> tuple[str, int, int | None, float | None, str | None]:
     started = None if touch.started is None else int(touch.started)
     return (touch.id, touch.fence, started, touch.progress, touch.progress_note)
-
-
-def require_sessions(store: Any) -> None:
-    """Raise unless the store can enqueue inside a caller's transaction."""
-    if Capability.SESSIONS not in store.capabilities:
-        raise CapabilityError(
-            "session= needs a SQL store: the in-memory stub has no transactions to join"
-        )
