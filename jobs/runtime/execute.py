@@ -139,7 +139,12 @@ class Batch:
     def _let_one_oversize_job_be_first(self) -> None:
         """A job that fits no tick but as its first gets that place, or it would never get it."""
         now = self._monotonic()
-        for job in (*self._ready, *self._waiting):
+        jobs = (*self._ready, *self._waiting)
+        registry = self.runtime.registry
+        declared = {kind: registry.get(kind).timeout for kind in {job.kind for job in jobs}}
+        for job in jobs:
+            if not (job.timeout_seconds or declared[job.kind]):
+                continue
             if self._fit(job, now, first=False).verdict is not Fit.NOT_NOW:
                 continue
             if job.marked:
@@ -331,6 +336,9 @@ class Batch:
 
     def _expected_starts(self, now: float) -> int:
         started = self._started - self._started_at_last_flush
+        if self._is_starving():
+            # All that were marked have begun and more could have: what was seen is too low a guess.
+            started *= 4
         return pace_marks(started, now - self._last_flush, self.slots, FLUSH_SECONDS)
 
     def _renewal(self, now: float) -> float | None:
