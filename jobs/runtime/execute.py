@@ -140,10 +140,10 @@ class Batch:
         """A job that fits no tick but as its first gets that place, or it would never get it."""
         now = self._monotonic()
         jobs = (*self._ready, *self._waiting)
-        registry = self.runtime.registry
-        declared = {kind: registry.get(kind).timeout for kind in {job.kind for job in jobs}}
+        handlers = {kind: self.runtime.registry.find(kind) for kind in {job.kind for job in jobs}}
         for job in jobs:
-            if not (job.timeout_seconds or declared[job.kind]):
+            handler = handlers[job.kind]
+            if handler is None or not (job.timeout_seconds or handler.timeout):
                 continue
             if self._fit(job, now, first=False).verdict is not Fit.NOT_NOW:
                 continue
