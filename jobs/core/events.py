@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from jobs.core.job import Claimed
+
 EventName = Literal["enqueued", "started", "completed", "failed", "retried", "progress", "released"]
 EVENT_NAMES: tuple[EventName, ...] = (
     "enqueued",
@@ -39,6 +41,20 @@ class JobEvent(NamedTuple):
     duration_ms: float | None = None
     delay_seconds: float | None = None
     percent: float | None = None
+
+    @classmethod
+    def of(cls, name: EventName, job: Claimed, **facts: Any) -> JobEvent:
+        """The event of a claimed job, with what else is known of it."""
+        return cls(
+            name,
+            job.id,
+            job.kind,
+            job.queue,
+            job.tenant,
+            job.attempt,
+            job.max_attempts,
+            **facts,
+        )
 
 
 Listener = Callable[[JobEvent], None]

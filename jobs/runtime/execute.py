@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
-from jobs.core.events import JobEvent
+from jobs.core.events import EventName, JobEvent
 from jobs.core.job import Claimed
 from jobs.core.outcome import (
     Ending,
@@ -38,35 +38,24 @@ FLUSH_SECONDS = 0.25
 # Given-up threads cannot be killed; past this many a process only hands its jobs back.
 MOST_ABANDONED = 20
 _STARTS = frozenset({Fit.START, Fit.START_WITH_WARNING})
-_EVENT_OF = {
-    "completed": "completed",
-    "failed": "failed",
-    "retried": "retried",
-    "released": "released",
-}
+_TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 
 
 def tell(runtime: Runtime, job: Claimed, outcome: Outcome) -> None:
     """Tell the listeners what became of a job; only once that is written."""
-    name = _EVENT_OF.get(outcome.name)
-    if name is None or not runtime.events.wanted(name):  # type: ignore[arg-type]
-        return
     verdict = outcome.verdict
-    runtime.events.emit(
-        JobEvent(
-            name,  # type: ignore[arg-type]
-            job.id,
-            job.kind,
-            job.queue,
-            job.tenant,
-            job.attempt,
-            job.max_attempts,
-            result=outcome.value,
-            error=verdict.error,
-            duration_ms=verdict.duration_ms,
-            delay_seconds=verdict.delay_seconds,
-        )
-    )
+    for name in _TOLD:
+        if name == outcome.name and runtime.events.wanted(name):
+            runtime.events.emit(
+                JobEvent.of(
+                    name,
+                    job,
+                    result=outcome.value,
+                    error=verdict.error,
+                    duration_ms=verdict.duration_ms,
+                    delay_seconds=verdict.delay_seconds,
+                )
+            )
 
 
 @dataclass(slots=True)
@@ -441,7 +430,7 @@ class Batch:
         )
         self._running[claimed.id] = run
         if self.runtime.events.wanted("started"):
-            self._emit_started(claimed)
+            self.runtime.events.emit(JobEvent.of("started", claimed))
         outcome = None
         if handler.transactional:
             ending, outcome = run.execute_and_settle(
@@ -473,19 +462,6 @@ class Batch:
             usual = self.runtime.usual_seconds(claimed.kind)
             fitting = fit(declared, default, self.budget, now=now, first=first, usual_seconds=usual)
         return fitting
-
-    def _emit_started(self, claimed: Claimed) -> None:
-        self.runtime.events.emit(
-            JobEvent(
-                "started",
-                claimed.id,
-                claimed.kind,
-                claimed.queue,
-                claimed.tenant,
-                claimed.attempt,
-                claimed.max_attempts,
-            )
-        )
 
     def _close(self) -> None:
         with self._wake_slots:

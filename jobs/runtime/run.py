@@ -265,19 +265,7 @@ class Run:
             note = self.progress[1]
         self.progress = (percent, note)
         if self.runtime.events.wanted("progress"):
-            claimed = self.claimed
-            self.runtime.events.emit(
-                JobEvent(
-                    "progress",
-                    claimed.id,
-                    claimed.kind,
-                    claimed.queue,
-                    claimed.tenant,
-                    claimed.attempt,
-                    claimed.max_attempts,
-                    percent=percent,
-                )
-            )
+            self.runtime.events.emit(JobEvent.of("progress", self.claimed, percent=percent))
 
     def checkpoint(self) -> None:
         claimed = self.claimed
