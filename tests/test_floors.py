@@ -49,7 +49,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "doorbell", "events"),
+        *("store", "outcome", "ring", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "engine", "statements", "rows", "claim", "bulk", "sessions"),
