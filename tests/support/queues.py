@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 import boto3
 
@@ -36,7 +36,8 @@ class Queue:
         )
         if name.endswith(".fifo"):
             attributes["FifoQueue"] = "true"
-        self.url: str = self.client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        made = self.client.create_queue(QueueName=name, Attributes=cast("Any", attributes))
+        self.url: str = made["QueueUrl"]
 
     def take(self, most: int = 10) -> list[dict[str, Any]]:
         """Up to ``most`` (10 at the most) messages that can be had now, deleted at once."""
