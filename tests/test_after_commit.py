@@ -6,6 +6,7 @@ Told are the doorbell, whichever it is, and the listeners of ``enqueued``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -171,7 +172,7 @@ def test_a_block_that_commits_by_itself(tickwork: Tickwork, bell: Bell) -> None:
         assert bell.rings == []
     with Session(tickwork.engine) as session, session.begin():
         two = tickwork.enqueue("alpha", session=session)
-    with pytest.raises(LookupError), tickwork.engine.begin() as connection:
+    with contextlib.suppress(LookupError), tickwork.engine.begin() as connection:
         tickwork.enqueue("alpha", session=connection)
         raise LookupError
     assert rung(bell) == [[one.id], [two.id]]
@@ -199,6 +200,9 @@ def test_a_connection_that_commits_each_statement(tickwork: Tickwork, bell: Bell
     with tickwork.engine.connect() as connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         job = tickwork.enqueue("alpha", session=connection)
+        if tickwork.engine.dialect.name == "sqlite":  # our engine begins by itself there
+            assert bell.rings == []
+            connection.commit()
         assert rung(bell) == [[job.id]]
 
 
