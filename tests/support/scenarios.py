@@ -114,7 +114,7 @@ def enqueue_and_die(url: str, log: str, settings: dict[str, Any], in_transaction
     def die(_rings: Any) -> None:
         os._exit(EXIT_CODE)
 
-    tickwork._runtime.doorbell.ring = die  # type: ignore[method-assign]
+    tickwork._runtime.doorbell.ring = die  # type: ignore[assignment,method-assign]
     if in_transaction:
         with tickwork.engine.begin() as connection:
             tickwork.enqueue("note", session=connection)
