@@ -16,7 +16,6 @@ from sqlalchemy import Engine
 from jobs.core.clock import Clock
 from jobs.core.store import Store
 from jobs.doorbells import sqs
-from jobs.doorbells.sqs import SqsDoorbell
 from jobs.runtime.ring import ring_due
 from jobs.runtime.tick import TickResult
 from jobs.stores.sql import SqlStore
@@ -25,7 +24,7 @@ from jobs.system import Tickwork
 from jobs.testing.conformance import MakeStore, MakeTickwork, RuntimeConformance
 from tests.sqs.conftest import MakeQueue
 from tests.support import postgresql
-from tests.support.deliveries import DeliveredStore, Hints
+from tests.support.deliveries import DeliveredStore, Hints, NotedBell
 from tests.support.queues import Queue
 
 
@@ -97,7 +96,9 @@ class ByMessages(RuntimeConformance):
 
         def make(**settings: Any) -> Tickwork:
             over = settings.pop("store", store)
-            bell = SqsDoorbell(fifo.url, namespace=over.namespace)
+            bell = NotedBell(fifo.url, namespace=over.namespace)
+            bell.hints = hints
+            settings = {"sqs_overdue": 0.0, **settings}
             tickwork = Delivered(store=over, clock=clock, doorbell=bell, **settings)
             tickwork.hints = hints
             hints.ring.append(lambda: ring_due(tickwork._runtime))

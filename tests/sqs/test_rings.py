@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 
 from jobs import JobContext, Snooze, State, Tickwork
 from jobs.core.clock import ManualClock
+from jobs.core.ids import new_id
+from jobs.core.job import NewJob
 from jobs.core.ring import MOST_HOPS, RING_GRACE_SECONDS
 from jobs.runtime import ring as ringing
 from tests.sqs.conftest import MakeQueue
@@ -283,6 +285,39 @@ def test_ticks_at_once_ring_once(make_system: MakeSystem, queue: Queue, clock: M
     # One that found the rows in another's hands may have left some: the next tick rings.
     systems[0].tick()
     assert sorted(named(queue)) == sorted(ids)
+
+
+def plan(tickwork: Tickwork, statement: str) -> str:
+    """What the database says of its way to the rows, parameters written in."""
+    explain = "EXPLAIN QUERY PLAN" if tickwork.engine.dialect.name == "sqlite" else "EXPLAIN"
+    with tickwork.engine.connect() as connection:
+        if tickwork.engine.dialect.name == "mysql":
+            connection.exec_driver_sql("ANALYZE TABLE tickwork_jobs")
+        else:
+            connection.exec_driver_sql("ANALYZE")
+        rows = connection.execute(text(f"{explain} {statement}")).all()
+    return "\n".join(" ".join(map(str, row)) for row in rows)
+
+
+def test_the_ranges_are_those_of_the_indexes(database: Database, queue: Queue) -> None:
+    """Among history and rows rung for later; on the database's own time."""
+    tickwork = Tickwork(database.url, backend="sqs", sqs_queue_url=queue.url)
+    tickwork.create_schema()
+    store: Any = tickwork.store
+    rows = (NewJob(new_id(), "mail", "{}", ring_after_seconds=600.0) for _ in range(3000))
+    store.insert_many(rows)
+    with tickwork.engine.begin() as connection:
+        connection.execute(text("UPDATE tickwork_jobs SET state = 'completed' WHERE priority = 3"))
+    store.insert_many([NewJob(new_id(), "mail", "{}", ring_after_seconds=0.0)] * 1)
+    unrung = store.statements.unrung.replace(":namespace", "''").replace(":limit", "10")
+    overdue = store._overdue_statements.due_in("'3/default/mail'", "10")
+    overdue = overdue.replace(":namespace", "''")
+    for cast in ("CAST(:overdue_seconds AS float8)", ":overdue_seconds"):
+        overdue = overdue.replace(cast, "300")
+
+    assert "jobs_unrung" in plan(tickwork, unrung)
+    assert "jobs_pending" in plan(tickwork, overdue)
+    tickwork.close()
 
 
 # -- what goes back to waiting -------------------------------------------------------------------

@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from jobs.core.doorbell import Ring
 from jobs.core.job import TERMINAL, Claimed
 from jobs.core.ring import Message
+from jobs.doorbells.sqs import SqsDoorbell
 from jobs.stores.sql import SqlStore
 
 
@@ -23,14 +25,30 @@ class Hints:
         self.ring: list[Callable[[], Any]] = []
         self.lock = threading.RLock()
         self.ids: dict[str, None] = {}
+        self.are_coming = False
 
     def look(self) -> list[str]:
-        """What is known after receiving all that there is."""
+        """What is known after receiving all that there is, if anything was sent at all."""
         with self.lock:
             for ring in self.ring:
                 ring()
-            self.ids.update(dict.fromkeys(message.job_id for message in self.receive()))
+            if self.are_coming:
+                self.are_coming = False
+                self.ids.update(dict.fromkeys(message.job_id for message in self.receive()))
             return list(self.ids)
+
+
+class NotedBell(SqsDoorbell):
+    """Notes that there will be something to receive: a queue need not be asked in vain."""
+
+    hints: Hints
+
+    def ring(self, rings: Sequence[Ring]) -> list[str]:
+        """As ever."""
+        try:
+            return super().ring(rings)
+        finally:
+            self.hints.are_coming = True
 
 
 class DeliveredStore(SqlStore):
