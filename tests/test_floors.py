@@ -52,12 +52,22 @@ ORDER = {
         *("store", "outcome", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "statements", "rows", "claim", "bulk", "sessions"),
+        *(
+            "tables",
+            "dialects",
+            "engine",
+            "rowlist",
+            "statements",
+            "rows",
+            "claim",
+            "bulk",
+            "sessions",
+        ),
         *("inspect", "schema", "writer", "transaction", "store"),
     ),
     "jobs.runtime": (
         *("loop", "base", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "worker", "local"),
+        *("schedules", "upkeep", "tick", "drain", "worker", "local"),
     ),
 }
 

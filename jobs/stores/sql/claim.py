@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, TextClause, bindparam, text
 
 from jobs.core.job import Claimed
-from jobs.stores.sql.rows import to_claimed
+from jobs.stores.sql.rows import read_claimed
 from jobs.stores.sql.statements import Statements
 
 # Below SQLite's 500 terms of a compound select; the lanes left out are those of least priority.
@@ -282,12 +282,7 @@ class Claimer:
         connection.execute(statement, {**parameters, "ids": sorted(ids), "marked": list(marked)})
 
     def _sorted(self, rows: Sequence[Any], mark: int) -> list[Claimed]:
-        """Rows as ``Claimed``, best first (they return in any order), the first ``mark`` marked."""
-        read_instant = self.statements.sql.read_instant
-        ordered = sorted(rows, key=lambda row: (row[4], row[11], row[0]))
-        return [
-            to_claimed(row, read_instant, marked=place < mark) for place, row in enumerate(ordered)
-        ]
+        return read_claimed(rows, self.statements.sql, mark=mark)
 
     def _once(self, key: Any, build: Any) -> Any:
         statement = self._built.get(key)

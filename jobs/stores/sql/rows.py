@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.stores.sql.dialects import DialectSql
+
+_BEST_FIRST = itemgetter(4, 11, 0)  # priority, run_at, id
 
 
 def is_due(job: NewJob) -> bool:
@@ -63,14 +66,33 @@ def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> t
     )
 
 
-def to_claimed(
+def read_claimed(rows: Sequence[Any], sql: DialectSql, *, mark: int) -> list[Claimed]:
+    """Rows of ``Statements.claimed_columns`` as a claim got them, best first.
+
+    The first ``mark`` bear the start mark; no row of a claim was asked to be cancelled.
+    """
+    ordered = sorted(rows, key=_BEST_FIRST)
+    if sql.returns_claimed:
+        return list(map(Claimed._make, ordered))
+    return [
+        _to_claimed(row, sql.read_instant, marked=place < mark) for place, row in enumerate(ordered)
+    ]
+
+
+def read_stalled(row: Sequence[Any], sql: DialectSql) -> Claimed:
+    """A row of ``Statements.stalled``."""
+    if sql.returns_claimed:
+        return Claimed._make(row[:16])
+    return _to_claimed(row, sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17]))
+
+
+def _to_claimed(
     row: Sequence[Any],
     read_instant: Callable[[Any], datetime],
     *,
     marked: bool = False,
     cancel_requested: bool = False,
 ) -> Claimed:
-    """A row of ``Statements.claimed_columns``."""
     duration_ms, expired, now = row[13:16]
     if now is not None:  # both instants, as SQLite keeps them
         expired = expired is not None and expired <= now

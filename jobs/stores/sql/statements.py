@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
 
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
+from jobs.stores.sql.rowlist import Listed
 from jobs.stores.sql.tables import Tables
 
 VERDICT_COLUMNS = (
@@ -44,6 +46,7 @@ class Statements:
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
 
@@ -105,83 +108,92 @@ class Statements:
 
     @property
     def claimed_columns(self) -> str:
-        """What :func:`jobs.stores.sql.rows.to_claimed` reads, in its order.
-
-        Whether a row is marked and cancelled is not among them: the first ``mark`` rows are, and a
-        pending row never is.
-        """
+        """What :func:`jobs.stores.sql.rows.read_claimed` reads, in its order."""
         columns = (
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
             "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
         )
-        if self.sql.name == "sqlite":
-            # Its RETURNING knows the updated table only, and not by its alias; and expressions over
-            # columns came out wrong there beside a generated column (seen with SQLite 3.40).
-            return columns.replace("j.", "") + f"duration_ms, expires_at, {self.sql.now} AS now"
+        match self.sql.name:
+            case "postgresql":
+                # Just what a Claimed holds, so that a row becomes one as it is. Attempts were
+                # raised by the claim; a job that snoozed has its attempt back, but it did start.
+                return (
+                    f"{columns}j.started_at IS NOT NULL, coalesce(j.expires_at <= {self.sql.now} "
+                    "AND j.attempts = 1 AND j.duration_ms IS NULL, false), j.cancel_requested"
+                )
+            case "sqlite":
+                # Its RETURNING knows the updated table only, and not by its alias; and expressions
+                # over columns came out wrong there beside a generated column (seen with 3.40).
+                columns = columns.replace("j.", "")
+                return f"{columns}duration_ms, expires_at, {self.sql.now} AS now"
         # The comparison made here: an instant costs the driver time to read, row by row.
         expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
         return f"{columns}j.duration_ms, {expired}, NULL AS now"
 
     # -- settle -------------------------------------------------------------------------------
 
-    @cached_property
-    def settle(self) -> TextClause:
-        return text(self._settle(""))
+    def settle(self, varying: tuple[str, ...], *, stalled_only: bool = False) -> TextClause:
+        """Verdicts onto held rows; ``varying`` as :func:`row_list` tells it."""
+        key = ("settle", varying, stalled_only)
+        return self._once(key, lambda: self._settle(varying, stalled_only))
 
-    @cached_property
-    def settle_stalled(self) -> TextClause:
-        return text(self._settle(f" AND j.lease_until < {self.sql.now}"))
-
-    def _settle(self, condition: str) -> str:
+    def _settle(self, varying: tuple[str, ...], stalled_only: bool) -> str:
         # Only v's columns and columns not assigned here are read: MySQL would see new values.
-        ends = "(v.state <> 'pending' OR j.cancel_requested)"
-        stopped = "v.state = 'pending' AND j.cancel_requested"
-        sql = self.sql
+        sql, v = self.sql, Listed(self.sql, VERDICT_COLUMNS, varying)
+        ends = f"({v['state']} <> 'pending' OR j.cancel_requested)"
+        stopped = f"{v['state']} = 'pending' AND j.cancel_requested"
+        delay, keep, error = v["delay_seconds"], v["keep_seconds"], v["error"]
         assignments = {
-            "state": f"CASE WHEN {stopped} THEN 'cancelled' ELSE v.state END",
-            "result": "v.result",
-            "error": f"CASE WHEN {stopped} THEN coalesce(v.error, j.error, 'cancelled') "
-            "WHEN v.state = 'pending' THEN coalesce(v.error, j.error) ELSE v.error END",
-            "errors": "coalesce(v.errors, j.errors)",
-            "attempts": "j.attempts - v.attempts_back",
-            "run_at": "CASE WHEN v.state = 'pending' AND v.delay_seconds IS NOT NULL "
-            f"THEN {sql.later('v.delay_seconds')} ELSE j.run_at END",
+            "state": f"CASE WHEN {stopped} THEN 'cancelled' ELSE {v['state']} END",
+            "result": v["result"],
+            "error": f"CASE WHEN {stopped} THEN coalesce({error}, j.error, 'cancelled') "
+            f"WHEN {v['state']} = 'pending' THEN coalesce({error}, j.error) ELSE {error} END",
+            "errors": f"coalesce({v['errors']}, j.errors)",
+            "attempts": f"j.attempts - {v['attempts_back']}",
+            "run_at": f"CASE WHEN {v['state']} = 'pending' AND {delay} IS NOT NULL "
+            f"THEN {sql.later(delay)} ELSE j.run_at END",
             "finished_at": f"CASE WHEN {ends} THEN {sql.now} ELSE NULL END",
-            "keep_until": f"CASE WHEN {ends} AND v.keep_seconds IS NOT NULL "
-            f"THEN {sql.later('v.keep_seconds')} ELSE NULL END",
+            "keep_until": f"CASE WHEN {ends} AND {keep} IS NOT NULL "
+            f"THEN {sql.later(keep)} ELSE NULL END",
             "started_at": f"CASE WHEN {ends} THEN j.started_at ELSE NULL END",
             "lease_until": "NULL",
-            "duration_ms": "coalesce(v.duration_ms, j.duration_ms)",
-            "progress": "coalesce(v.progress, j.progress)",
-            "progress_note": "coalesce(v.progress_note, j.progress_note)",
+            "duration_ms": f"coalesce({v['duration_ms']}, j.duration_ms)",
+            "progress": f"coalesce({v['progress']}, j.progress)",
+            "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
-        return sql.update_from(self.jobs, VERDICT_COLUMNS, self._held + condition, assignments)
+        condition = f" AND j.lease_until < {sql.now}" if stalled_only else ""
+        return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
 
-    @property
-    def _held(self) -> str:
-        return f"j.id = v.id AND j.fence = v.fence AND {self.sql.still_processing}"
+    def _held(self, v: Listed) -> str:
+        return f"j.id = {v['id']} AND j.fence = {v['fence']} AND {self.sql.still_processing}"
 
     # -- touch --------------------------------------------------------------------------------
 
-    @cached_property
-    def touch(self) -> TextClause:
-        # A row that somebody asked to cancel is left out, so that the count tells of it.
-        return text(self._touch({}, " AND NOT j.cancel_requested"))
+    def touch(self, varying: tuple[str, ...], *, renew: bool = False) -> TextClause:
+        """Marks and progress onto held rows; with ``renew``, a new lease as well."""
+        return self._once(("touch", varying, renew), lambda: self._touch(varying, renew))
 
-    @cached_property
-    def touch_and_renew(self) -> TextClause:
-        lease = self.sql.later(self.sql.number("lease_seconds"))
-        return text(self._touch({"lease_until": lease}))
-
-    def _touch(self, more: dict[str, str], condition: str = "") -> str:
+    def _touch(self, varying: tuple[str, ...], renew: bool) -> str:
+        sql, v = self.sql, Listed(self.sql, TOUCH_COLUMNS, varying)
         assignments = {
-            "started_at": f"CASE v.started WHEN 1 THEN {self.sql.now} WHEN 0 THEN NULL "
+            "started_at": f"CASE {v['started']} WHEN 1 THEN {sql.now} WHEN 0 THEN NULL "
             "ELSE j.started_at END",
-            "progress": "coalesce(v.progress, j.progress)",
-            "progress_note": "coalesce(v.progress_note, j.progress_note)",
-            **more,
+            "progress": f"coalesce({v['progress']}, j.progress)",
+            "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
-        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held + condition, assignments)
+        condition = ""
+        if renew:
+            assignments["lease_until"] = sql.later(sql.number("lease_seconds"))
+        else:
+            # A row that somebody asked to cancel is left out, so that the count tells of it.
+            condition = " AND NOT j.cancel_requested"
+        return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
+
+    def _once(self, key: Any, build: Callable[[], str]) -> TextClause:
+        statement = self._built.get(key)
+        if statement is None:
+            statement = self._built[key] = text(build())
+        return statement
 
     # -- insert -------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
@@ -34,12 +35,13 @@ from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
+from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
     bulk_rows,
     insert_parameters,
     inserted_job,
     is_due,
-    to_claimed,
+    read_stalled,
     to_job,
 )
 from jobs.stores.sql.sessions import connection_of
@@ -209,18 +211,17 @@ class SqlStore:
             return frozenset()
         # In primary-key order, so that two settles lock in the same order and cannot deadlock.
         ordered = sorted(verdicts)
-        statement = self.statements.settle_stalled if stalled_only else self.statements.settle
         late: frozenset[str] = frozenset()
         for chunk in _in_packets(ordered):
-            late |= self._write(
-                partial(self._settle, statement=statement, verdicts=chunk), alone=True
-            )
+            settle = partial(self._settle, verdicts=chunk, stalled_only=stalled_only)
+            late |= self._write(settle, alone=True)
         return late
 
     def _settle(
-        self, connection: Connection, statement: TextClause, verdicts: Sequence[Verdict]
+        self, connection: Connection, verdicts: Sequence[Verdict], *, stalled_only: bool = False
     ) -> frozenset[str]:
-        packed = self.sql.pack(VERDICT_COLUMNS, verdicts)
+        varying, packed = row_list(self.sql, VERDICT_COLUMNS, verdicts)
+        statement = self.statements.settle(varying, stalled_only=stalled_only)
         written = connection.execute(statement, self._parameters(**packed)).rowcount
         if written == len(verdicts):
             return frozenset()
@@ -238,21 +239,19 @@ class SqlStore:
     def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         if not touches:
             return TouchReport(frozenset(), frozenset())
-        packed = self.sql.pack(TOUCH_COLUMNS, sorted(_plain(each) for each in touches))
+        plain = sorted((_plain(each) for each in touches), key=itemgetter(0))
+        varying, packed = row_list(self.sql, TOUCH_COLUMNS, plain)
+        statement = self.statements.touch(varying, renew=lease_seconds is not None)
         fences = {each.id: each.fence for each in touches}
 
         def run(connection: Connection) -> TouchReport:
             if lease_seconds is None:
-                written = connection.execute(
-                    self.statements.touch, self._parameters(**packed)
-                ).rowcount
+                written = connection.execute(statement, self._parameters(**packed)).rowcount
                 if written == len(touches):
                     return TouchReport(frozenset(), frozenset())
             else:
-                connection.execute(
-                    self.statements.touch_and_renew,
-                    self._parameters(lease_seconds=lease_seconds, **packed),
-                )
+                renewing = self._parameters(lease_seconds=lease_seconds, **packed)
+                connection.execute(statement, renewing)
             held, cancelled = set(), set()
             for row in connection.execute(self._standing(list(fences))):
                 if row.fence == fences[row.id] and row.state == State.PROCESSING:
@@ -272,7 +271,7 @@ class SqlStore:
             connection = stack.enter_context(self._connect(self.engine))
             handler_transaction = HandlerTransaction(
                 connection,
-                lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
+                lambda verdict: not self._settle(connection, [verdict]),
                 free_writer=hold.release if hold is not None else lambda: None,
             )
             try:
@@ -300,12 +299,7 @@ class SqlStore:
                 self.statements.stalled, self._parameters(limit=limit)
             ).all()
         )
-        return [
-            to_claimed(
-                row, self.sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17])
-            )
-            for row in rows
-        ]
+        return [read_stalled(row, self.sql) for row in rows]
 
     def purge(self, limit: int) -> int:
         if self.sql.deletes_by_key:
