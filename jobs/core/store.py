@@ -75,7 +75,7 @@ class Due(NamedTuple):
     """What the one probe of a tick found.
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
-    lanes (``priority/queue/kind``) that hold pending rows, due or not.
+    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not.
     """
 
     stalled: bool

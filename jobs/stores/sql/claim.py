@@ -1,6 +1,6 @@
 """Claim: due rows into a runner's hands, in one short transaction, in each database's best way.
 
-All three go by lanes (priority/queue/kind). The heads of the lanes are merged without locks to
+All three go by lanes (priority/queue/kind/flow). The heads of the lanes are merged without locks to
 learn how many of the best rows each lane holds; then exactly that many are taken from each. Two
 claims at once thus get disjoint rows, and nobody locks rows that it does not take.
 """
@@ -27,7 +27,7 @@ def wanted_lanes(
     """The lanes whose kind is handled here (and whose queue is asked for), best priority first."""
     found = []
     for lane in sorted(lanes):
-        _, queue, kind = lane.split("/", 2)
+        _, queue, kind, _ = lane.split("/", 3)
         if kind in kinds and (queues is None or queue in queues):
             found.append(lane)
     return found[:MOST_LANES]

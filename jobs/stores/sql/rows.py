@@ -11,6 +11,7 @@ from typing import Any
 from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.stores.sql.dialects import DialectSql
+from jobs.stores.sql.statements import Statements
 
 _BEST_FIRST = itemgetter(4, 11, 0)  # priority, run_at, id
 
@@ -32,7 +33,7 @@ def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str,
 def bulk_rows(
     jobs: Iterable[NewJob], namespace: str, now: datetime, sql: DialectSql
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows for a bulk insert, in the order of ``Statements.BULK_COLUMNS``.
+    """Rows for a bulk insert: ``Statements.BULK_COLUMNS``, and ``RARE_COLUMNS`` if not plain.
 
     ``now`` was read from the database once, because a COPY cannot compute.
     """
@@ -43,6 +44,8 @@ def bulk_rows(
         if last is None or job[3:] != last[3:] or job.kind != last.kind:
             last = job
             tail = _bulk_tail(job, namespace, now, sql)
+            if not job.is_plain:
+                tail += tuple(getattr(job, name) for name in Statements.RARE_COLUMNS)
         yield (job.id, job.payload, *tail)
 
 
@@ -106,6 +109,7 @@ def _to_claimed(
             marked,
             bool(expired) and unstarted,
             cancel_requested,
+            *row[16:22],
         )
     )
 
@@ -139,6 +143,16 @@ def to_job(row: Any) -> Job:
         cancel_requested=bool(row.cancel_requested),
         duration_ms=row.duration_ms,
         keep_until=row.keep_until,
+        concurrency_key=row.concurrency_key,
+        dedupe_key=row.dedupe_key,
+        alias=row.alias,
+        group_id=row.group_id,
+        parent_id=row.parent_id,
+        schedule=row.schedule,
+        chain=json.loads(row.chain) if row.chain else [],
+        cursor=None if row.cursor is None else decode(row.cursor),
+        continues=row.continues,
+        version=row.version,
     )
 
 
@@ -172,4 +186,12 @@ def inserted_job(job: NewJob, created_at: datetime) -> Job:
         expires_at=None if expires is None else created_at + timedelta(seconds=expires),
         cancel_requested=False,
         duration_ms=None,
+        concurrency_key=job.concurrency_key,
+        dedupe_key=job.dedupe_key,
+        alias=job.alias,
+        group_id=job.group_id,
+        parent_id=job.parent_id,
+        schedule=job.schedule,
+        chain=json.loads(job.chain) if job.chain else [],
+        version=job.version,
     )

@@ -113,22 +113,24 @@ class Statements:
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
             "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
         )
+        rare = "j.concurrency_key, j.group_id, j.chain, j.cursor, j.continues, j.version"
         match self.sql.name:
             case "postgresql":
                 # Just what a Claimed holds, so that a row becomes one as it is. Attempts were
                 # raised by the claim; a job that snoozed has its attempt back, but it did start.
                 return (
                     f"{columns}j.started_at IS NOT NULL, coalesce(j.expires_at <= {self.sql.now} "
-                    "AND j.attempts = 1 AND j.duration_ms IS NULL, false), j.cancel_requested"
+                    "AND j.attempts = 1 AND j.duration_ms IS NULL, false), j.cancel_requested, "
+                    f"{rare}"
                 )
             case "sqlite":
                 # Its RETURNING knows the updated table only, and not by its alias; and expressions
                 # over columns came out wrong there beside a generated column (seen with 3.40).
-                columns = columns.replace("j.", "")
-                return f"{columns}duration_ms, expires_at, {self.sql.now} AS now"
+                columns, rare = columns.replace("j.", ""), rare.replace("j.", "")
+                return f"{columns}duration_ms, expires_at, {self.sql.now} AS now, {rare}"
         # The comparison made here: an instant costs the driver time to read, row by row.
         expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
-        return f"{columns}j.duration_ms, {expired}, NULL AS now"
+        return f"{columns}j.duration_ms, {expired}, NULL AS now, {rare}"
 
     # -- settle -------------------------------------------------------------------------------
 
@@ -197,37 +199,41 @@ class Statements:
 
     # -- insert -------------------------------------------------------------------------------
 
-    @cached_property
-    def insert(self) -> TextClause:
-        """One row, due at once."""
-        return text(self._insert(self.sql.now, "NULL"))
+    def insert(self, *, timed: bool, plain: bool) -> TextClause:
+        """One row; ``timed`` with a delay, an instant or an expiry, ``plain`` as most jobs are."""
+        return self._once(("insert", timed, plain), lambda: self._insert(timed, plain))
 
-    @cached_property
-    def insert_timed(self) -> TextClause:
-        """One row with a delay, an instant or an expiry."""
+    def _insert(self, timed: bool, plain: bool) -> str:
         sql = self.sql
-        expires_in = sql.number("expires_in_seconds")
-        return text(
-            self._insert(
-                f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
-                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
+        run_at, expires_at = sql.now, "NULL"
+        if timed:
+            delayed = sql.later(sql.number("delay_seconds"))
+            run_at = f"coalesce({sql.instant('run_at')}, {delayed})"
+            expires_in = sql.number("expires_in_seconds")
+            expires_at = (
+                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
             )
-        )
-
-    def _insert(self, run_at: str, expires_at: str) -> str:
+        rare = () if plain else self.RARE_COLUMNS
+        names = "".join(f", {name}" for name in rare)
+        values = "".join(f", :{name}" for name in rare)
         return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
-                timeout_seconds, backoff, created_at, run_at, expires_at)
+                timeout_seconds, backoff, created_at, run_at, expires_at{names})
             VALUES (
                 :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
-                :max_attempts, {self.sql.number("timeout_seconds")}, :backoff, {self.sql.now},
-                {run_at}, {expires_at})
+                :max_attempts, {sql.number("timeout_seconds")}, :backoff, {sql.now},
+                {run_at}, {expires_at}{values})
             """
 
     BULK_COLUMNS: Sequence[str] = (
         "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",
         "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
+    )  # fmt: skip
+    # What only few jobs say; inserts of plain ones leave them to their defaults.
+    RARE_COLUMNS: Sequence[str] = (
+        "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
+        "chain", "version",
     )  # fmt: skip
 
     # -- upkeep and people --------------------------------------------------------------------

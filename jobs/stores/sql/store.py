@@ -56,6 +56,7 @@ TRIES = 6
 # One try may wait long by itself, for a lock or a connection; it is not repeated six times then.
 PATIENCE_SECONDS = 5.0
 BULK_CHUNK_ROWS = 10_000
+PLAIN_COLUMNS = len(Statements.BULK_COLUMNS)
 # Of results and errors in one statement: MySQL cuts the line on a packet over max_allowed_packet.
 PACKET_CHARS = 1_000_000
 
@@ -139,7 +140,7 @@ class SqlStore:
 
     def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
         for job in jobs:
-            statement = self.statements.insert if is_due(job) else self.statements.insert_timed
+            statement = self.statements.insert(timed=not is_due(job), plain=job.is_plain)
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
 
@@ -165,7 +166,13 @@ class SqlStore:
             rows = bulk_rows(jobs, self.namespace, self._now(connection), self.sql)
             total, last_id = 0, ""
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
-                bulk_insert(connection, self.statements.jobs, Statements.BULK_COLUMNS, chunk)
+                for plain, columns in (
+                    (True, Statements.BULK_COLUMNS),
+                    (False, (*Statements.BULK_COLUMNS, *Statements.RARE_COLUMNS)),
+                ):
+                    alike = [row for row in chunk if (len(row) == PLAIN_COLUMNS) is plain]
+                    if alike:
+                        bulk_insert(connection, self.statements.jobs, columns, alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
             return total, last_id
