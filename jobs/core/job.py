@@ -28,6 +28,7 @@ DEFAULT_QUEUE = "default"
 class NewJob(NamedTuple):
     """A validated job on its way into a store. Durations are seconds from the store's now.
 
+    ``ring_after_seconds`` is when a tick is to ring it; ``None`` where rows are not rung.
     What most jobs leave at its default stands at the end, from ``flow`` on (see :attr:`is_plain`).
     ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``chain`` the JSON of the steps
     still to follow; ``version`` that of its payload.
@@ -45,6 +46,7 @@ class NewJob(NamedTuple):
     backoff: str | None = None
     expires_in_seconds: float | None = None
     tenant: str = ""
+    ring_after_seconds: float | None = None
     flow: str = ""
     concurrency_key: str | None = None
     dedupe_key: str | None = None
@@ -59,10 +61,10 @@ class NewJob(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether nothing is said that only few jobs say; most inserts leave those columns out."""
-        return self[12:] == _PLAIN
+        return self[13:] == _PLAIN
 
 
-_PLAIN = NewJob("", "", "")[12:]
+_PLAIN = NewJob("", "", "")[13:]
 
 
 class Claimed(NamedTuple):

@@ -28,6 +28,7 @@ from jobs.core.outcome import (
     decide,
     pace_marks,
 )
+from jobs.core.ring import current_hops
 from jobs.core.store import Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.run import Run
@@ -109,6 +110,8 @@ class Batch:
         self._wake_coordinator = threading.Condition(lock)
         self._hungry = 0
         self._closed = False
+        # Not the whole context: what else hangs at a request is none of the handlers' business.
+        self._hops = current_hops.get()
         self._monotonic = runtime.clock.monotonic
         self._last_flush = self._monotonic()
         self._started_at_last_flush = 0
@@ -360,6 +363,7 @@ class Batch:
         threading.Thread(target=self._work, name="tickwork-slot", daemon=True).start()
 
     def _work(self) -> None:
+        current_hops.set(self._hops)
         while True:
             claimed = self._next()
             if claimed is None or not self._execute_or_tell(claimed):

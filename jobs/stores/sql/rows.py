@@ -21,6 +21,11 @@ def is_due(job: NewJob) -> bool:
     return job.run_at is None and not job.delay_seconds and job.expires_in_seconds is None
 
 
+def is_rung(job: NewJob) -> bool:
+    """Whether the row is to have a time when it is rung."""
+    return job.ring_after_seconds is not None
+
+
 def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str, Any]:
     """The parameters of the single insert; the database works out its instants."""
     values = job._asdict()
@@ -33,7 +38,7 @@ def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str,
 def bulk_rows(
     jobs: Iterable[NewJob], namespace: str, now: datetime, sql: DialectSql
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows for a bulk insert: ``Statements.BULK_COLUMNS``, and ``RARE_COLUMNS`` if not plain.
+    """Rows for a bulk insert, each in the order of ``Statements.bulk_columns``.
 
     ``now`` was read from the database once, because a COPY cannot compute.
     """
@@ -53,6 +58,9 @@ def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> t
     run_at = job.run_at or now + timedelta(seconds=job.delay_seconds)
     expires_in = job.expires_in_seconds
     expires_at = None if expires_in is None else now + timedelta(seconds=expires_in)
+    ring: tuple[Any, ...] = ()
+    if job.ring_after_seconds is not None:
+        ring = (sql.bind_instant(now + timedelta(seconds=job.ring_after_seconds)),)
     return (
         namespace,
         job.tenant,
@@ -66,6 +74,7 @@ def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> t
         sql.bind_instant(now),
         sql.bind_instant(run_at),
         sql.bind_instant(expires_at),
+        *ring,
     )
 
 
@@ -85,8 +94,8 @@ def read_claimed(rows: Sequence[Any], sql: DialectSql, *, mark: int) -> list[Cla
 def read_stalled(row: Sequence[Any], sql: DialectSql) -> Claimed:
     """A row of ``Statements.stalled``."""
     if sql.returns_claimed:
-        return Claimed._make(row[:16])
-    return _to_claimed(row, sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17]))
+        return Claimed._make(row[:-2])
+    return _to_claimed(row, sql.read_instant, marked=bool(row[-2]), cancel_requested=bool(row[-1]))
 
 
 def _to_claimed(

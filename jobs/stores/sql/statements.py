@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
 
+from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.rowlist import Listed
 from jobs.stores.sql.tables import Tables
@@ -25,6 +27,7 @@ VERDICT_COLUMNS = (
     ("keep_seconds", NUMBER),
     ("progress", NUMBER),
     ("progress_note", TEXT),
+    ("ring_after_seconds", NUMBER),
 )
 TOUCH_COLUMNS = (
     ("id", TEXT),
@@ -33,16 +36,24 @@ TOUCH_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
 )
+# After so many rings of a row the wait between them is the longest.
+DOUBLINGS = math.floor(math.log2(LONGEST_RING_AGAIN_SECONDS / RING_AGAIN_SECONDS))
 _FINISHED = "state IN ('completed', 'failed', 'cancelled')"
 # Every pending row of this lane that is due, oldest first: one bounded range of the index.
 _DUE = "namespace = :namespace AND state = 'pending'"
+# In these words, so that the partial index offers itself.
+_RINGING = f"{_DUE} AND ring_at IS NOT NULL AND ring_at"
 
 
 class Statements:
-    """Texts for one dialect, one set of tables."""
+    """Texts for one dialect, one set of tables.
 
-    def __init__(self, sql: DialectSql, tables: Tables) -> None:
+    With ``overdue``, a row is due only once it was for ``:overdue_seconds``.
+    """
+
+    def __init__(self, sql: DialectSql, tables: Tables, *, overdue: bool = False) -> None:
         self.sql = sql
+        self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
@@ -66,8 +77,25 @@ class Statements:
     @cached_property
     def probe(self) -> TextClause:
         """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
-        dual = " FROM DUAL" if self.sql.name == "mysql" else ""
-        return text(f"""
+        return text(self._probe)
+
+    @cached_property
+    def probe_with_rings(self) -> TextClause:
+        """As ``probe``, and whether a row is to be rung."""
+        return text(f"""{self._probe}
+            UNION ALL
+            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})
+            """)
+
+    @property
+    def _dual(self) -> str:
+        return " FROM DUAL" if self.sql.name == "mysql" else ""
+
+    @property
+    def _probe(self) -> str:
+        dual = self._dual
+        return f"""
             WITH RECURSIVE {self._lanes}
             SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL
             UNION ALL
@@ -78,7 +106,7 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
-            """)
+            """
 
     @cached_property
     def lanes(self) -> TextClause:
@@ -95,7 +123,7 @@ class Statements:
         """The first ``limit`` due rows of one lane, in order."""
         return (
             f"SELECT {columns} FROM {self.jobs} WHERE {_DUE} AND lane = {lane} "
-            f"AND run_at <= {self.sql.now} ORDER BY run_at, id LIMIT {limit}"
+            f"AND run_at <= {self.due_by} ORDER BY run_at, id LIMIT {limit}"
         )
 
     @property
@@ -134,12 +162,14 @@ class Statements:
 
     # -- settle -------------------------------------------------------------------------------
 
-    def settle(self, varying: tuple[str, ...], *, stalled_only: bool = False) -> TextClause:
+    def settle(
+        self, varying: tuple[str, ...], *, stalled_only: bool = False, rings: bool = False
+    ) -> TextClause:
         """Verdicts onto held rows; ``varying`` as :func:`row_list` tells it."""
-        key = ("settle", varying, stalled_only)
-        return self._once(key, lambda: self._settle(varying, stalled_only))
+        key = ("settle", varying, stalled_only, rings)
+        return self._once(key, lambda: self._settle(varying, stalled_only, rings))
 
-    def _settle(self, varying: tuple[str, ...], stalled_only: bool) -> str:
+    def _settle(self, varying: tuple[str, ...], stalled_only: bool, rings: bool) -> str:
         # Only v's columns and columns not assigned here are read: MySQL would see new values.
         sql, v = self.sql, Listed(self.sql, VERDICT_COLUMNS, varying)
         ends = f"({v['state']} <> 'pending' OR j.cancel_requested)"
@@ -163,6 +193,11 @@ class Statements:
             "progress": f"coalesce({v['progress']}, j.progress)",
             "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
+        if rings:
+            after = v["ring_after_seconds"]
+            assignments["ring_at"] = (
+                f"CASE WHEN {after} IS NULL THEN j.ring_at ELSE {sql.later(after)} END"
+            )
         condition = f" AND j.lease_until < {sql.now}" if stalled_only else ""
         return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
 
@@ -199,11 +234,12 @@ class Statements:
 
     # -- insert -------------------------------------------------------------------------------
 
-    def insert(self, *, timed: bool, plain: bool) -> TextClause:
+    def insert(self, *, timed: bool, rung: bool, plain: bool) -> TextClause:
         """One row; ``timed`` with a delay, an instant or an expiry, ``plain`` as most jobs are."""
-        return self._once(("insert", timed, plain), lambda: self._insert(timed, plain))
+        key = ("insert", timed, rung, plain)
+        return self._once(key, lambda: self._insert(timed, rung, plain))
 
-    def _insert(self, timed: bool, plain: bool) -> str:
+    def _insert(self, timed: bool, rung: bool, plain: bool) -> str:
         sql = self.sql
         run_at, expires_at = sql.now, "NULL"
         if timed:
@@ -213,9 +249,11 @@ class Statements:
             expires_at = (
                 f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
             )
-        rare = () if plain else self.RARE_COLUMNS
-        names = "".join(f", {name}" for name in rare)
-        values = "".join(f", :{name}" for name in rare)
+        more = {} if plain else {name: f":{name}" for name in self.RARE_COLUMNS}
+        if rung:
+            more["ring_at"] = sql.later(sql.number("ring_after_seconds"))
+        names = "".join(f", {name}" for name in more)
+        values = "".join(f", {value}" for value in more.values())
         return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
@@ -235,6 +273,12 @@ class Statements:
         "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
         "chain", "version",
     )  # fmt: skip
+
+    @staticmethod
+    def bulk_columns(*, rung: bool, plain: bool) -> tuple[str, ...]:
+        """The columns of a row of :func:`jobs.stores.sql.rows.bulk_rows`, in its order."""
+        rare = () if plain else Statements.RARE_COLUMNS
+        return (*Statements.BULK_COLUMNS, *(("ring_at",) if rung else ()), *rare)
 
     # -- upkeep and people --------------------------------------------------------------------
 
@@ -306,3 +350,33 @@ class Statements:
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
             WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
             """)
+
+    # -- rings --------------------------------------------------------------------------------
+
+    @property
+    def rung(self) -> str:
+        """What a ring assigns to ``j``: it counts, and the next one is set further ahead."""
+        sql = self.sql
+        seconds = (
+            f"CASE WHEN j.rings > {DOUBLINGS} THEN {LONGEST_RING_AGAIN_SECONDS} "
+            f"ELSE {RING_AGAIN_SECONDS} * (1 << j.rings) END"
+        )
+        # MySQL assigns from left to right, so the count, which the instant reads, comes last.
+        return (
+            f"ring_at = CASE WHEN j.run_at > {sql.now} THEN {sql.after('j.run_at', seconds)} "
+            f"ELSE {sql.later(seconds)} END, rings = j.rings + 1"
+        )
+
+    @property
+    def unrung(self) -> str:
+        """The rows to be rung, the longest waiting first."""
+        return (
+            f"SELECT id FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now} "
+            "ORDER BY ring_at LIMIT :limit"
+        )
+
+    @cached_property
+    def ring_again(self) -> TextClause:
+        return text(
+            f"UPDATE {self.jobs} SET ring_at = {self.sql.now} WHERE id IN :ids AND {_DUE}"
+        ).bindparams(bindparam("ids", expanding=True))

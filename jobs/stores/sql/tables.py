@@ -31,7 +31,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from jobs.core.flow import FLOW_CHARS
 
 SQLITE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -192,7 +192,7 @@ def build_tables(
         Column("keep_until", Timestamp),
         Column("duration_ms", Double),
         # What only few jobs say.
-        Column("flow", ascii_text(FLOW_CHARS), nullable=False, server_default=text("''")),
+        Column("flow", ascii_text(FLOW_CHARS), nullable=False, server_default=""),
         Column("concurrency_key", exact_text(200)),
         Column("dedupe_key", exact_text(200)),
         Column("alias", exact_text(200)),
@@ -203,6 +203,10 @@ def build_tables(
         Column("cursor", long_text()),
         Column("continues", Integer, nullable=False, server_default=text("0")),
         Column("version", Integer, nullable=False, server_default=text("1")),
+        # When a tick rings the row if it is still pending, and how often ticks have rung it. Used
+        # with a queue alone.
+        Column("ring_at", Timestamp),
+        Column("rings", Integer, nullable=False, server_default=text("0")),
         schema=schema,
         **_options(
             dialect,
@@ -388,6 +392,7 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
     for name, columns, condition in (
         ("pending", (c.lane, c.run_at, c.id), "state = 'pending'"),
         ("held", (c.lease_until,), "state = 'processing'"),
+        ("unrung", (c.ring_at,), "ring_at IS NOT NULL AND state = 'pending'"),
     ):
         partial = text(condition)
         if dialect is None or dialect in _PARTIAL:
