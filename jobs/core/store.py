@@ -77,8 +77,8 @@ class Due(NamedTuple):
     """What the one probe of a tick found.
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
-    lanes (``priority/queue/kind``) that hold pending rows, due or not; ``unrung``: a pending row is
-    to be rung.
+    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not; ``unrung``: a pending
+    row is to be rung.
     """
 
     stalled: bool

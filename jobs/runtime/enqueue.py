@@ -12,6 +12,7 @@ from jobs.core.codec import encode_payload
 from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
+from jobs.core.flow import flow_of
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
@@ -85,6 +86,7 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     run_at, delay = options.get("run_at"), options.get("delay")
     timeout = _seconds("timeout", options.get("timeout"))
     tenant = options.get("tenant")
+    tenant = "" if tenant is None else check_tenant(tenant)
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None:
@@ -109,7 +111,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         timeout_seconds=None if timeout is None else check_timeout(timeout),
         backoff=None if backoff is None else as_backoff(backoff).to_json(),
         expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
-        tenant="" if tenant is None else check_tenant(tenant),
+        tenant=tenant,
+        flow=flow_of(tenant, None),
     )
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
