@@ -1,9 +1,10 @@
-"""What a child of the zygote does: one tick with handlers that note, write, hang or kill."""
+"""What a child of the zygote does: ticks with handlers that note, write, hang or kill."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ EFFECTS = Table(
 
 def build(url: str, log: str, **settings: Any) -> Tickwork:
     """A system with the handlers of these tests; each start is a line in the file ``log``."""
-    tickwork = Tickwork(url, retry_delay=5.0, **settings)
+    tickwork = Tickwork(url, **{"retry_delay": 5.0, **settings})
 
     def note(ctx: JobContext) -> None:
         with Path(log).open("a") as lines:
@@ -55,6 +56,20 @@ def build(url: str, log: str, **settings: Any) -> Tickwork:
         tickwork.enqueue("note", {"parent": ctx.job_id}, session=ctx.session)
         if payload.get("hang"):
             wait_for(Path(f"{log}.release").exists)
+        return f"attempt {ctx.attempt}"
+
+    @tickwork.handler("flaky", max_attempts=3)
+    def flaky(ctx: JobContext) -> str:
+        note(ctx)
+        if ctx.attempt == 1:
+            raise RuntimeError("the first attempt fails")
+        return "done"
+
+    @tickwork.handler("freeze", max_attempts=3)
+    def freeze(ctx: JobContext) -> str:
+        note(ctx)
+        if ctx.attempt == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
         return f"attempt {ctx.attempt}"
 
     return tickwork
@@ -105,3 +120,24 @@ def crash_at_point(engine: Engine, crash_at: int) -> None:
         point()
 
     engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]
+
+
+def produce(url: str, log: str, jobs: list[tuple[str, dict[str, Any]]]) -> None:
+    """Enqueue jobs, each a kind and its options, one by one and then once more all at once."""
+    tickwork = build(url, log)
+    ids = [tickwork.enqueue(kind, **options).id for kind, options in jobs]
+    ids += tickwork.enqueue_many((kind, {}, options) for kind, options in jobs)
+    Path(f"{log}.produced").write_text(json.dumps({"ids": ids, "clock": time.time()}))
+
+
+def tick_on(url: str, log: str, name: str, settings: dict[str, Any] | None = None) -> None:
+    """Tick again and again until there is a file ``log.stop``, and note each tick.
+
+    A line is the host's time, how many jobs were processed, late and reclaimed.
+    """
+    tickwork = build(url, log, **(settings or {}))
+    while not Path(f"{log}.stop").exists():
+        result = tickwork.tick()
+        with Path(f"{log}.{name}").open("a") as lines:
+            lines.write(f"{time.time()} {result.processed} {result.late} {result.reclaimed}\n")
+    tickwork.close()
