@@ -52,7 +52,17 @@ ORDER = {
         *("store", "outcome", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "statements", "rows", "claim", "bulk", "sessions"),
+        *(
+            "tables",
+            "dialects",
+            "lines",
+            "engine",
+            "statements",
+            "rows",
+            "claim",
+            "bulk",
+            "sessions",
+        ),
         *("inspect", "schema", "writer", "transaction", "store"),
     ),
     "jobs.runtime": (
