@@ -48,26 +48,17 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
-        *("settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "doorbell", "events"),
+        *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("store", "outcome", "ring", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
-        *(
-            "tables",
-            "dialects",
-            "lines",
-            "engine",
-            "statements",
-            "rows",
-            "claim",
-            "bulk",
-            "sessions",
-        ),
-        *("inspect", "schema", "writer", "transaction", "store"),
+        *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
+        *("bulk", "sessions", "inspect", "schema", "writer", "rings", "commits", "transaction"),
+        "store",
     ),
     "jobs.runtime": (
-        *("loop", "base", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "worker", "local"),
+        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
+        *("schedules", "upkeep", "tick", "drain", "worker", "local"),
     ),
 }
 

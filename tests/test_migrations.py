@@ -30,6 +30,7 @@ from jobs.stores.sql.tables import HEAD_REVISION
 from tests.support.databases import Database
 
 ROOT = Path(__file__).parents[1]
+LONG_AGO = "2020-01-01 00:00:00.000000"
 
 
 @contextmanager
@@ -63,6 +64,21 @@ def made(store: SqlStore) -> list[str]:
     return sorted(inspect(store.engine).get_table_names(store.tables.schema))
 
 
+def all_tables(*prefixes: str) -> list[str]:
+    """The tables of upgrades under these prefixes, as ``made`` lists them."""
+    names = [
+        "alembic_version",
+        "controls",
+        "groups",
+        "jobs",
+        "keys",
+        "limits",
+        "schedules",
+        "takings",
+    ]
+    return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
+
+
 def noted(store: SqlStore) -> list[str]:
     qualified = f"{store.tables.schema}." if store.tables.schema else ""
     with store.engine.connect() as connection:
@@ -86,7 +102,13 @@ def _rows(connection: Connection, statement: str, **values: Any) -> list[Any]:
 
 def _sqlite_dump(connection: Connection, *_: Any) -> list[Any]:
     rows = _rows(connection, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")
-    return [(*row[:3], "".join((row[3] or "").split())) for row in rows]  # spaces mean nothing
+    return [(*row[:3], _ordered("".join((row[3] or "").split()))) for row in rows]
+
+
+def _ordered(statement: str) -> str:
+    """Without what means nothing: here spaces, and columns after the table's constraints."""
+    constraint = ",PRIMARYKEY(id)"
+    return f"{statement.replace(constraint, '')} {constraint * statement.count(constraint)}"
 
 
 def _postgresql_dump(connection: Connection, names: list[str], within: str | None) -> list[Any]:
@@ -149,7 +171,7 @@ def test_an_upgrade_from_nothing_makes_what_create_schema_makes(
         drop_tables(store)
 
         assert upgrade(store) is None
-        assert made(store) == [f"{prefix}alembic_version", f"{prefix}jobs"]
+        assert made(store) == all_tables(prefix)
         assert dump(store) == created
         assert noted(store) == [HEAD_REVISION]
         store.check_schema()
@@ -191,6 +213,48 @@ def test_a_second_upgrade_keeps_the_rows(database: Database) -> None:
         tickwork.close()
 
 
+def test_the_rows_of_every_earlier_revision_are_kept(database: Database) -> None:
+    tickwork = Tickwork(database.url)
+    tickwork.register_handler("greet", lambda payload: payload["name"])
+    store: Any = tickwork.store
+    try:
+        schema.upgrade(store.engine, store.tables, "0001")
+        values = {
+            "namespace": "",
+            "tenant": "acme",
+            "queue": "default",
+            "kind": "greet",
+            "priority": 3,
+            "state": "pending",
+            "payload": '{"name": "Ada"}',
+            "max_attempts": 3,
+            "created_at": LONG_AGO,
+            "run_at": LONG_AGO,
+        }
+        with store.engine.begin() as connection:
+            for number in range(3):
+                row = {"id": f"job-{number}", **values}
+                connection.execute(
+                    text(
+                        f"INSERT INTO tickwork_jobs ({', '.join(row)}) "
+                        f"VALUES ({', '.join(f':{name}' for name in row)})"
+                    ),
+                    row,
+                )
+        with pytest.raises(SchemaError, match=r"it lacks ring_at, rings"):
+            tickwork.list()
+
+        assert upgrade(store) == "0001"
+        assert noted(store) == [HEAD_REVISION]
+        assert [job.tenant for job in tickwork.list()] == ["acme"] * 3
+        with store.engine.connect() as connection:
+            rings = connection.execute(text("SELECT ring_at, rings FROM tickwork_jobs")).all()
+        assert [tuple(row) for row in rings] == [(None, 0)] * 3
+        assert tickwork.tick().succeeded == 3
+    finally:
+        tickwork.close()
+
+
 def test_create_schema_after_an_upgrade_changes_nothing(store: SqlStore) -> None:
     upgrade(store)
     before = dump(store)
@@ -206,7 +270,7 @@ def test_two_prefixes_live_in_one_database(database: Database) -> None:
         upgrade(first)
         upgrade(second)
 
-        assert made(first) == ["a_alembic_version", "a_jobs", "b_alembic_version", "b_jobs"]
+        assert made(first) == all_tables("a_", "b_")
 
 
 @pytest.mark.parametrize("way", ["upgrade", "create_schema", "both"])
@@ -291,7 +355,7 @@ def test_a_file_that_another_program_writes_to_is_waited_for(
             upgrade(store)
 
             assert len(waits) == 1
-            assert made(store) == ["theirs", "tickwork_alembic_version", "tickwork_jobs"]
+            assert made(store) == ["theirs", *all_tables("tickwork_")]
 
 
 def test_an_upgrade_works_behind_a_transaction_pooler(pgbouncer_database: Database) -> None:
@@ -365,7 +429,7 @@ def test_tables_from_other_migrations_are_theirs_to_upgrade(store: SqlStore) -> 
 
     with pytest.raises(SchemaError, match="notes no revision"):
         upgrade(store)
-    assert made(store) == [store.tables.jobs.name]
+    assert made(store) == [name for name in all_tables("tickwork_") if "alembic" not in name]
 
 
 def test_tables_from_a_newer_tickwork_are_refused(store: SqlStore) -> None:

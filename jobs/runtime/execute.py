@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
@@ -28,6 +28,7 @@ from jobs.core.outcome import (
     decide,
     pace_marks,
 )
+from jobs.core.ring import current_hops
 from jobs.core.store import Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.run import Run
@@ -37,7 +38,6 @@ log = logging.getLogger("tickwork.execute")
 FLUSH_SECONDS = 0.25
 # Given-up threads cannot be killed; past this many a process only hands its jobs back.
 MOST_ABANDONED = 20
-_STARTS = frozenset({Fit.START, Fit.START_WITH_WARNING})
 _TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 
 
@@ -77,12 +77,20 @@ class Batch:
     """One claimed batch on its way through the handlers."""
 
     def __init__(
-        self, runtime: Runtime, claimed: Sequence[Claimed], budget: Budget, *, slots: int
+        self,
+        runtime: Runtime,
+        claimed: Sequence[Claimed],
+        budget: Budget,
+        *,
+        slots: int,
+        when_ended: Callable[[], None] | None = None,
     ) -> None:
+        """``when_ended`` is called once all have, before their last results are written."""
         self.runtime = runtime
         self.budget = budget
         self.slots = max(1, min(slots, len(claimed)))
         self.total = len(claimed)
+        self._when_ended = when_ended
         self._claimed_by_id = {job.id: job for job in claimed}
         self.report = BatchReport()
         # Jobs that may start now (their marks are committed), and those still without one.
@@ -102,6 +110,8 @@ class Batch:
         self._wake_coordinator = threading.Condition(lock)
         self._hungry = 0
         self._closed = False
+        # Not the whole context: what else hangs at a request is none of the handlers' business.
+        self._hops = current_hops.get()
         self._monotonic = runtime.clock.monotonic
         self._last_flush = self._monotonic()
         self._started_at_last_flush = 0
@@ -156,6 +166,9 @@ class Batch:
             if stopping or now >= self.budget.start_deadline or self._is_clogged():
                 self._release_unstarted()
             all_ended = len(self._ended) == self.total
+            if all_ended and self._when_ended is not None:
+                self._when_ended()
+                self._when_ended = None
             if all_ended or self._is_starving() or now - self._last_flush >= FLUSH_SECONDS:
                 self._flush(now, final=all_ended)
             if all_ended and self._flushed == self.total:
@@ -350,6 +363,7 @@ class Batch:
         threading.Thread(target=self._work, name="tickwork-slot", daemon=True).start()
 
     def _work(self) -> None:
+        current_hops.set(self._hops)
         while True:
             claimed = self._next()
             if claimed is None or not self._execute_or_tell(claimed):
@@ -401,7 +415,7 @@ class Batch:
             return True
         with self._start_lock:  # only one can be the first
             fitting = self._fit(claimed, now, first=self._started == 0)
-            if fitting.verdict in _STARTS:
+            if fitting.starts:
                 self._started += 1
         if fitting.verdict is Fit.NOT_NOW:
             self._put_off.append(claimed)
@@ -458,7 +472,7 @@ class Batch:
         declared = claimed.timeout_seconds or self.runtime.registry.get(claimed.kind).timeout
         default = self.runtime.settings.timeout
         fitting = fit(declared, default, self.budget, now=now, first=first)
-        if fitting.verdict not in _STARTS and claimed.attempt == 1:
+        if not fitting.starts and claimed.attempt == 1:
             usual = self.runtime.usual_seconds(claimed.kind)
             fitting = fit(declared, default, self.budget, now=now, first=first, usual_seconds=usual)
         return fitting

@@ -19,6 +19,7 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
 from jobs.testing.areas.runtime_life import LifeConformance, ManyRunnersConformance
@@ -35,6 +36,7 @@ from jobs.testing.areas.runtime_time import (
 )
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
+from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
 from jobs.testing.areas.store_rows import InsertConformance
 from jobs.testing.areas.store_settles import (
     SettleConformance,
@@ -54,6 +56,8 @@ class StoreConformance(
     StalledConformance,
     CancelConformance,
     RetentionConformance,
+    RingConformance,
+    OverdueConformance,
     TransactionConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
@@ -62,6 +66,7 @@ class StoreConformance(
 class RuntimeConformance(
     LifeConformance,
     ManyRunnersConformance,
+    DrainConformance,
     FaultConformance,
     TimeoutConformance,
     BudgetConformance,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
 
+from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
+from jobs.stores.sql.rowlist import Listed
 from jobs.stores.sql.tables import Tables
 
 VERDICT_COLUMNS = (
@@ -23,6 +27,7 @@ VERDICT_COLUMNS = (
     ("keep_seconds", NUMBER),
     ("progress", NUMBER),
     ("progress_note", TEXT),
+    ("ring_after_seconds", NUMBER),
 )
 TOUCH_COLUMNS = (
     ("id", TEXT),
@@ -31,19 +36,28 @@ TOUCH_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
 )
+# After so many rings of a row the wait between them is the longest.
+DOUBLINGS = math.floor(math.log2(LONGEST_RING_AGAIN_SECONDS / RING_AGAIN_SECONDS))
 _FINISHED = "state IN ('completed', 'failed', 'cancelled')"
 # Every pending row of this lane that is due, oldest first: one bounded range of the index.
 _DUE = "namespace = :namespace AND state = 'pending'"
+# In these words, so that the partial index offers itself.
+_RINGING = f"{_DUE} AND ring_at IS NOT NULL AND ring_at"
 
 
 class Statements:
-    """Texts for one dialect, one set of tables."""
+    """Texts for one dialect, one set of tables.
 
-    def __init__(self, sql: DialectSql, tables: Tables) -> None:
+    With ``overdue``, a row is due only once it was for ``:overdue_seconds``.
+    """
+
+    def __init__(self, sql: DialectSql, tables: Tables, *, overdue: bool = False) -> None:
         self.sql = sql
+        self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
 
@@ -63,8 +77,25 @@ class Statements:
     @cached_property
     def probe(self) -> TextClause:
         """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
-        dual = " FROM DUAL" if self.sql.name == "mysql" else ""
-        return text(f"""
+        return text(self._probe)
+
+    @cached_property
+    def probe_with_rings(self) -> TextClause:
+        """As ``probe``, and whether a row is to be rung."""
+        return text(f"""{self._probe}
+            UNION ALL
+            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})
+            """)
+
+    @property
+    def _dual(self) -> str:
+        return " FROM DUAL" if self.sql.name == "mysql" else ""
+
+    @property
+    def _probe(self) -> str:
+        dual = self._dual
+        return f"""
             WITH RECURSIVE {self._lanes}
             SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL
             UNION ALL
@@ -75,7 +106,7 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
-            """)
+            """
 
     @cached_property
     def lanes(self) -> TextClause:
@@ -92,7 +123,7 @@ class Statements:
         """The first ``limit`` due rows of one lane, in order."""
         return (
             f"SELECT {columns} FROM {self.jobs} WHERE {_DUE} AND lane = {lane} "
-            f"AND run_at <= {self.sql.now} ORDER BY run_at, id LIMIT {limit}"
+            f"AND run_at <= {self.due_by} ORDER BY run_at, id LIMIT {limit}"
         )
 
     @property
@@ -105,118 +136,149 @@ class Statements:
 
     @property
     def claimed_columns(self) -> str:
-        """What :func:`jobs.stores.sql.rows.to_claimed` reads, in its order.
-
-        Whether a row is marked and cancelled is not among them: the first ``mark`` rows are, and a
-        pending row never is.
-        """
+        """What :func:`jobs.stores.sql.rows.read_claimed` reads, in its order."""
         columns = (
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
             "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
         )
-        if self.sql.name == "sqlite":
-            # Its RETURNING knows the updated table only, and not by its alias; and expressions over
-            # columns came out wrong there beside a generated column (seen with SQLite 3.40).
-            return columns.replace("j.", "") + f"duration_ms, expires_at, {self.sql.now} AS now"
+        rare = "j.concurrency_key, j.group_id, j.chain, j.cursor, j.continues, j.version"
+        match self.sql.name:
+            case "postgresql":
+                # Just what a Claimed holds, so that a row becomes one as it is. Attempts were
+                # raised by the claim; a job that snoozed has its attempt back, but it did start.
+                return (
+                    f"{columns}j.started_at IS NOT NULL, coalesce(j.expires_at <= {self.sql.now} "
+                    "AND j.attempts = 1 AND j.duration_ms IS NULL, false), j.cancel_requested, "
+                    f"{rare}"
+                )
+            case "sqlite":
+                # Its RETURNING knows the updated table only, and not by its alias; and expressions
+                # over columns came out wrong there beside a generated column (seen with 3.40).
+                columns, rare = columns.replace("j.", ""), rare.replace("j.", "")
+                return f"{columns}duration_ms, expires_at, {self.sql.now} AS now, {rare}"
         # The comparison made here: an instant costs the driver time to read, row by row.
         expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
-        return f"{columns}j.duration_ms, {expired}, NULL AS now"
+        return f"{columns}j.duration_ms, {expired}, NULL AS now, {rare}"
 
     # -- settle -------------------------------------------------------------------------------
 
-    @cached_property
-    def settle(self) -> TextClause:
-        return text(self._settle(""))
+    def settle(
+        self, varying: tuple[str, ...], *, stalled_only: bool = False, rings: bool = False
+    ) -> TextClause:
+        """Verdicts onto held rows; ``varying`` as :func:`row_list` tells it."""
+        key = ("settle", varying, stalled_only, rings)
+        return self._once(key, lambda: self._settle(varying, stalled_only, rings))
 
-    @cached_property
-    def settle_stalled(self) -> TextClause:
-        return text(self._settle(f" AND j.lease_until < {self.sql.now}"))
-
-    def _settle(self, condition: str) -> str:
+    def _settle(self, varying: tuple[str, ...], stalled_only: bool, rings: bool) -> str:
         # Only v's columns and columns not assigned here are read: MySQL would see new values.
-        ends = "(v.state <> 'pending' OR j.cancel_requested)"
-        stopped = "v.state = 'pending' AND j.cancel_requested"
-        sql = self.sql
+        sql, v = self.sql, Listed(self.sql, VERDICT_COLUMNS, varying)
+        ends = f"({v['state']} <> 'pending' OR j.cancel_requested)"
+        stopped = f"{v['state']} = 'pending' AND j.cancel_requested"
+        delay, keep, error = v["delay_seconds"], v["keep_seconds"], v["error"]
         assignments = {
-            "state": f"CASE WHEN {stopped} THEN 'cancelled' ELSE v.state END",
-            "result": "v.result",
-            "error": f"CASE WHEN {stopped} THEN coalesce(v.error, j.error, 'cancelled') "
-            "WHEN v.state = 'pending' THEN coalesce(v.error, j.error) ELSE v.error END",
-            "errors": "coalesce(v.errors, j.errors)",
-            "attempts": "j.attempts - v.attempts_back",
-            "run_at": "CASE WHEN v.state = 'pending' AND v.delay_seconds IS NOT NULL "
-            f"THEN {sql.later('v.delay_seconds')} ELSE j.run_at END",
+            "state": f"CASE WHEN {stopped} THEN 'cancelled' ELSE {v['state']} END",
+            "result": v["result"],
+            "error": f"CASE WHEN {stopped} THEN coalesce({error}, j.error, 'cancelled') "
+            f"WHEN {v['state']} = 'pending' THEN coalesce({error}, j.error) ELSE {error} END",
+            "errors": f"coalesce({v['errors']}, j.errors)",
+            "attempts": f"j.attempts - {v['attempts_back']}",
+            "run_at": f"CASE WHEN {v['state']} = 'pending' AND {delay} IS NOT NULL "
+            f"THEN {sql.later(delay)} ELSE j.run_at END",
             "finished_at": f"CASE WHEN {ends} THEN {sql.now} ELSE NULL END",
-            "keep_until": f"CASE WHEN {ends} AND v.keep_seconds IS NOT NULL "
-            f"THEN {sql.later('v.keep_seconds')} ELSE NULL END",
+            "keep_until": f"CASE WHEN {ends} AND {keep} IS NOT NULL "
+            f"THEN {sql.later(keep)} ELSE NULL END",
             "started_at": f"CASE WHEN {ends} THEN j.started_at ELSE NULL END",
             "lease_until": "NULL",
-            "duration_ms": "coalesce(v.duration_ms, j.duration_ms)",
-            "progress": "coalesce(v.progress, j.progress)",
-            "progress_note": "coalesce(v.progress_note, j.progress_note)",
+            "duration_ms": f"coalesce({v['duration_ms']}, j.duration_ms)",
+            "progress": f"coalesce({v['progress']}, j.progress)",
+            "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
-        return sql.update_from(self.jobs, VERDICT_COLUMNS, self._held + condition, assignments)
+        if rings:
+            after = v["ring_after_seconds"]
+            assignments["ring_at"] = (
+                f"CASE WHEN {after} IS NULL THEN j.ring_at ELSE {sql.later(after)} END"
+            )
+        condition = f" AND j.lease_until < {sql.now}" if stalled_only else ""
+        return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
 
-    @property
-    def _held(self) -> str:
-        return f"j.id = v.id AND j.fence = v.fence AND {self.sql.still_processing}"
+    def _held(self, v: Listed) -> str:
+        return f"j.id = {v['id']} AND j.fence = {v['fence']} AND {self.sql.still_processing}"
 
     # -- touch --------------------------------------------------------------------------------
 
-    @cached_property
-    def touch(self) -> TextClause:
-        # A row that somebody asked to cancel is left out, so that the count tells of it.
-        return text(self._touch({}, " AND NOT j.cancel_requested"))
+    def touch(self, varying: tuple[str, ...], *, renew: bool = False) -> TextClause:
+        """Marks and progress onto held rows; with ``renew``, a new lease as well."""
+        return self._once(("touch", varying, renew), lambda: self._touch(varying, renew))
 
-    @cached_property
-    def touch_and_renew(self) -> TextClause:
-        lease = self.sql.later(self.sql.number("lease_seconds"))
-        return text(self._touch({"lease_until": lease}))
-
-    def _touch(self, more: dict[str, str], condition: str = "") -> str:
+    def _touch(self, varying: tuple[str, ...], renew: bool) -> str:
+        sql, v = self.sql, Listed(self.sql, TOUCH_COLUMNS, varying)
         assignments = {
-            "started_at": f"CASE v.started WHEN 1 THEN {self.sql.now} WHEN 0 THEN NULL "
+            "started_at": f"CASE {v['started']} WHEN 1 THEN {sql.now} WHEN 0 THEN NULL "
             "ELSE j.started_at END",
-            "progress": "coalesce(v.progress, j.progress)",
-            "progress_note": "coalesce(v.progress_note, j.progress_note)",
-            **more,
+            "progress": f"coalesce({v['progress']}, j.progress)",
+            "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
-        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held + condition, assignments)
+        condition = ""
+        if renew:
+            assignments["lease_until"] = sql.later(sql.number("lease_seconds"))
+        else:
+            # A row that somebody asked to cancel is left out, so that the count tells of it.
+            condition = " AND NOT j.cancel_requested"
+        return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
+
+    def _once(self, key: Any, build: Callable[[], str]) -> TextClause:
+        statement = self._built.get(key)
+        if statement is None:
+            statement = self._built[key] = text(build())
+        return statement
 
     # -- insert -------------------------------------------------------------------------------
 
-    @cached_property
-    def insert(self) -> TextClause:
-        """One row, due at once."""
-        return text(self._insert(self.sql.now, "NULL"))
+    def insert(self, *, timed: bool, rung: bool, plain: bool) -> TextClause:
+        """One row; ``timed`` with a delay, an instant or an expiry, ``plain`` as most jobs are."""
+        key = ("insert", timed, rung, plain)
+        return self._once(key, lambda: self._insert(timed, rung, plain))
 
-    @cached_property
-    def insert_timed(self) -> TextClause:
-        """One row with a delay, an instant or an expiry."""
+    def _insert(self, timed: bool, rung: bool, plain: bool) -> str:
         sql = self.sql
-        expires_in = sql.number("expires_in_seconds")
-        return text(
-            self._insert(
-                f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
-                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
+        run_at, expires_at = sql.now, "NULL"
+        if timed:
+            delayed = sql.later(sql.number("delay_seconds"))
+            run_at = f"coalesce({sql.instant('run_at')}, {delayed})"
+            expires_in = sql.number("expires_in_seconds")
+            expires_at = (
+                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
             )
-        )
-
-    def _insert(self, run_at: str, expires_at: str) -> str:
+        more = {} if plain else {name: f":{name}" for name in self.RARE_COLUMNS}
+        if rung:
+            more["ring_at"] = sql.later(sql.number("ring_after_seconds"))
+        names = "".join(f", {name}" for name in more)
+        values = "".join(f", {value}" for value in more.values())
         return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
-                timeout_seconds, backoff, created_at, run_at, expires_at)
+                timeout_seconds, backoff, created_at, run_at, expires_at{names})
             VALUES (
                 :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
-                :max_attempts, {self.sql.number("timeout_seconds")}, :backoff, {self.sql.now},
-                {run_at}, {expires_at})
+                :max_attempts, {sql.number("timeout_seconds")}, :backoff, {sql.now},
+                {run_at}, {expires_at}{values})
             """
 
     BULK_COLUMNS: Sequence[str] = (
         "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",
         "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
     )  # fmt: skip
+    # What only few jobs say; inserts of plain ones leave them to their defaults.
+    RARE_COLUMNS: Sequence[str] = (
+        "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
+        "chain", "version",
+    )  # fmt: skip
+
+    @staticmethod
+    def bulk_columns(*, rung: bool, plain: bool) -> tuple[str, ...]:
+        """The columns of a row of :func:`jobs.stores.sql.rows.bulk_rows`, in its order."""
+        rare = () if plain else Statements.RARE_COLUMNS
+        return (*Statements.BULK_COLUMNS, *(("ring_at",) if rung else ()), *rare)
 
     # -- upkeep and people --------------------------------------------------------------------
 
@@ -288,3 +350,33 @@ class Statements:
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
             WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
             """)
+
+    # -- rings --------------------------------------------------------------------------------
+
+    @property
+    def rung(self) -> str:
+        """What a ring assigns to ``j``: it counts, and the next one is set further ahead."""
+        sql = self.sql
+        seconds = (
+            f"CASE WHEN j.rings > {DOUBLINGS} THEN {LONGEST_RING_AGAIN_SECONDS} "
+            f"ELSE {RING_AGAIN_SECONDS} * (1 << j.rings) END"
+        )
+        # MySQL assigns from left to right, so the count, which the instant reads, comes last.
+        return (
+            f"ring_at = CASE WHEN j.run_at > {sql.now} THEN {sql.after('j.run_at', seconds)} "
+            f"ELSE {sql.later(seconds)} END, rings = j.rings + 1"
+        )
+
+    @property
+    def unrung(self) -> str:
+        """The rows to be rung, the longest waiting first."""
+        return (
+            f"SELECT id FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now} "
+            "ORDER BY ring_at LIMIT :limit"
+        )
+
+    @cached_property
+    def ring_again(self) -> TextClause:
+        return text(
+            f"UPDATE {self.jobs} SET ring_at = {self.sql.now} WHERE id IN :ids AND {_DUE}"
+        ).bindparams(bindparam("ids", expanding=True))

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
@@ -28,24 +29,32 @@ from jobs.core.store import (
     StoreTransaction,
     Touch,
     TouchReport,
+    Unrung,
     Verdict,
 )
-from jobs.stores.sql import inspect, schema
+from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, READ_ONLY, make_engine
 from jobs.stores.sql.lines import LineCut, Watched, WatchedConnection
+from jobs.stores.sql.rings import RingTaker
+from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
     bulk_rows,
     insert_parameters,
     inserted_job,
     is_due,
-    to_claimed,
+    is_rung,
+    read_stalled,
     to_job,
 )
-from jobs.stores.sql.sessions import connection_of
-from jobs.stores.sql.statements import TOUCH_COLUMNS, VERDICT_COLUMNS, Statements
+from jobs.stores.sql.sessions import connection_of, sync_of
+from jobs.stores.sql.statements import (
+    TOUCH_COLUMNS,
+    VERDICT_COLUMNS,
+    Statements,
+)
 from jobs.stores.sql.tables import Tables, build_tables
 from jobs.stores.sql.transaction import HandlerTransaction
 from jobs.stores.sql.writer import OnlyWriter
@@ -60,6 +69,15 @@ ANSWER_SECONDS = 15.0
 # The same for a statement that may really be long: a chunk of a bulk, the deletion of everything.
 LONG_ANSWER_SECONDS = 300.0
 BULK_CHUNK_ROWS = 10_000
+# Which columns a bulk row has, by how many.
+BULK_WIDTHS = {
+    len(columns): columns
+    for columns in (
+        Statements.bulk_columns(rung=rung, plain=plain)
+        for rung in (False, True)
+        for plain in (False, True)
+    )
+}
 # Of results and errors in one statement: MySQL cuts the line on a packet over max_allowed_packet.
 PACKET_CHARS = 1_000_000
 
@@ -97,8 +115,11 @@ class SqlStore:
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
+        self._overdue_statements = Statements(self.sql, self.tables, overdue=True)
         self._claimer = Claimer(self.statements)
-        self._due_counts: dict[int, TextClause] = {}
+        self._overdue_claimer = Claimer(self._overdue_statements)
+        self._ring_taker = RingTaker(self.statements)
+        self._due_counts: dict[tuple[int, bool], TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
         self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
         capabilities = {
@@ -150,7 +171,9 @@ class SqlStore:
 
     def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
         for job in jobs:
-            statement = self.statements.insert if is_due(job) else self.statements.insert_timed
+            statement = self.statements.insert(
+                timed=not is_due(job), rung=is_rung(job), plain=job.is_plain
+            )
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
 
@@ -192,8 +215,10 @@ class SqlStore:
             rows = bulk_rows(jobs, self.namespace, now, self.sql)
             total, last_id = 0, ""
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
-                with watched(connection):
-                    bulk_insert(connection, self.statements.jobs, Statements.BULK_COLUMNS, chunk)
+                for width in {len(row) for row in chunk}:
+                    alike = [row for row in chunk if len(row) == width]
+                    with watched(connection):
+                        bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
             return total, last_id
@@ -201,6 +226,11 @@ class SqlStore:
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         inserted: list[Job] = await session.run_sync(lambda sync: self.insert(jobs, sync))
         return inserted
+
+    def after_commit(
+        self, session: Any, tell: Callable[[list[Any]], None], items: Sequence[Any]
+    ) -> None:
+        commits.after_commit(connection_of(sync_of(session), self.engine), tell, items)
 
     # -- claim, settle, touch ------------------------------------------------------------------
 
@@ -214,7 +244,9 @@ class SqlStore:
         ids: Collection[str] | None = None,
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
+        overdue_seconds: float = 0.0,
     ) -> list[Claimed]:
+        claimer = self._overdue_claimer if overdue_seconds else self._claimer
         if ids is not None:
             ids = [job_id for job_id in ids if may_be_name(job_id)]
         if limit < 1 or not kinds or (ids is not None and not ids):
@@ -222,11 +254,13 @@ class SqlStore:
 
         def run(connection: Connection) -> list[Claimed]:
             parameters = self._parameters(lease_seconds=lease_seconds, mark=mark)
+            if overdue_seconds:
+                parameters["overdue_seconds"] = overdue_seconds
             if ids is not None:
-                return self._claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
+                return claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, queues)
-            return self._claimer.claim(connection, wanted, limit, parameters)
+            return claimer.claim(connection, wanted, limit, parameters)
 
         # By ids it locks rows and then takes them, which needs a transaction around both.
         return self._write(run, alone=ids is None)
@@ -238,19 +272,18 @@ class SqlStore:
         if not verdicts:
             return frozenset()
         # In primary-key order, so that two settles lock in the same order and cannot deadlock.
-        ordered = sorted(verdicts)
-        statement = self.statements.settle_stalled if stalled_only else self.statements.settle
         late: frozenset[str] = frozenset()
-        for chunk in _in_packets(ordered):
-            late |= self._write(
-                partial(self._settle, statement=statement, verdicts=chunk), alone=True
-            )
+        for chunk in _in_packets(sorted(verdicts)):
+            settle = partial(self._settle, verdicts=chunk, stalled_only=stalled_only)
+            late |= self._write(settle, alone=True)
         return late
 
     def _settle(
-        self, connection: Connection, statement: TextClause, verdicts: Sequence[Verdict]
+        self, connection: Connection, verdicts: Sequence[Verdict], *, stalled_only: bool = False
     ) -> frozenset[str]:
-        packed = self.sql.pack(VERDICT_COLUMNS, verdicts)
+        varying, packed = row_list(self.sql, VERDICT_COLUMNS, verdicts)
+        rings = "ring_after_seconds" in varying or packed["same_ring_after_seconds"] is not None
+        statement = self.statements.settle(varying, stalled_only=stalled_only, rings=rings)
         written = connection.execute(statement, self._parameters(**packed)).rowcount
         if written == len(verdicts):
             return frozenset()
@@ -268,21 +301,19 @@ class SqlStore:
     def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         if not touches:
             return TouchReport(frozenset(), frozenset())
-        packed = self.sql.pack(TOUCH_COLUMNS, sorted(_plain(each) for each in touches))
+        plain = sorted((_plain(each) for each in touches), key=itemgetter(0))
+        varying, packed = row_list(self.sql, TOUCH_COLUMNS, plain)
+        statement = self.statements.touch(varying, renew=lease_seconds is not None)
         fences = {each.id: each.fence for each in touches}
 
         def run(connection: Connection) -> TouchReport:
             if lease_seconds is None:
-                written = connection.execute(
-                    self.statements.touch, self._parameters(**packed)
-                ).rowcount
+                written = connection.execute(statement, self._parameters(**packed)).rowcount
                 if written == len(touches):
                     return TouchReport(frozenset(), frozenset())
             else:
-                connection.execute(
-                    self.statements.touch_and_renew,
-                    self._parameters(lease_seconds=lease_seconds, **packed),
-                )
+                renewing = self._parameters(lease_seconds=lease_seconds, **packed)
+                connection.execute(statement, renewing)
             held, cancelled = set(), set()
             for row in connection.execute(self._standing(list(fences))):
                 if row.fence == fences[row.id] and row.state == State.PROCESSING:
@@ -302,7 +333,7 @@ class SqlStore:
             connection = stack.enter_context(self._connect(self.engine))
             handler_transaction = HandlerTransaction(
                 connection,
-                lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
+                lambda verdict: not self._settle(connection, [verdict]),
                 free_writer=hold.release if hold is not None else lambda: None,
             )
             try:
@@ -310,19 +341,37 @@ class SqlStore:
             except exc.DBAPIError as error:
                 raise StoreUnavailable(f"no transaction could be begun: {error.orig}") from error
             yield handler_transaction
+        handler_transaction.tell()
 
     def writer_busy(self) -> bool:
         return self._only_writer is not None and self._only_writer.held_by_handler
 
     # -- upkeep --------------------------------------------------------------------------------
 
-    def probe(self) -> Due:
+    def probe(self, *, rings: bool = False) -> Due:
+        statement = self.statements.probe_with_rings if rings else self.statements.probe
         found = self._read(
-            lambda connection: connection.execute(self.statements.probe, self._parameters()).all()
+            lambda connection: connection.execute(statement, self._parameters()).all()
         )
         what = {row[0] for row in found}
-        lanes = tuple(row[1] for row in found if row[0] == "lane")
-        return Due(stalled="stalled" in what, outstayed="outstayed" in what, lanes=lanes)
+        return Due(
+            stalled="stalled" in what,
+            outstayed="outstayed" in what,
+            lanes=tuple(row[1] for row in found if row[0] == "lane"),
+            unrung="unrung" in what,
+        )
+
+    def take_rings(self, limit: int) -> list[Unrung]:
+        # On MySQL it locks rows and then takes them, which needs a transaction around both.
+        alone = self.sql.name != "mysql"
+        return self._write(
+            lambda connection: self._ring_taker.take(connection, self._parameters(limit=limit)),
+            alone=alone,
+        )
+
+    def ring_again(self, ids: Collection[str]) -> None:
+        if ids:
+            self._count(self.statements.ring_again, ids=sorted(ids))
 
     def stalled(self, limit: int) -> list[Claimed]:
         rows = self._read(
@@ -330,12 +379,7 @@ class SqlStore:
                 self.statements.stalled, self._parameters(limit=limit)
             ).all()
         )
-        return [
-            to_claimed(
-                row, self.sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17])
-            )
-            for row in rows
-        ]
+        return [read_stalled(row, self.sql) for row in rows]
 
     def purge(self, limit: int) -> int:
         if self.sql.deletes_by_key:
@@ -368,18 +412,26 @@ class SqlStore:
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(
-        self, kinds: Collection[str], cap: int, lanes: Sequence[str] | None = None
+        self,
+        kinds: Collection[str],
+        cap: int,
+        lanes: Sequence[str] | None = None,
+        *,
+        overdue_seconds: float = 0.0,
     ) -> int:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, None)
             if not wanted:
                 return 0
-            statement = self._due_counts.get(len(wanted))
+            key = (len(wanted), bool(overdue_seconds))
+            statement = self._due_counts.get(key)
             if statement is None:
-                statement = inspect.due_count(self.statements, len(wanted))
-                self._due_counts[len(wanted)] = statement
+                texts = self._overdue_statements if overdue_seconds else self.statements
+                statement = self._due_counts[key] = inspect.due_count(texts, len(wanted))
             parameters = self._parameters(cap=cap, **numbered("lane", wanted))
+            if overdue_seconds:
+                parameters["overdue_seconds"] = overdue_seconds
             return int(connection.execute(statement, parameters).scalar_one())
 
         return self._read(run)
