@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, event, insert
 
 from jobs import JobContext, Tickwork
+from jobs.stores.sql import SqlStore, schema
 
 EXIT_CODE = 9
 EFFECTS = Table(
@@ -141,3 +142,22 @@ def tick_on(url: str, log: str, name: str, settings: dict[str, Any] | None = Non
         with Path(f"{log}.{name}").open("a") as lines:
             lines.write(f"{time.time()} {result.processed} {result.late} {result.reclaimed}\n")
     tickwork.close()
+
+
+def make_tables(url: str, way: str, crash_after: int) -> None:
+    """Make the tables in that way; the process ends after so many statements that make or write."""
+    store = SqlStore(url)
+    passed = [0]
+
+    def count(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.split()[0] in {"CREATE", "ALTER", "INSERT", "UPDATE"}:
+            passed[0] += 1
+            if passed[0] == crash_after:
+                os._exit(EXIT_CODE)
+
+    event.listen(store.engine, "after_cursor_execute", count)
+    if way == "upgrade":
+        schema.upgrade(store.engine, store.tables)
+    else:
+        store.create_schema()
+    store.close()
