@@ -322,7 +322,10 @@ class SqlStore:
         instant = self.sql.read_instant
         return {
             row[0]: standing_at(
-                *row[:4],
+                row[0],
+                row[1],
+                row[2],
+                row[3],
                 instant(row[4]),
                 None if row[5] is None else instant(row[5]),
                 instant(row[6]),
