@@ -12,6 +12,7 @@ import pytest
 
 from jobs import Discard, Job, JobContext, Retry, Snooze, Tickwork
 from jobs.aws.consumer import Consumer
+from jobs.core.backoff import fixed
 from jobs.core.clock import ManualClock
 from tests.support import sqs
 from tests.support.databases import Database
@@ -91,7 +92,7 @@ def add_handlers(place: Place) -> None:
         place.ran.append(ctx.job_id)
         return "noted"
 
-    @place.tickwork.handler("boom", max_attempts=3, backoff=40)
+    @place.tickwork.handler("boom", max_attempts=3, backoff=fixed(40, jitter=0))
     def boom(payload: dict[str, Any], ctx: JobContext) -> None:
         place.ran.append(ctx.job_id)
         raise ValueError("boom")
