@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import moto.sqs.models
 import pytest
+from moto.core.utils import unix_time_millis
 from moto.server import ThreadedMotoServer
 
 from jobs.aws.event import failed_ids, make_event
@@ -41,9 +42,11 @@ class QueueClock:
     """The clock by which moto hides messages, moved by hand."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        real = moto.sqs.models.unix_time_millis
         self._ahead_ms = 0.0
-        patch.setattr(moto.sqs.models, "unix_time_millis", lambda: real() + self._ahead_ms)
+        patch.setattr(moto.sqs.models, "unix_time_millis", self._now_ms)
+
+    def _now_ms(self) -> float:
+        return unix_time_millis() + self._ahead_ms
 
     def advance(self, seconds: float) -> None:
         """Move forward by ``seconds``."""
