@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -51,10 +52,11 @@ def worker(sqs: bool, timeout: float | None, batch: int, wait: int) -> None:
     with opened(handlers=True) as tickwork:
         url = _queue_url(tickwork.settings)
         from jobs.aws.consumer import Consumer  # late: only these commands need AWS
-        from jobs.aws.queue import name_of_url, open_client, region_of_url
+        from jobs.aws.queue import name_of_url, open_client
         from jobs.aws.source import QueueSource
+        from jobs.doorbells.sqs import region_of
 
-        client = open_client(region_of_url(url), wait_seconds=wait)
+        client = open_client(region_of(url, os.environ), wait_seconds=wait)
         source = QueueSource(
             Consumer(tickwork, lambda region: client),
             client,
@@ -91,11 +93,15 @@ def redrive(sqs: bool, most: int | None, dlq: str | None, as_json: bool) -> dict
         )
     with opened() as tickwork:
         url = _queue_url(tickwork.settings)
-    from jobs.aws.queue import open_client, region_of_url
+    from jobs.aws.queue import open_client
     from jobs.aws.redrive import redrive as move
+    from jobs.doorbells.sqs import region_of
 
     done = move(
-        open_client(region_of_url(url), wait_seconds=1), url, dead_letters_url=dlq, most=most
+        open_client(region_of(url, os.environ), wait_seconds=1),
+        url,
+        dead_letters_url=dlq,
+        most=most,
     )
     if as_json:
         return done.as_dict()
