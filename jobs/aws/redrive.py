@@ -19,6 +19,8 @@ log = logging.getLogger("tickwork.aws")
 # For how long a message may take from being received to being deleted.
 HIDDEN_SECONDS = 60
 POLL_SECONDS = 1.0
+# One that waits asks all of the queue's servers; one that does not may miss what is there.
+LOOK_SECONDS = 1
 # How endpoints say that they do not know an action; AWS knows it, some stand-ins do not.
 _UNKNOWN = frozenset(
     {"InvalidAction", "NotImplemented", "UnknownOperation", "UnknownOperationException"}
@@ -151,7 +153,7 @@ def _by_hand(client: Any, source_url: str, target_url: str, most: int | None) ->
             QueueUrl=source_url,
             MaxNumberOfMessages=BATCH if most is None else min(BATCH, most - moved),
             VisibilityTimeout=HIDDEN_SECONDS,
-            WaitTimeSeconds=1,  # a short look may miss what is there
+            WaitTimeSeconds=LOOK_SECONDS,
             AttributeNames=["All"],
             MessageAttributeNames=["All"],
         ).get("Messages", [])

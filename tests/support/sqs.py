@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import moto.sqs.models
 import pytest
+from botocore.config import Config
 from moto.core.utils import unix_time_millis
 from moto.server import ThreadedMotoServer
 
@@ -171,4 +172,4 @@ def client_of(url: str) -> Any:
     """An SQS client of its own at this endpoint."""
     return boto3.session.Session(
         aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION
-    ).client("sqs", endpoint_url=url)
+    ).client("sqs", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
