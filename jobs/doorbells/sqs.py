@@ -9,10 +9,11 @@ import math
 import os
 import re
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from time import monotonic
+from time import sleep as pause
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,8 @@ STANDARD_RULES = RingRules(longest_delay_seconds=LONGEST_DELAY_SECONDS, lead_sec
 FIFO_RULES = RingRules(longest_delay_seconds=0, lead_seconds=0)
 ENTRIES_PER_CALL = 10
 CALLS_AT_ONCE = 8
-CONNECT_SECONDS = 1.0
+# Past a second, after which a lost first packet is sent again.
+CONNECT_SECONDS = 1.5
 READ_SECONDS = 2.0
 # A request waits for its ring: what is not sent by then is left to a tick.
 SEND_SECONDS = 3.0
@@ -74,13 +76,13 @@ class SqsDoorbell:
         if hops >= MOST_HOPS:
             log.warning("a chain of %d rings: %d jobs are left to the next tick", hops, len(ids))
             return ids
-        if time.monotonic() < self._resting_until:
+        if monotonic() < self._resting_until:
             return ids
         entries = [(ring.job_id, self._entry(ring, hops)) for ring in soon]
         calls = [
             entries[at : at + ENTRIES_PER_CALL] for at in range(0, len(entries), ENTRIES_PER_CALL)
         ]
-        deadline = time.monotonic() + SEND_SECONDS
+        deadline = monotonic() + SEND_SECONDS
         if len(calls) == 1 or self.is_fifo:  # one after the other, which is the order of a group
             unsent = [self._send(call, deadline) for call in calls]
         else:
@@ -103,21 +105,21 @@ class SqsDoorbell:
         """Send up to ten; returns the ids that could not be sent for."""
         left = list(call)
         given_up: list[str] = []
-        for pause in (*PAUSES_SECONDS, None):
-            now = time.monotonic()
+        for seconds in (*PAUSES_SECONDS, None):
+            now = monotonic()
             if now >= deadline or now < self._resting_until:
                 break
             entries = [{"Id": str(at), **entry} for at, (_, entry) in enumerate(left)]
             try:
                 answer = self._sqs().send_message_batch(QueueUrl=self.queue_url, Entries=entries)
             except Exception as error:  # noqa: BLE001 - whatever it was, the row is the truth
-                if not _is_passing(error) or pause is None:
+                if not _is_passing(error) or seconds is None:
                     self._rest(error)
                     break
             else:
                 failed = {int(each["Id"]): each for each in answer.get("Failed", ())}
                 for at, each in failed.items():
-                    if each.get("SenderFault") or pause is None:
+                    if each.get("SenderFault") or seconds is None:
                         log.warning(
                             "job %s: the queue refused its message (%s); the next tick rings",
                             left[at][0],
@@ -127,14 +129,14 @@ class SqsDoorbell:
                 left = [left[at] for at in failed if not failed[at].get("SenderFault")]
                 if not left:
                     break
-            if pause is not None:
-                time.sleep(pause)
+            if seconds is not None:
+                pause(seconds)
         return given_up + [job_id for job_id, _ in left]
 
     def _rest(self, error: Exception) -> None:
         with self._lock:
-            told = time.monotonic() < self._resting_until
-            self._resting_until = time.monotonic() + REST_SECONDS
+            told = monotonic() < self._resting_until
+            self._resting_until = monotonic() + REST_SECONDS
         if not told:
             log.warning(
                 "the queue cannot be rung (%s); ticks ring until it can: %s",

@@ -35,11 +35,19 @@ class Waiting(NamedTuple):
 
 def after_commit(connection: Connection, tell: Tell, items: Sequence[Any]) -> None:
     """Have ``tell`` called once the connection's transaction has committed."""
-    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+    if _has_committed(connection):
         call([Waiting(tell, items)])
         return
     _listen(connection.dialect)
     connection.info.setdefault(_WAITING, []).append(Waiting(tell, items))
+
+
+def _has_committed(connection: Connection) -> bool:
+    """Whether each statement commits by itself here, so that no commit will come."""
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        return False
+    # Our own engine begins by itself on SQLite, whatever the driver was told.
+    return not getattr(connection.connection.driver_connection, "in_transaction", False)
 
 
 def take(connection: Connection) -> list[Waiting]:
