@@ -150,11 +150,9 @@ def test_what_stands_behind_has_paid_nothing_when_the_runner_dies(place: Place) 
 
 def test_the_time_ends_within_a_group(make_place: MakePlace, sql_url: str) -> None:
     place = make_place(sql_url, concurrency=4)
-    ids = [place.put("hold"), place.put(), place.put()]
-    opener = threading.Timer(0.6, place.gate.set)
-    opener.start()
+    ids = [place.put("spend", {"seconds": 40}), place.put(), place.put()]
 
-    assert place.handle(ordered(*naming(*ids), groups="aaa"), seconds=1.0) == ["m1", "m2"]
+    assert place.handle(ordered(*naming(*ids), groups="aaa"), seconds=60) == ["m1", "m2"]
     assert [place.job(job_id).attempts for job_id in ids] == [1, 0, 0]
     assert place.ran == ids[:1]
 

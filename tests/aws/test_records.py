@@ -273,12 +273,10 @@ def test_what_does_not_start_in_time_is_handed_back(
     make_place: MakePlace, sql_url: str, queue: Queue, queue_clock: QueueClock
 ) -> None:
     place = make_place(sql_url, concurrency=1)
-    ids = [place.put("hold"), place.put(), place.put()]
+    ids = [place.put("spend", {"seconds": 40}), place.put(), place.put()]
     queue.ring(*ids)
-    opener = threading.Timer(0.6, place.gate.set)
-    opener.start()
 
-    reported = place.work_off(queue, seconds=1.0)  # starts jobs for half a second
+    reported = place.work_off(queue, seconds=60)  # starts jobs for half of that
 
     assert len(reported) == 2
     assert place.states(*ids) == ["completed", "pending", "pending"]
@@ -383,7 +381,20 @@ def test_a_stale_receipt_is_told_of_and_harmless(
     event["Records"][0]["receiptHandle"] = "stale"
 
     assert len(lite.handle(event)) == 2
-    assert "was not changed" in caplog.text
+    assert "a message was not told" in caplog.text
+
+
+def test_time_that_is_up_is_not_spent_on_the_queue(
+    lite: Place, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A function that is killed while it tells the queue has answered for none of its jobs."""
+    monkeypatch.setattr("jobs.aws.consumer.LAST_CALL_SECONDS", 1000.0)
+    done = lite.put()
+    messages = queue.ring(done, *[lite.put("boom") for _ in range(3)])
+
+    assert sorted(lite.work_off(queue)) == sorted(messages[1:])
+    assert lite.states(done) == ["completed"]
+    assert "3 messages come back early: TimeoutError" in caplog.text
 
 
 # --- forged events
