@@ -128,10 +128,9 @@ def add_handlers(place: Place) -> None:
         place.clock.spend(payload["seconds"])
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def sql_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of the two that production uses most."""
-    database: Database = request.getfixturevalue(f"{request.param}_database")
+@pytest.fixture
+def sql_url(database: Database) -> str:
+    """An empty database of each kind in turn."""
     return database.url
 
 

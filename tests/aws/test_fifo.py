@@ -182,3 +182,48 @@ def test_a_timed_out_head_gives_its_slot_back(make_place: MakePlace, sql_url: st
 
     assert place.handle(ordered(*naming(*ids), groups="aa")) == []
     assert place.states(*ids) == ["failed", "completed"]
+
+
+def test_a_job_that_was_taken_over_stops_its_group(place: Place) -> None:
+    """Its own end came too late to be written, so nothing is known of what is behind it."""
+    ids = [place.put("lose"), place.put()]
+
+    @place.tickwork.handler("lose")
+    def lose(payload: dict[str, Any]) -> None:
+        place.clock.advance(1000)
+        place.tickwork.reclaim()
+
+    assert place.handle(ordered(*naming(*ids), groups="aa")) == ["m0", "m1"]
+    assert place.ran == []
+    assert [place.job(job_id).attempts for job_id in ids] == [1, 0]
+    assert place.consumer.counts["not due"] == 1
+    assert place.consumer.counts["behind"] == 1
+
+
+def test_transactional_jobs_of_a_group(place: Place) -> None:
+    """Each commits its own end; on SQLite it holds the only writer meanwhile."""
+    seen: list[list[str]] = []
+    ids = [place.put("effect") for _ in range(4)]
+
+    @place.tickwork.handler("effect", transactional=True)
+    def effect(payload: dict[str, Any]) -> None:
+        seen.append(place.states(*ids))
+
+    assert place.handle(ordered(*naming(*ids), groups="aabb")) == []
+    assert place.states(*ids) == ["completed"] * 4
+    for first, second in ((0, 1), (2, 3)):
+        for states in seen:
+            assert states[second] != "completed" or states[first] == "completed"
+
+
+def test_an_async_group(place: Place) -> None:
+    order: list[int] = []
+
+    @place.tickwork.handler("step")
+    async def step(payload: dict[str, Any]) -> None:
+        order.append(payload["n"])
+
+    ids = [place.put("step", {"n": n}) for n in range(5)]
+
+    assert place.handle(ordered(*naming(*ids), groups="aaaaa")) == []
+    assert order == [0, 1, 2, 3, 4]

@@ -341,6 +341,30 @@ def test_a_suspect_runs_last_and_alone(place: Place, queue: Queue) -> None:
     assert seen[suspect] == ["completed"] * 6, "their ends were written before it began"
 
 
+def test_a_suspect_that_fits_no_batch_waits_for_one_of_its_own(place: Place, queue: Queue) -> None:
+    """Late in a used-up batch it would be cut off sooner than it need be."""
+    lefts: list[float] = []
+
+    @place.tickwork.handler("long", timeout=500)
+    def long(payload: dict[str, Any], ctx: Any) -> None:
+        lefts.append(ctx.time_left())
+
+    suspect = place.put("long")
+    place.tickwork.store.claim(1, kinds={"long"}, lease_seconds=1, mark=1)
+    place.clock.advance(2)
+    place.tickwork.reclaim()
+    place.clock.advance(60)
+    other = place.put()
+    queue.ring(suspect, other)
+
+    assert len(place.work_off(queue)) == 1
+    assert (place.ran, lefts) == ([other], [])
+    assert place.job(suspect).attempts == 1, "handed back"
+    queue.ring(suspect)
+    assert place.work_off(queue) == []
+    assert lefts[0] > 50
+
+
 # --- what cannot be known
 
 
@@ -509,5 +533,7 @@ def test_a_batch_makes_few_statements_however_many_messages(place: Place) -> Non
 
     one, ten = statements(place, tickwork, 1), statements(place, tickwork, 10)
 
-    assert one == 2, "one claim and one settle"
-    assert ten <= 3, "a mark more, if the pace had dropped"
+    # MySQL has no RETURNING: it locks, takes and reads.
+    fewest = 4 if tickwork.engine.dialect.name == "mysql" else 2
+    assert one == fewest, "one claim and one settle"
+    assert ten <= fewest + 1, "a mark more, if the pace had dropped"
