@@ -95,6 +95,7 @@ class Unrung(NamedTuple):
     tenant: str
     rings: int
     delay_seconds: float
+    concurrency_key: str | None = None
 
 
 class JobFilter(NamedTuple):

@@ -284,7 +284,9 @@ class MemoryStore:
         row.rings += 1
         row.ring_at = due + timedelta(seconds=again)
         delay_seconds = (due - now).total_seconds()
-        return Unrung(row.new.id, row.new.kind, row.new.tenant, row.rings, delay_seconds)
+        new = row.new
+        key = new.concurrency_key
+        return Unrung(new.id, new.kind, new.tenant, row.rings, delay_seconds, key)
 
     def ring_again(self, ids: Collection[str]) -> None:
         with self._lock:
