@@ -126,11 +126,8 @@ def _process(url: str, count: int, say: Say) -> dict[str, Any]:
         with fresh(url) as tickwork:
             tickwork.enqueue_many([("noop", {"n": 1})] * count)
             _vacuum(tickwork)
-            begun, done = time.perf_counter(), 0
-            while result := tickwork.tick(limit=1000):
-                done += result.succeeded
-                if not result.processed:
-                    break
+            begun = time.perf_counter()
+            done = sum(result.succeeded for result in tickwork.drain(limit=1000))
             rate = done / (time.perf_counter() - begun)
             _check_all_completed(tickwork, count)
         say(f"  processed {rate:,.0f}/s")

@@ -57,7 +57,7 @@ def _postgresql_step(store: SqlStore) -> int:
             f"UPDATE {table} SET state = 'processing', attempts = attempts + 1, "
             "fence = fence + 1, started_at = now(), lease_until = now() + interval '1 minute' "
             f"WHERE id = ANY(ARRAY(SELECT id FROM {table} WHERE namespace = '' "
-            "AND state = 'pending' AND lane = '3/default/noop' AND run_at <= now() "
+            "AND state = 'pending' AND lane = '3/default/noop/' AND run_at <= now() "
             "ORDER BY run_at, id LIMIT 1000 FOR UPDATE SKIP LOCKED)) RETURNING id, payload"
         ).fetchall()
         driver.commit()
@@ -80,7 +80,7 @@ def _sqlite_step(store: SqlStore) -> int:
             f"UPDATE {table} SET state = 'processing', attempts = attempts + 1, "
             f"fence = fence + 1, started_at = {now}, lease_until = {now} "
             f"WHERE id IN (SELECT id FROM {table} WHERE namespace = '' AND state = 'pending' "
-            f"AND lane = '3/default/noop' AND run_at <= {now} ORDER BY run_at, id LIMIT 1000) "
+            f"AND lane = '3/default/noop/' AND run_at <= {now} ORDER BY run_at, id LIMIT 1000) "
             "RETURNING id, payload"
         ).fetchall()
         cursor.execute("COMMIT")
@@ -101,7 +101,7 @@ def _mysql_step(store: SqlStore) -> int:
         cursor = driver_of(connection).cursor()
         cursor.execute(
             f"SELECT id, payload FROM {table} WHERE namespace = '' AND state = 'pending' "
-            f"AND lane = '3/default/noop' AND run_at <= {now} ORDER BY run_at, id LIMIT 1000 "
+            f"AND lane = '3/default/noop/' AND run_at <= {now} ORDER BY run_at, id LIMIT 1000 "
             "FOR UPDATE SKIP LOCKED"
         )
         ids = [row[0] for row in cursor.fetchall()]

@@ -28,6 +28,7 @@ from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
 from jobs.runtime.deliver import Delivery, run_deliveries
+from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
     Draft,
     Enqueued,
@@ -423,6 +424,29 @@ class Tickwork:
             # Its messages stay on the queue, so nobody rings for jobs that go back to waiting.
             self._consuming = replace(self._runtime, rings_settled=False)
         return run_deliveries(self._consuming, deliveries, budget)
+
+    def drain(
+        self,
+        limit: int | None = None,
+        time_budget: float | None = None,
+        tick_limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> builtins.list[TickResult]:
+        """Tick after tick, up to ``limit`` jobs each, until nothing is due; the ticks' results.
+
+        The next tick begins while the last one writes its results down, but handlers of two ticks
+        never run side by side. Stops when a tick only put off what is due: the last result then
+        says what remains. ``time_budget`` and ``tick_limit`` (seconds) are those of each tick.
+        """
+        if limit is not None and limit < 1:
+            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
+        return drain(
+            self._runtime,
+            limit=limit,
+            time_budget=time_budget,
+            tick_limit=tick_limit,
+            slots=concurrency,
+        )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
         """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""

@@ -20,7 +20,7 @@ from tests.support.proxy import Cut, Proxy, proxied
 from tests.support.scenarios import EFFECTS, wait_for
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-SETTLE = b"v.attempts_back"
+SETTLE = b"attempts = j.attempts - "
 CLAIM = b"state = 'processing', fence"
 POOL_LIMIT = 10  # five, and five more in a rush: `make_engine`
 

@@ -48,16 +48,16 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
-        *("settings", "deadline", "context", "enqueuer", "registry"),
+        *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "statements", "rows", "claim", "bulk", "sessions"),
-        *("inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
+        *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
+        *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
     ),
     "jobs.runtime": (
         *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "deliver", "worker", "local"),
+        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

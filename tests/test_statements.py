@@ -55,7 +55,7 @@ def test_a_claim_uses_its_index_among_history(postgresql_database: Database) -> 
         plan = (
             connection.exec_driver_sql(
                 "EXPLAIN "
-                + store.statements.due_in("'3/default/noop'", "10").replace(":namespace", "''")
+                + store.statements.due_in("'3/default/noop/'", "10").replace(":namespace", "''")
             )
             .scalars()
             .all()

@@ -47,9 +47,11 @@ def tick(
             )
         if not as_json:
             tell_of_jobs(tickwork)
-        results = [_run(tickwork, limit, time_budget)]
-        while drain and results[-1].remaining and _moved(results[-1]):
-            results.append(_run(tickwork, limit, time_budget))
+        tick_limit = _tick_limit(tickwork, time_budget)
+        if drain:
+            results = tickwork.drain(limit, time_budget, tick_limit)
+        else:
+            results = [tickwork.tick(limit, time_budget, tick_limit)]
     total = _sum(results)
     if as_json:
         return total
@@ -59,19 +61,13 @@ def tick(
     return None
 
 
-def _run(tickwork: Tickwork, limit: int | None, time_budget: float | None) -> TickResult:
+def _tick_limit(tickwork: Tickwork, time_budget: float | None) -> float | None:
+    if time_budget is None:
+        return None
+    # Nobody kills this process at JOBS_TICK_LIMIT; what it leaves for jobs to end is kept.
     settings = tickwork.settings
-    tick_limit = None
-    if time_budget is not None:
-        # Nobody kills this process at JOBS_TICK_LIMIT; what it leaves for jobs to end is kept.
-        room_to_end = settings.tick_limit - settings.time_budget
-        tick_limit = max(settings.tick_limit, time_budget + room_to_end)
-    return tickwork.tick(limit=limit, time_budget=time_budget, tick_limit=tick_limit)
-
-
-def _moved(result: TickResult) -> bool:
-    """Whether the tick got anywhere: jobs that were only put off could be put off for ever."""
-    return result.processed > result.snoozed or bool(result.cancelled or result.late)
+    room_to_end = settings.tick_limit - settings.time_budget
+    return max(settings.tick_limit, time_budget + room_to_end)
 
 
 def _sum(results: list[TickResult]) -> dict[str, Any]:

@@ -99,6 +99,12 @@ class Fitting(NamedTuple):
     timeout_seconds: float
     cut_off: bool = False
 
+    @property
+    def starts(self) -> bool:
+        """Whether the job starts now."""
+        # By identity: hashing a member of an Enum costs a call, and this is asked for every job.
+        return self.verdict is Fit.START or self.verdict is Fit.START_WITH_WARNING
+
 
 def fit(
     declared_timeout: float | None,

@@ -29,6 +29,9 @@ class NewJob(NamedTuple):
     """A validated job on its way into a store. Durations are seconds from the store's now.
 
     ``ring_after_seconds`` is when a tick is to ring it; ``None`` where rows are not rung.
+    What most jobs leave at its default stands at the end, from ``flow`` on (see :attr:`is_plain`).
+    ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``chain`` the JSON of the steps
+    still to follow; ``version`` that of its payload.
     """
 
     id: str
@@ -44,6 +47,24 @@ class NewJob(NamedTuple):
     expires_in_seconds: float | None = None
     tenant: str = ""
     ring_after_seconds: float | None = None
+    flow: str = ""
+    concurrency_key: str | None = None
+    dedupe_key: str | None = None
+    dedupe_window_seconds: float | None = None
+    alias: str | None = None
+    group_id: str | None = None
+    parent_id: str | None = None
+    schedule: str | None = None
+    chain: str | None = None
+    version: int = 1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is said that only few jobs say; most inserts leave those columns out."""
+        return self[13:] == _PLAIN
+
+
+_PLAIN = NewJob("", "", "")[13:]
 
 
 class Claimed(NamedTuple):
@@ -69,6 +90,12 @@ class Claimed(NamedTuple):
     marked: bool
     expired: bool
     cancel_requested: bool
+    concurrency_key: str | None = None
+    group_id: str | None = None
+    chain: str | None = None
+    cursor: str | None = None
+    continues: int = 0
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +129,16 @@ class Job:
     duration_ms: float | None
     keep_until: datetime | None = None
     existing: bool = False
+    concurrency_key: str | None = None
+    dedupe_key: str | None = None
+    alias: str | None = None
+    group_id: str | None = None
+    parent_id: str | None = None
+    schedule: str | None = None
+    chain: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    cursor: Any = None
+    continues: int = 0
+    version: int = 1
 
     @property
     def status(self) -> str:

@@ -77,8 +77,8 @@ class Due(NamedTuple):
     """What the one probe of a tick found.
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
-    lanes (``priority/queue/kind``) that hold pending rows, due or not; ``unrung``: a pending row is
-    to be rung.
+    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not; ``unrung``: a pending
+    row is to be rung.
     """
 
     stalled: bool
@@ -95,6 +95,7 @@ class Unrung(NamedTuple):
     tenant: str
     rings: int
     delay_seconds: float
+    concurrency_key: str | None = None
 
 
 class Standing(NamedTuple):

@@ -12,6 +12,7 @@ from jobs.core.codec import encode_payload
 from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
+from jobs.core.flow import flow_of
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
@@ -85,6 +86,7 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     run_at, delay = options.get("run_at"), options.get("delay")
     timeout = _seconds("timeout", options.get("timeout"))
     tenant = options.get("tenant")
+    tenant = "" if tenant is None else check_tenant(tenant)
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None:
@@ -109,7 +111,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         timeout_seconds=None if timeout is None else check_timeout(timeout),
         backoff=None if backoff is None else as_backoff(backoff).to_json(),
         expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
-        tenant="" if tenant is None else check_tenant(tenant),
+        tenant=tenant,
+        flow=flow_of(tenant, None),
     )
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
@@ -155,6 +158,7 @@ class Enqueued(NamedTuple):
     queue: str
     tenant: str
     due_at: datetime | None
+    concurrency_key: str | None = None
 
     @classmethod
     def of(cls, runtime: Runtime, job: NewJob) -> Enqueued:
@@ -162,7 +166,7 @@ class Enqueued(NamedTuple):
         due_at = job.run_at
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
-        return cls(job.id, job.kind, job.queue, job.tenant, due_at)
+        return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
 
 
 def is_heard(runtime: Runtime) -> bool:
@@ -179,7 +183,16 @@ def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
         now = runtime.clock.now()
         ring(
             runtime,
-            [Ring(job.id, job.kind, _left(job.due_at, now), tenant=job.tenant) for job in jobs],
+            [
+                Ring(
+                    job.id,
+                    job.kind,
+                    _left(job.due_at, now),
+                    tenant=job.tenant,
+                    key=job.concurrency_key or "",
+                )
+                for job in jobs
+            ],
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
@@ -38,7 +38,6 @@ log = logging.getLogger("tickwork.execute")
 FLUSH_SECONDS = 0.25
 # Given-up threads cannot be killed; past this many a process only hands its jobs back.
 MOST_ABANDONED = 20
-_STARTS = frozenset({Fit.START, Fit.START_WITH_WARNING})
 _TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 
 
@@ -92,7 +91,9 @@ class Batch:
         slots: int,
         followers: Mapping[str, Sequence[Claimed]] | None = None,
         fresh: bool = True,
+        when_ended: Callable[[], None] | None = None,
     ) -> None:
+        """``when_ended`` is called once all have, before their last results are written."""
         self.runtime = runtime
         self.budget = budget
         self.slots = max(1, min(slots, len(claimed)))
@@ -102,6 +103,7 @@ class Batch:
         self._fresh = fresh
         self.total = len(claimed) + len(behind)
         self._claimed_by_id = {job.id: job for job in (*claimed, *behind)}
+        self._when_ended = when_ended
         self.report = BatchReport()
         # Jobs that may start now (their marks are committed), and those still without one.
         self._ready: deque[Claimed] = deque(job for job in claimed if job.marked)
@@ -176,6 +178,9 @@ class Batch:
             if stopping or now >= self.budget.start_deadline or self._is_clogged():
                 self._release_unstarted()
             all_ended = len(self._ended) == self.total
+            if all_ended and self._when_ended is not None:
+                self._when_ended()
+                self._when_ended = None
             if all_ended or self._is_urgent() or now - self._last_flush >= FLUSH_SECONDS:
                 self._flush(now, final=all_ended)
             if all_ended and self._flushed == self.total:
@@ -464,7 +469,7 @@ class Batch:
             return True
         with self._start_lock:  # only one can be the first
             fitting = self._fit(claimed, now, first=self._fresh and self._started == 0)
-            if fitting.verdict in _STARTS:
+            if fitting.starts:
                 self._started += 1
         if fitting.verdict is Fit.NOT_NOW:
             self._put_off.append(claimed)
@@ -521,7 +526,7 @@ class Batch:
         declared = claimed.timeout_seconds or self.runtime.registry.get(claimed.kind).timeout
         default = self.runtime.settings.timeout
         fitting = fit(declared, default, self.budget, now=now, first=first)
-        if fitting.verdict not in _STARTS and claimed.attempt == 1:
+        if not fitting.starts and claimed.attempt == 1:
             usual = self.runtime.usual_seconds(claimed.kind)
             fitting = fit(declared, default, self.budget, now=now, first=first, usual_seconds=usual)
         return fitting

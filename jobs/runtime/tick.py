@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,15 @@ def run_tick(
     kinds: frozenset[str] | None = None,
     begun: float | None = None,
     overdue_seconds: float | None = None,
+    handlers_ended: Callable[[], None] | None = None,
 ) -> TickResult:
     """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
 
     The durations count from ``begun`` (monotonic seconds), when the platform's clock began to run;
     now by default. ``budget`` replaces them for a runner that has no platform limit. With a queue
-    beside the table only what has been due for ``overdue_seconds`` is run.
+    beside the table only what has been due for ``overdue_seconds`` is run. ``handlers_ended`` is
+    called when all handlers of the tick have, before their last results are written; it may not
+    have been when the tick raises.
     """
     settings = runtime.settings
     now = runtime.clock.monotonic()
@@ -102,7 +106,7 @@ def run_tick(
             lanes=lanes,
             overdue_seconds=overdue,
         )
-    report = Batch(runtime, claimed, budget, slots=slots).run()
+    report = Batch(runtime, claimed, budget, slots=slots, when_ended=handlers_ended).run()
     trim_finished(runtime, report)
     # A claim that came back short has taken all there was, but for what came back due at once.
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)

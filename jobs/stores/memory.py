@@ -52,12 +52,14 @@ class _Row:
     lease_until: datetime | None = None
     keep_until: datetime | None = None
     duration_ms: float | None = None
+    cursor: str | None = None
+    continues: int = 0
     ring_at: datetime | None = None
     rings: int = 0
 
     @property
     def lane(self) -> str:
-        return f"{self.new.priority}/{self.new.queue}/{self.new.kind}"
+        return f"{self.new.priority}/{self.new.queue}/{self.new.kind}/{self.new.flow}"
 
     @property
     def order(self) -> tuple[int, datetime, str]:
@@ -284,7 +286,9 @@ class MemoryStore:
         row.rings += 1
         row.ring_at = due + timedelta(seconds=again)
         delay_seconds = (due - now).total_seconds()
-        return Unrung(row.new.id, row.new.kind, row.new.tenant, row.rings, delay_seconds)
+        new = row.new
+        key = new.concurrency_key
+        return Unrung(new.id, new.kind, new.tenant, row.rings, delay_seconds, key)
 
     def ring_again(self, ids: Collection[str]) -> None:
         with self._lock:
@@ -456,6 +460,12 @@ def _to_claimed(row: _Row, now: datetime) -> Claimed:
         and row.attempts == 1
         and row.duration_ms is None,
         cancel_requested=row.cancel_requested,
+        concurrency_key=new.concurrency_key,
+        group_id=new.group_id,
+        chain=new.chain,
+        cursor=row.cursor,
+        continues=row.continues,
+        version=new.version,
     )
 
 
@@ -488,4 +498,14 @@ def _to_job(row: _Row) -> Job:
         cancel_requested=row.cancel_requested,
         duration_ms=row.duration_ms,
         keep_until=row.keep_until,
+        concurrency_key=new.concurrency_key,
+        dedupe_key=new.dedupe_key,
+        alias=new.alias,
+        group_id=new.group_id,
+        parent_id=new.parent_id,
+        schedule=new.schedule,
+        chain=json.loads(new.chain) if new.chain else [],
+        cursor=None if row.cursor is None else decode(row.cursor),
+        continues=row.continues,
+        version=new.version,
     )

@@ -19,6 +19,7 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
 from jobs.testing.areas.runtime_life import LifeConformance, ManyRunnersConformance
@@ -67,6 +68,7 @@ class StoreConformance(
 class RuntimeConformance(
     LifeConformance,
     ManyRunnersConformance,
+    DrainConformance,
     FaultConformance,
     TimeoutConformance,
     BudgetConformance,

@@ -816,9 +816,9 @@ def test_two_claims_at_once_get_disjoint_rows(store: MemoryStore) -> None:
 def test_the_probe(store: MemoryStore, clock: ManualClock) -> None:
     assert store.probe() == Due(False, False, ())
     store.insert([new_job(), new_job(queue="q", priority=1, delay_seconds=600)])
-    assert store.probe() == Due(False, False, ("1/q/mail", "3/default/mail"))
+    assert store.probe() == Due(False, False, ("1/q/mail/", "3/default/mail/"))
     (job,) = claim(store)
-    assert store.probe().lanes == ("1/q/mail",)
+    assert store.probe().lanes == ("1/q/mail/",)
     clock.advance(65)
     assert not store.probe().stalled, "a lease holds to its last moment"
     clock.advance(0.001)

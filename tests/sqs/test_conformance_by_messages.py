@@ -8,6 +8,7 @@ back by itself, so that all of time is the clock's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import Engine
 from jobs.core.clock import Clock
 from jobs.core.store import Store
 from jobs.doorbells import sqs
+from jobs.doorbells.sqs import make_client
 from jobs.runtime.ring import ring_due
 from jobs.runtime.tick import TickResult
 from jobs.stores.sql import SqlStore
@@ -46,6 +48,12 @@ def postgresql_engine(postgresql_databases: postgresql.Databases) -> Iterator[En
         yield from engine_of(url)
 
 
+@cache
+def doorbell_client(endpoint: str) -> Any:
+    """The doorbell's own client, made once: making one takes longer than most of these tests."""
+    return make_client(endpoint)
+
+
 class Delivered(Tickwork):
     """Receives before its time begins to count, as an event source does."""
 
@@ -72,9 +80,10 @@ class ByMessages(RuntimeConformance):
         raise NotImplementedError
 
     @pytest.fixture
-    def hints(self, fifo: Queue, monkeypatch: pytest.MonkeyPatch) -> Hints:
+    def hints(self, fifo: Queue, sqs_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Hints:
         # A busy machine may need longer; what is left out is another test's matter.
         monkeypatch.setattr(sqs, "SEND_SECONDS", 60.0)
+        monkeypatch.setattr(sqs, "make_client", lambda _url: doorbell_client(sqs_endpoint))
         return Hints(fifo.messages)
 
     @pytest.fixture

@@ -310,7 +310,7 @@ def test_the_ranges_are_those_of_the_indexes(database: Database, queue: Queue) -
         connection.execute(text("UPDATE tickwork_jobs SET state = 'completed' WHERE priority = 3"))
     store.insert_many([NewJob(new_id(), "mail", "{}", ring_after_seconds=0.0)] * 1)
     unrung = store.statements.unrung.replace(":namespace", "''").replace(":limit", "10")
-    overdue = store._overdue_statements.due_in("'3/default/mail'", "10")
+    overdue = store._overdue_statements.due_in("'3/default/mail/'", "10")
     overdue = overdue.replace(":namespace", "''")
     for cast in ("CAST(:overdue_seconds AS float8)", ":overdue_seconds"):
         overdue = overdue.replace(cast, "300")

@@ -1,6 +1,6 @@
 """Claim: due rows into a runner's hands, in one short transaction, in each database's best way.
 
-All three go by lanes (priority/queue/kind). The heads of the lanes are merged without locks to
+All three go by lanes (priority/queue/kind/flow). The heads of the lanes are merged without locks to
 learn how many of the best rows each lane holds; then exactly that many are taken from each. Two
 claims at once thus get disjoint rows, and nobody locks rows that it does not take.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, TextClause, bindparam, text
 
 from jobs.core.job import Claimed
-from jobs.stores.sql.rows import to_claimed
+from jobs.stores.sql.rows import read_claimed
 from jobs.stores.sql.statements import Statements
 
 # Below SQLite's 500 terms of a compound select; the lanes left out are those of least priority.
@@ -31,7 +31,7 @@ def wanted_lanes(
     """The lanes whose kind is handled here (and whose queue is asked for), best priority first."""
     found = []
     for lane in sorted(lanes):
-        _, queue, kind = lane.split("/", 2)
+        _, queue, kind, _ = lane.split("/", 3)
         if kind in kinds and (queues is None or queue in queues):
             found.append(lane)
     return found[:MOST_LANES]
@@ -323,12 +323,7 @@ class Claimer:
         connection.execute(statement, {**parameters, "ids": sorted(ids), "marked": list(marked)})
 
     def _sorted(self, rows: Sequence[Any], mark: int) -> list[Claimed]:
-        """Rows as ``Claimed``, best first (they return in any order), the first ``mark`` marked."""
-        read_instant = self.statements.sql.read_instant
-        ordered = sorted(rows, key=lambda row: (row[4], row[11], row[0]))
-        return [
-            to_claimed(row, read_instant, marked=place < mark) for place, row in enumerate(ordered)
-        ]
+        return read_claimed(rows, self.statements.sql, mark=mark)
 
     def _once(self, key: Any, build: Any) -> Any:
         statement = self._built.get(key)

@@ -13,7 +13,8 @@ from jobs.stores.sql.tables import SQLITE_TIME_FORMAT
 # The columns of a row list, by what they hold.
 TEXT, INTEGER, NUMBER = "text", "integer", "number"
 Columns = Sequence[tuple[str, str]]
-_SAFE_ELEMENT = re.compile(r"[A-Za-z0-9-]+")
+# With a digit in front none of them is the word NULL.
+_SAFE_ELEMENTS = re.compile(r"[0-9][A-Za-z0-9-]*(,[0-9][A-Za-z0-9-]*)*")
 
 
 class DialectSql:
@@ -24,6 +25,8 @@ class DialectSql:
     # Whether an operation of one statement goes without BEGIN and COMMIT: a third of the round
     # trips, which is most of a tick's time where the database is far away.
     autocommits: ClassVar[bool] = False
+    # Whether the columns of a claim come just as a Claimed holds them.
+    returns_claimed: ClassVar[bool] = False
     # Whether rows to delete are looked up first, without locks.
     deletes_by_key: ClassVar[bool] = False
     # How a statement is led to its rows by their ids, whatever the optimizer thinks of it.
@@ -71,12 +74,17 @@ class DialectSql:
         """A bound number, typed."""
         return f":{parameter}"
 
+    def same_for_all(self, name: str, kind: str) -> str:
+        """A value that is the same in every row of a list, bound once and typed."""
+        return f":same_{name}"
+
     def rows(self, columns: Columns) -> str:
         """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows."""
         raise NotImplementedError
 
-    def pack(self, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        """The parameters of :meth:`rows`."""
+    def pack(self, columns: Columns, by_column: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """The parameters of :meth:`rows`, from the values of each column."""
+        rows = list(zip(*by_column, strict=True))
         return {"rows": json.dumps(rows, ensure_ascii=False, separators=(",", ":"))}
 
     def update_from(
@@ -94,6 +102,7 @@ class DialectSql:
 class PostgresqlSql(DialectSql):
     name = "postgresql"
     autocommits = True
+    returns_claimed = True
     # Serialization failure, deadlock, lock not available, and a server that is starting or going.
     _passing = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
     _types: ClassVar[dict[str, str]] = {TEXT: "text", INTEGER: "bigint", NUMBER: "float8"}
@@ -127,6 +136,9 @@ class PostgresqlSql(DialectSql):
     def number(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS float8)"
 
+    def same_for_all(self, name: str, kind: str) -> str:
+        return f"CAST(:same_{name} AS {self._types[kind]})"
+
     def rows(self, columns: Columns) -> str:
         arrays = ", ".join(f"CAST(:c_{name} AS {self._types[kind]}[])" for name, kind in columns)
         return f"unnest({arrays}) AS v({', '.join(name for name, _ in columns)})"
@@ -143,32 +155,35 @@ class PostgresqlSql(DialectSql):
             f"WHERE j.id = ANY(ARRAY(SELECT id FROM v)) AND {matches}"
         )
 
-    def pack(self, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        by_column = zip(*rows, strict=True)
+    def pack(self, columns: Columns, by_column: Sequence[Sequence[Any]]) -> dict[str, Any]:
         return {
-            f"c_{name}": _array(values)
-            for (name, _), values in zip(columns, by_column, strict=True)
+            f"c_{name}": _array(values, kind)
+            for (name, kind), values in zip(columns, by_column, strict=True)
         }
 
     def is_passing(self, error: BaseException) -> bool:
         return getattr(error, "sqlstate", None) in self._passing
 
 
-def _array(values: Sequence[Any]) -> str:
+def _array(values: Sequence[Any], kind: str) -> str:
     """An array literal; the driver's own array dumper costs several times the whole row."""
-    if values.count(values[0]) == len(values):  # most columns of most batches
-        return "{" + ",".join([_element(values[0])] * len(values)) + "}"
-    return "{" + ",".join(map(_element, values)) + "}"
+    if None in values:
+        elements = ["NULL" if value is None else _element(value, kind) for value in values]
+        return f"{{{','.join(elements)}}}"
+    if kind != TEXT:
+        return f"{{{','.join(map(repr, values))}}}"
+    joined = ",".join(values)
+    # Looked at in one go: ids need no quotes, and are what every list has.
+    if _SAFE_ELEMENTS.fullmatch(joined) and joined.count(",") == len(values) - 1:
+        return f"{{{joined}}}"
+    return f"{{{','.join(_element(value, kind) for value in values)}}}"
 
 
-def _element(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if not isinstance(value, str):
+def _element(value: Any, kind: str) -> str:
+    if kind != TEXT:
         return repr(value)
-    if _SAFE_ELEMENT.fullmatch(value) and value.upper() != "NULL":
-        return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    text: str = value
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class SqliteSql(DialectSql):

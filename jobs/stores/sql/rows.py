@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.stores.sql.dialects import DialectSql
+from jobs.stores.sql.statements import Statements
+
+_BEST_FIRST = itemgetter(4, 11, 0)  # priority, run_at, id
 
 
 def is_due(job: NewJob) -> bool:
@@ -34,10 +38,9 @@ def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str,
 def bulk_rows(
     jobs: Iterable[NewJob], namespace: str, now: datetime, sql: DialectSql
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows for a bulk insert, in the order of ``Statements.BULK_COLUMNS``.
+    """Rows for a bulk insert, each in the order of ``Statements.bulk_columns``.
 
-    Those that are rung have the one value more of ``RUNG_BULK_COLUMNS``. ``now`` was read from the
-    database once, because a COPY cannot compute.
+    ``now`` was read from the database once, because a COPY cannot compute.
     """
     # Most jobs of a bulk differ in id and payload alone.
     last: NewJob | None = None
@@ -46,6 +49,8 @@ def bulk_rows(
         if last is None or job[3:] != last[3:] or job.kind != last.kind:
             last = job
             tail = _bulk_tail(job, namespace, now, sql)
+            if not job.is_plain:
+                tail += tuple(getattr(job, name) for name in Statements.RARE_COLUMNS)
         yield (job.id, job.payload, *tail)
 
 
@@ -73,14 +78,33 @@ def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> t
     )
 
 
-def to_claimed(
+def read_claimed(rows: Sequence[Any], sql: DialectSql, *, mark: int) -> list[Claimed]:
+    """Rows of ``Statements.claimed_columns`` as a claim got them, best first.
+
+    The first ``mark`` bear the start mark; no row of a claim was asked to be cancelled.
+    """
+    ordered = sorted(rows, key=_BEST_FIRST)
+    if sql.returns_claimed:
+        return list(map(Claimed._make, ordered))
+    return [
+        _to_claimed(row, sql.read_instant, marked=place < mark) for place, row in enumerate(ordered)
+    ]
+
+
+def read_stalled(row: Sequence[Any], sql: DialectSql) -> Claimed:
+    """A row of ``Statements.stalled``."""
+    if sql.returns_claimed:
+        return Claimed._make(row[:-2])
+    return _to_claimed(row, sql.read_instant, marked=bool(row[-2]), cancel_requested=bool(row[-1]))
+
+
+def _to_claimed(
     row: Sequence[Any],
     read_instant: Callable[[Any], datetime],
     *,
     marked: bool = False,
     cancel_requested: bool = False,
 ) -> Claimed:
-    """A row of ``Statements.claimed_columns``."""
     duration_ms, expired, now = row[13:16]
     if now is not None:  # both instants, as SQLite keeps them
         expired = expired is not None and expired <= now
@@ -94,6 +118,7 @@ def to_claimed(
             marked,
             bool(expired) and unstarted,
             cancel_requested,
+            *row[16:22],
         )
     )
 
@@ -127,6 +152,16 @@ def to_job(row: Any) -> Job:
         cancel_requested=bool(row.cancel_requested),
         duration_ms=row.duration_ms,
         keep_until=row.keep_until,
+        concurrency_key=row.concurrency_key,
+        dedupe_key=row.dedupe_key,
+        alias=row.alias,
+        group_id=row.group_id,
+        parent_id=row.parent_id,
+        schedule=row.schedule,
+        chain=json.loads(row.chain) if row.chain else [],
+        cursor=None if row.cursor is None else decode(row.cursor),
+        continues=row.continues,
+        version=row.version,
     )
 
 
@@ -160,4 +195,12 @@ def inserted_job(job: NewJob, created_at: datetime) -> Job:
         expires_at=None if expires is None else created_at + timedelta(seconds=expires),
         cancel_requested=False,
         duration_ms=None,
+        concurrency_key=job.concurrency_key,
+        dedupe_key=job.dedupe_key,
+        alias=job.alias,
+        group_id=job.group_id,
+        parent_id=job.parent_id,
+        schedule=job.schedule,
+        chain=json.loads(job.chain) if job.chain else [],
+        version=job.version,
     )

@@ -149,7 +149,8 @@ def check(engine: Engine, tables: Tables) -> None:
 def _missing(connection: Connection, tables: Tables) -> str | None:
     inspector = inspect_database(connection)
     mend = "run `tickwork db upgrade` (or tickwork.create_schema() in development)"
-    for table in tables.metadata.sorted_tables:
+    # The jobs first: where they are missing, that says it all.
+    for table in sorted(tables.metadata.sorted_tables, key=lambda table: table is not tables.jobs):
         if not inspector.has_table(table.name, schema=table.schema):
             return f"the database has no table {table.name!r}: {mend}"
         there = {column["name"] for column in inspector.get_columns(table.name, table.schema)}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
 
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
+from jobs.stores.sql.rowlist import Listed
 from jobs.stores.sql.tables import Tables
 
 VERDICT_COLUMNS = (
@@ -25,8 +27,8 @@ VERDICT_COLUMNS = (
     ("keep_seconds", NUMBER),
     ("progress", NUMBER),
     ("progress_note", TEXT),
+    ("ring_after_seconds", NUMBER),
 )
-RUNG_VERDICT_COLUMNS = (*VERDICT_COLUMNS, ("ring_after_seconds", NUMBER))
 TOUCH_COLUMNS = (
     ("id", TEXT),
     ("fence", INTEGER),
@@ -55,6 +57,7 @@ class Statements:
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
 
@@ -133,149 +136,149 @@ class Statements:
 
     @property
     def claimed_columns(self) -> str:
-        """What :func:`jobs.stores.sql.rows.to_claimed` reads, in its order.
-
-        Whether a row is marked and cancelled is not among them: the first ``mark`` rows are, and a
-        pending row never is.
-        """
+        """What :func:`jobs.stores.sql.rows.read_claimed` reads, in its order."""
         columns = (
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
             "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
         )
-        if self.sql.name == "sqlite":
-            # Its RETURNING knows the updated table only, and not by its alias; and expressions over
-            # columns came out wrong there beside a generated column (seen with SQLite 3.40).
-            return columns.replace("j.", "") + f"duration_ms, expires_at, {self.sql.now} AS now"
+        rare = "j.concurrency_key, j.group_id, j.chain, j.cursor, j.continues, j.version"
+        match self.sql.name:
+            case "postgresql":
+                # Just what a Claimed holds, so that a row becomes one as it is. Attempts were
+                # raised by the claim; a job that snoozed has its attempt back, but it did start.
+                return (
+                    f"{columns}j.started_at IS NOT NULL, coalesce(j.expires_at <= {self.sql.now} "
+                    "AND j.attempts = 1 AND j.duration_ms IS NULL, false), j.cancel_requested, "
+                    f"{rare}"
+                )
+            case "sqlite":
+                # Its RETURNING knows the updated table only, and not by its alias; and expressions
+                # over columns came out wrong there beside a generated column (seen with 3.40).
+                columns, rare = columns.replace("j.", ""), rare.replace("j.", "")
+                return f"{columns}duration_ms, expires_at, {self.sql.now} AS now, {rare}"
         # The comparison made here: an instant costs the driver time to read, row by row.
         expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
-        return f"{columns}j.duration_ms, {expired}, NULL AS now"
+        return f"{columns}j.duration_ms, {expired}, NULL AS now, {rare}"
 
     # -- settle -------------------------------------------------------------------------------
 
-    @cached_property
-    def settle(self) -> TextClause:
-        return text(self._settle(""))
+    def settle(
+        self, varying: tuple[str, ...], *, stalled_only: bool = False, rings: bool = False
+    ) -> TextClause:
+        """Verdicts onto held rows; ``varying`` as :func:`row_list` tells it."""
+        key = ("settle", varying, stalled_only, rings)
+        return self._once(key, lambda: self._settle(varying, stalled_only, rings))
 
-    @cached_property
-    def settle_stalled(self) -> TextClause:
-        return text(self._settle(f" AND j.lease_until < {self.sql.now}"))
-
-    @cached_property
-    def settle_and_ring(self) -> TextClause:
-        return text(self._settle("", rings=True))
-
-    @cached_property
-    def settle_stalled_and_ring(self) -> TextClause:
-        return text(self._settle(f" AND j.lease_until < {self.sql.now}", rings=True))
-
-    def _settle(self, condition: str, *, rings: bool = False) -> str:
+    def _settle(self, varying: tuple[str, ...], stalled_only: bool, rings: bool) -> str:
         # Only v's columns and columns not assigned here are read: MySQL would see new values.
-        ends = "(v.state <> 'pending' OR j.cancel_requested)"
-        stopped = "v.state = 'pending' AND j.cancel_requested"
-        sql = self.sql
+        sql, v = self.sql, Listed(self.sql, VERDICT_COLUMNS, varying)
+        ends = f"({v['state']} <> 'pending' OR j.cancel_requested)"
+        stopped = f"{v['state']} = 'pending' AND j.cancel_requested"
+        delay, keep, error = v["delay_seconds"], v["keep_seconds"], v["error"]
         assignments = {
-            "state": f"CASE WHEN {stopped} THEN 'cancelled' ELSE v.state END",
-            "result": "v.result",
-            "error": f"CASE WHEN {stopped} THEN coalesce(v.error, j.error, 'cancelled') "
-            "WHEN v.state = 'pending' THEN coalesce(v.error, j.error) ELSE v.error END",
-            "errors": "coalesce(v.errors, j.errors)",
-            "attempts": "j.attempts - v.attempts_back",
-            "run_at": "CASE WHEN v.state = 'pending' AND v.delay_seconds IS NOT NULL "
-            f"THEN {sql.later('v.delay_seconds')} ELSE j.run_at END",
+            "state": f"CASE WHEN {stopped} THEN 'cancelled' ELSE {v['state']} END",
+            "result": v["result"],
+            "error": f"CASE WHEN {stopped} THEN coalesce({error}, j.error, 'cancelled') "
+            f"WHEN {v['state']} = 'pending' THEN coalesce({error}, j.error) ELSE {error} END",
+            "errors": f"coalesce({v['errors']}, j.errors)",
+            "attempts": f"j.attempts - {v['attempts_back']}",
+            "run_at": f"CASE WHEN {v['state']} = 'pending' AND {delay} IS NOT NULL "
+            f"THEN {sql.later(delay)} ELSE j.run_at END",
             "finished_at": f"CASE WHEN {ends} THEN {sql.now} ELSE NULL END",
-            "keep_until": f"CASE WHEN {ends} AND v.keep_seconds IS NOT NULL "
-            f"THEN {sql.later('v.keep_seconds')} ELSE NULL END",
+            "keep_until": f"CASE WHEN {ends} AND {keep} IS NOT NULL "
+            f"THEN {sql.later(keep)} ELSE NULL END",
             "started_at": f"CASE WHEN {ends} THEN j.started_at ELSE NULL END",
             "lease_until": "NULL",
-            "duration_ms": "coalesce(v.duration_ms, j.duration_ms)",
-            "progress": "coalesce(v.progress, j.progress)",
-            "progress_note": "coalesce(v.progress_note, j.progress_note)",
+            "duration_ms": f"coalesce({v['duration_ms']}, j.duration_ms)",
+            "progress": f"coalesce({v['progress']}, j.progress)",
+            "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
         if rings:
+            after = v["ring_after_seconds"]
             assignments["ring_at"] = (
-                "CASE WHEN v.ring_after_seconds IS NULL THEN j.ring_at "
-                f"ELSE {sql.later('v.ring_after_seconds')} END"
+                f"CASE WHEN {after} IS NULL THEN j.ring_at ELSE {sql.later(after)} END"
             )
-        columns = RUNG_VERDICT_COLUMNS if rings else VERDICT_COLUMNS
-        return sql.update_from(self.jobs, columns, self._held + condition, assignments)
+        condition = f" AND j.lease_until < {sql.now}" if stalled_only else ""
+        return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
 
-    @property
-    def _held(self) -> str:
-        return f"j.id = v.id AND j.fence = v.fence AND {self.sql.still_processing}"
+    def _held(self, v: Listed) -> str:
+        return f"j.id = {v['id']} AND j.fence = {v['fence']} AND {self.sql.still_processing}"
 
     # -- touch --------------------------------------------------------------------------------
 
-    @cached_property
-    def touch(self) -> TextClause:
-        # A row that somebody asked to cancel is left out, so that the count tells of it.
-        return text(self._touch({}, " AND NOT j.cancel_requested"))
+    def touch(self, varying: tuple[str, ...], *, renew: bool = False) -> TextClause:
+        """Marks and progress onto held rows; with ``renew``, a new lease as well."""
+        return self._once(("touch", varying, renew), lambda: self._touch(varying, renew))
 
-    @cached_property
-    def touch_and_renew(self) -> TextClause:
-        lease = self.sql.later(self.sql.number("lease_seconds"))
-        return text(self._touch({"lease_until": lease}))
-
-    def _touch(self, more: dict[str, str], condition: str = "") -> str:
+    def _touch(self, varying: tuple[str, ...], renew: bool) -> str:
+        sql, v = self.sql, Listed(self.sql, TOUCH_COLUMNS, varying)
         assignments = {
-            "started_at": f"CASE v.started WHEN 1 THEN {self.sql.now} WHEN 0 THEN NULL "
+            "started_at": f"CASE {v['started']} WHEN 1 THEN {sql.now} WHEN 0 THEN NULL "
             "ELSE j.started_at END",
-            "progress": "coalesce(v.progress, j.progress)",
-            "progress_note": "coalesce(v.progress_note, j.progress_note)",
-            **more,
+            "progress": f"coalesce({v['progress']}, j.progress)",
+            "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
-        return self.sql.update_from(self.jobs, TOUCH_COLUMNS, self._held + condition, assignments)
+        condition = ""
+        if renew:
+            assignments["lease_until"] = sql.later(sql.number("lease_seconds"))
+        else:
+            # A row that somebody asked to cancel is left out, so that the count tells of it.
+            condition = " AND NOT j.cancel_requested"
+        return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
+
+    def _once(self, key: Any, build: Callable[[], str]) -> TextClause:
+        statement = self._built.get(key)
+        if statement is None:
+            statement = self._built[key] = text(build())
+        return statement
 
     # -- insert -------------------------------------------------------------------------------
 
-    @cached_property
-    def insert(self) -> TextClause:
-        """One row, due at once."""
-        return text(self._insert(self.sql.now, "NULL"))
+    def insert(self, *, timed: bool, rung: bool, plain: bool) -> TextClause:
+        """One row; ``timed`` with a delay, an instant or an expiry, ``plain`` as most jobs are."""
+        key = ("insert", timed, rung, plain)
+        return self._once(key, lambda: self._insert(timed, rung, plain))
 
-    @cached_property
-    def insert_timed(self) -> TextClause:
-        """One row with a delay, an instant or an expiry."""
-        return text(self._insert(*self._times))
-
-    @cached_property
-    def insert_rung(self) -> TextClause:
-        """One row, due at once, with a time to be rung."""
-        return text(self._insert(self.sql.now, "NULL", *self._ring))
-
-    @cached_property
-    def insert_timed_rung(self) -> TextClause:
-        """One row with a delay, an instant or an expiry, and a time to be rung."""
-        return text(self._insert(*self._times, *self._ring))
-
-    @property
-    def _times(self) -> tuple[str, str]:
+    def _insert(self, timed: bool, rung: bool, plain: bool) -> str:
         sql = self.sql
-        expires_in = sql.number("expires_in_seconds")
-        return (
-            f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
-            f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
-        )
-
-    @property
-    def _ring(self) -> tuple[str, str]:
-        return ", ring_at", f", {self.sql.later(self.sql.number('ring_after_seconds'))}"
-
-    def _insert(self, run_at: str, expires_at: str, column: str = "", value: str = "") -> str:
+        run_at, expires_at = sql.now, "NULL"
+        if timed:
+            delayed = sql.later(sql.number("delay_seconds"))
+            run_at = f"coalesce({sql.instant('run_at')}, {delayed})"
+            expires_in = sql.number("expires_in_seconds")
+            expires_at = (
+                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END"
+            )
+        more = {} if plain else {name: f":{name}" for name in self.RARE_COLUMNS}
+        if rung:
+            more["ring_at"] = sql.later(sql.number("ring_after_seconds"))
+        names = "".join(f", {name}" for name in more)
+        values = "".join(f", {value}" for value in more.values())
         return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
-                timeout_seconds, backoff, created_at, run_at, expires_at{column})
+                timeout_seconds, backoff, created_at, run_at, expires_at{names})
             VALUES (
                 :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
-                :max_attempts, {self.sql.number("timeout_seconds")}, :backoff, {self.sql.now},
-                {run_at}, {expires_at}{value})
+                :max_attempts, {sql.number("timeout_seconds")}, :backoff, {sql.now},
+                {run_at}, {expires_at}{values})
             """
 
     BULK_COLUMNS: Sequence[str] = (
         "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",
         "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
     )  # fmt: skip
-    RUNG_BULK_COLUMNS: Sequence[str] = (*BULK_COLUMNS, "ring_at")
+    # What only few jobs say; inserts of plain ones leave them to their defaults.
+    RARE_COLUMNS: Sequence[str] = (
+        "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
+        "chain", "version",
+    )  # fmt: skip
+
+    @staticmethod
+    def bulk_columns(*, rung: bool, plain: bool) -> tuple[str, ...]:
+        """The columns of a row of :func:`jobs.stores.sql.rows.bulk_rows`, in its order."""
+        rare = () if plain else Statements.RARE_COLUMNS
+        return (*Statements.BULK_COLUMNS, *(("ring_at",) if rung else ()), *rare)
 
     # -- upkeep and people --------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import groupby, islice
+from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
@@ -38,18 +39,18 @@ from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
 from jobs.stores.sql.rings import RingTaker
+from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
     bulk_rows,
     insert_parameters,
     inserted_job,
     is_due,
     is_rung,
-    to_claimed,
+    read_stalled,
     to_job,
 )
 from jobs.stores.sql.sessions import connection_of, sync_of
 from jobs.stores.sql.statements import (
-    RUNG_VERDICT_COLUMNS,
     TOUCH_COLUMNS,
     VERDICT_COLUMNS,
     Statements,
@@ -64,6 +65,15 @@ TRIES = 6
 # One try may wait long by itself, for a lock or a connection; it is not repeated six times then.
 PATIENCE_SECONDS = 5.0
 BULK_CHUNK_ROWS = 10_000
+# Which columns a bulk row has, by how many.
+BULK_WIDTHS = {
+    len(columns): columns
+    for columns in (
+        Statements.bulk_columns(rung=rung, plain=plain)
+        for rung in (False, True)
+        for plain in (False, True)
+    )
+}
 # Of results and errors in one statement: MySQL cuts the line on a packet over max_allowed_packet.
 PACKET_CHARS = 1_000_000
 
@@ -150,15 +160,11 @@ class SqlStore:
 
     def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
         for job in jobs:
-            statement = self._insert_statement(job)
+            statement = self.statements.insert(
+                timed=not is_due(job), rung=is_rung(job), plain=job.is_plain
+            )
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
-
-    def _insert_statement(self, job: NewJob) -> TextClause:
-        statements = self.statements
-        if is_rung(job):
-            return statements.insert_rung if is_due(job) else statements.insert_timed_rung
-        return statements.insert if is_due(job) else statements.insert_timed
 
     def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
         if session is not None:
@@ -181,14 +187,12 @@ class SqlStore:
         with self._explained():
             rows = bulk_rows(jobs, self.namespace, self._now(connection), self.sql)
             total, last_id = 0, ""
-            for width, alike in groupby(rows, key=len):
-                columns = Statements.BULK_COLUMNS
-                if width > len(columns):
-                    columns = Statements.RUNG_BULK_COLUMNS
-                while chunk := list(islice(alike, BULK_CHUNK_ROWS)):
-                    bulk_insert(connection, self.statements.jobs, columns, chunk)
-                    total += len(chunk)
-                    last_id = chunk[-1][0]
+            while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
+                for width in {len(row) for row in chunk}:
+                    alike = [row for row in chunk if len(row) == width]
+                    bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
+                total += len(chunk)
+                last_id = chunk[-1][0]
             return total, last_id
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -242,23 +246,16 @@ class SqlStore:
         # In primary-key order, so that two settles lock in the same order and cannot deadlock.
         late: frozenset[str] = frozenset()
         for chunk in _in_packets(sorted(verdicts)):
-            late |= self._write(
-                partial(self._settle, verdicts=chunk, stalled_only=stalled_only), alone=True
-            )
+            settle = partial(self._settle, verdicts=chunk, stalled_only=stalled_only)
+            late |= self._write(settle, alone=True)
         return late
 
     def _settle(
         self, connection: Connection, verdicts: Sequence[Verdict], *, stalled_only: bool = False
     ) -> frozenset[str]:
-        statements = self.statements
-        if any(verdict.ring_after_seconds is not None for verdict in verdicts):
-            statement = (
-                statements.settle_stalled_and_ring if stalled_only else statements.settle_and_ring
-            )
-            packed = self.sql.pack(RUNG_VERDICT_COLUMNS, verdicts)
-        else:
-            statement = statements.settle_stalled if stalled_only else statements.settle
-            packed = self.sql.pack(VERDICT_COLUMNS, [verdict[:-1] for verdict in verdicts])
+        varying, packed = row_list(self.sql, VERDICT_COLUMNS, verdicts)
+        rings = "ring_after_seconds" in varying or packed["same_ring_after_seconds"] is not None
+        statement = self.statements.settle(varying, stalled_only=stalled_only, rings=rings)
         written = connection.execute(statement, self._parameters(**packed)).rowcount
         if written == len(verdicts):
             return frozenset()
@@ -276,21 +273,19 @@ class SqlStore:
     def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         if not touches:
             return TouchReport(frozenset(), frozenset())
-        packed = self.sql.pack(TOUCH_COLUMNS, sorted(_plain(each) for each in touches))
+        plain = sorted((_plain(each) for each in touches), key=itemgetter(0))
+        varying, packed = row_list(self.sql, TOUCH_COLUMNS, plain)
+        statement = self.statements.touch(varying, renew=lease_seconds is not None)
         fences = {each.id: each.fence for each in touches}
 
         def run(connection: Connection) -> TouchReport:
             if lease_seconds is None:
-                written = connection.execute(
-                    self.statements.touch, self._parameters(**packed)
-                ).rowcount
+                written = connection.execute(statement, self._parameters(**packed)).rowcount
                 if written == len(touches):
                     return TouchReport(frozenset(), frozenset())
             else:
-                connection.execute(
-                    self.statements.touch_and_renew,
-                    self._parameters(lease_seconds=lease_seconds, **packed),
-                )
+                renewing = self._parameters(lease_seconds=lease_seconds, **packed)
+                connection.execute(statement, renewing)
             held, cancelled = set(), set()
             for row in connection.execute(self._standing(list(fences))):
                 if row.fence == fences[row.id] and row.state == State.PROCESSING:
@@ -358,12 +353,7 @@ class SqlStore:
                 return []
             statement, parameters = self.statements.stalled_of, {**parameters, "ids": named}
         rows = self._read(lambda connection: connection.execute(statement, parameters).all())
-        return [
-            to_claimed(
-                row, self.sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17])
-            )
-            for row in rows
-        ]
+        return [read_stalled(row, self.sql) for row in rows]
 
     def standing(self, ids: Collection[str]) -> dict[str, Standing]:
         named = sorted(filter(may_be_name, set(ids)))

@@ -28,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from jobs.core.flow import FLOW_CHARS
+
 SQLITE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 HEAD_REVISION = "0002"
 
@@ -125,6 +127,12 @@ class Tables:
 
     metadata: MetaData
     jobs: Table
+    keys: Table
+    controls: Table
+    limits: Table
+    takings: Table
+    schedules: Table
+    groups: Table
     prefix: str
     schema: str | None
 
@@ -161,7 +169,7 @@ def build_tables(
         # Where the row waits: one bounded index range per lane lets a claim step over a million
         # delayed or unclaimable rows. The database derives it, so a hand-made UPDATE of queue or
         # priority moves the job as well.
-        Column("lane", ascii_text(210), _lane()),
+        Column("lane", ascii_text(230), _lane()),
         Column("state", ascii_text(12), nullable=False),
         Column("payload", long_text(), nullable=False),
         Column("result", long_text()),
@@ -183,6 +191,18 @@ def build_tables(
         Column("expires_at", Timestamp),
         Column("keep_until", Timestamp),
         Column("duration_ms", Double),
+        # What only few jobs say.
+        Column("flow", ascii_text(FLOW_CHARS), nullable=False, server_default=""),
+        Column("concurrency_key", exact_text(200)),
+        Column("dedupe_key", exact_text(200)),
+        Column("alias", exact_text(200)),
+        Column("group_id", ascii_text(36)),
+        Column("parent_id", ascii_text(36)),
+        Column("schedule", ascii_text(100)),
+        Column("chain", long_text()),
+        Column("cursor", long_text()),
+        Column("continues", Integer, nullable=False, server_default=text("0")),
+        Column("version", Integer, nullable=False, server_default=text("1")),
         # When a tick rings the row if it is still pending, and how often ticks have rung it. Used
         # with a queue alone.
         Column("ring_at", Timestamp),
@@ -190,31 +210,176 @@ def build_tables(
         schema=schema,
         **_options(
             dialect,
-            mysql_engine="InnoDB",
-            mysql_charset="utf8mb4",
+            **_MYSQL_TABLE,
             # Room on each page for the row's next versions, and eager vacuum: a queue updates its
             # rows more than it reads them.
             postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02},
         ),
     )
     _indexes(jobs, prefix, dialect)
-    return Tables(metadata, jobs, prefix, schema)
+    others = {"schema": schema, **_options(dialect, **_MYSQL_TABLE)}
+    return Tables(
+        metadata,
+        jobs,
+        keys=_keys(metadata, prefix, others),
+        controls=_controls(metadata, prefix, others),
+        limits=_limits(metadata, prefix, others),
+        takings=_takings(metadata, prefix, others),
+        schedules=_schedules(metadata, prefix, others),
+        groups=_groups(metadata, prefix, others),
+        prefix=prefix,
+        schema=schema,
+    )
+
+
+_MYSQL_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+
+
+def _keys(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """Which job holds a name that only one may: dedupe keys, aliases, slots of schedules.
+
+    The primary key is the promise: of two transactions that want a key, one waits for the other.
+    ``scope`` is ``alias``, ``dedupe/<kind>`` or ``slot``. A key is free once ``held_until`` is past
+    and its job has ended or is gone.
+    """
+    return Table(
+        f"{prefix}keys",
+        metadata,
+        Column("namespace", ascii_text(100), primary_key=True),
+        Column("scope", ascii_text(110), primary_key=True),
+        Column("tenant", exact_text(100), primary_key=True),
+        Column("name", exact_text(200), primary_key=True),
+        Column("job_id", ascii_text(36), nullable=False),
+        Column("held_until", Timestamp, nullable=False),
+        Index(f"ix_{prefix}keys_held", "namespace", "held_until"),
+        Index(f"ix_{prefix}keys_job", "job_id"),
+        **options,
+    )
+
+
+def _controls(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """What somebody said of a queue or a kind at run time: paused, and other settings.
+
+    ``subject`` is ``queue/<name>`` or ``kind/<name>``; ``settings`` is a JSON object that stands
+    over what the code says.
+    """
+    return Table(
+        f"{prefix}controls",
+        metadata,
+        Column("namespace", ascii_text(100), primary_key=True),
+        Column("subject", ascii_text(110), primary_key=True),
+        Column("paused_at", Timestamp),
+        Column("paused_by", exact_text(200)),
+        Column("paused_because", exact_text(500)),
+        Column("settings", long_text()),
+        Column("changed_at", Timestamp, nullable=False),
+        Column("changed_by", exact_text(200)),
+        **options,
+    )
+
+
+def _limits(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """A row to lock for everything that has a limit, and the state of its circuit breaker.
+
+    ``name`` is ``queue/<name>``, ``kind/<name>`` or ``key/<kind>/<flow>``.
+    """
+    return Table(
+        f"{prefix}limits",
+        metadata,
+        Column("namespace", ascii_text(100), primary_key=True),
+        Column("name", ascii_text(230), primary_key=True),
+        Column("label", exact_text(400)),
+        Column("used_at", Timestamp, nullable=False),
+        Column("window_at", Timestamp),
+        Column("successes", Integer, nullable=False, server_default=text("0")),
+        Column("failures", Integer, nullable=False, server_default=text("0")),
+        Column("opened_at", Timestamp),
+        Column("open_until", Timestamp),
+        **options,
+    )
+
+
+def _takings(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """How many jobs a claim took of something with a rate limit, and when."""
+    return Table(
+        f"{prefix}takings",
+        metadata,
+        Column("namespace", ascii_text(100), primary_key=True),
+        Column("name", ascii_text(230), primary_key=True),
+        Column("taken_at", Timestamp, primary_key=True),
+        Column("id", ascii_text(36), primary_key=True),
+        Column("taken", Integer, nullable=False),
+        **options,
+    )
+
+
+def _schedules(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """Schedules, declared in code or made at run time; ``next_at`` is the slot to come."""
+    return Table(
+        f"{prefix}schedules",
+        metadata,
+        Column("namespace", ascii_text(100), primary_key=True),
+        Column("name", ascii_text(100), primary_key=True),
+        Column("tenant", exact_text(100), nullable=False),
+        Column("kind", ascii_text(100), nullable=False),
+        Column("payload", long_text(), nullable=False),
+        Column("options", long_text()),
+        Column("rule", exact_text(200), nullable=False),
+        Column("timezone", ascii_text(100), nullable=False),
+        Column("jitter_seconds", Double, nullable=False, server_default=text("0")),
+        Column("missed", ascii_text(20), nullable=False),
+        Column("source", ascii_text(10), nullable=False),
+        Column("enabled", Boolean, nullable=False),
+        Column("next_at", Timestamp),
+        Column("last_at", Timestamp),
+        Column("last_job_id", ascii_text(36)),
+        Column("created_at", Timestamp, nullable=False),
+        Column("changed_at", Timestamp, nullable=False),
+        Column("changed_by", exact_text(200)),
+        Index(f"ix_{prefix}schedules_next", "namespace", "next_at"),
+        **options,
+    )
+
+
+def _groups(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """Jobs that end together: what to enqueue when the last of them has.
+
+    ``on_success``, ``on_failure`` and ``on_done`` are jobs as JSON; ``sealed`` once no more join.
+    """
+    return Table(
+        f"{prefix}groups",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("tenant", exact_text(100), nullable=False),
+        Column("name", exact_text(200)),
+        Column("state", ascii_text(12), nullable=False),
+        Column("sealed", Boolean, nullable=False),
+        Column("on_success", long_text()),
+        Column("on_failure", long_text()),
+        Column("on_done", long_text()),
+        Column("created_at", Timestamp, nullable=False),
+        Column("finished_at", Timestamp),
+        Column("check_at", Timestamp),
+        Index(f"ix_{prefix}groups_check", "namespace", "check_at"),
+        **options,
+    )
 
 
 class LaneExpression(ColumnElement[str]):
-    """``priority/queue/kind``, in each database's own way to join text."""
+    """``priority/queue/kind/flow``, in each database's own way to join text."""
 
     inherit_cache = True
 
 
 @compiles(LaneExpression)
 def _join_by_bars(_element: LaneExpression, _compiler: Any, **_: Any) -> str:
-    return "CAST(priority AS TEXT) || '/' || queue || '/' || kind"
+    return "CAST(priority AS TEXT) || '/' || queue || '/' || kind || '/' || flow"
 
 
 @compiles(LaneExpression, "mysql", "mariadb")
 def _join_by_concat(_element: LaneExpression, _compiler: Any, **_: Any) -> str:
-    return "CONCAT(priority, '/', queue, '/', kind)"
+    return "CONCAT(priority, '/', queue, '/', kind, '/', flow)"
 
 
 def _lane() -> Computed:
@@ -241,15 +406,17 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
             Index(f"ix_{prefix}jobs_{name}_by_state", c.namespace, c.state, *columns).ddl_if(
                 callable_=_lacks_partial_indexes
             )
-    for name, columns, condition in (
+    few: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
         ("kept", (c.keep_until,), "keep_until IS NOT NULL"),
         ("finished", (c.kind, c.state, c.finished_at), "finished_at IS NOT NULL"),
-    ):
+        ("group", (c.group_id, c.state), "group_id IS NOT NULL"),
+    )
+    for name, of_few, condition in few:
         partial = text(condition)
         Index(
             f"ix_{prefix}jobs_{name}",
             c.namespace,
-            *columns,
+            *of_few,
             **_options(dialect, postgresql_where=partial, sqlite_where=partial),
         )
 

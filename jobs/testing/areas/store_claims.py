@@ -124,10 +124,10 @@ class ClaimConformance(Conformance):
         put_one(store, "unknown")
         lanes = store.probe().lanes
         assert set(lanes) == {
-            "1/default/beta",
-            "3/default/alpha",
-            "3/mail/alpha",
-            "3/default/unknown",
+            "1/default/beta/",
+            "3/default/alpha/",
+            "3/mail/alpha/",
+            "3/default/unknown/",
         }
         assert claimed_ids(claim(store, lanes=lanes)) == ids
 

@@ -54,6 +54,53 @@ class SettleConformance(Conformance):
         assert (found.duration_ms, found.lease_until) == (1999.5, None)
         assert (found.attempts, found.fence) == (1, 1)
 
+    @pytest.mark.parametrize(
+        "texts",
+        [
+            ["same", "same", "same"],
+            [None, None, None],
+            ["null", "NULL", None],
+            ["", ",", "{}"],
+            ["1,2", "3", "4"],
+            ["7a", "8b", "9"],
+            [ODD_TEXT, '"', "\\"],
+        ],
+    )
+    @pytest.mark.parametrize("number", [None, 0.1, 1e-7])
+    def test_a_batch_of_many_ends(
+        self, store: Store, texts: list[str | None], number: float | None
+    ) -> None:
+        """What differs between the verdicts of one settle and what does not, all as given."""
+        put(store, *(new_job() for _ in texts))
+        taken = claim(store)
+        numbers = [number, 2.5, number]
+        verdicts = [
+            failed(job, error=text, duration_ms=each)
+            for job, text, each in zip(taken, texts, numbers, strict=True)
+        ]
+        assert store.settle(verdicts) == frozenset()
+        found = [fetch(store, job.id) for job in taken]
+        assert [job.error for job in found] == texts
+        assert [job.duration_ms for job in found] == numbers
+
+    def test_one_batch_of_every_end(self, store: Store) -> None:
+        put(store, *(new_job() for _ in range(4)))
+        done, over, again, back = claim(store)
+        late = store.settle(
+            [
+                completed(done, result='"x"', keep_seconds=5.0),
+                failed(over, error="e", errors="[]"),
+                pending(again, delay_seconds=60.0, error="later"),
+                pending(back._replace(fence=99), attempts_back=1),
+            ]
+        )
+        assert late == {back.id}
+        states = [fetch(store, job.id).state for job in (done, over, again, back)]
+        assert states == [State.COMPLETED, State.FAILED, State.PENDING, State.PROCESSING]
+        assert fetch(store, done.id).keep_until is not None
+        assert fetch(store, over.id).keep_until is None
+        assert fetch(store, again.id).run_at > again.run_at
+
     def test_a_failed_job_keeps_its_history(self, store: Store) -> None:
         job_id = put_one(store)
         history = json.dumps([{"attempt": 1, "message": ODD_TEXT}], ensure_ascii=False)

@@ -1,10 +1,12 @@
-"""The table of jobs.
+"""The tables of the first release: jobs, and what steers them.
 
 What stands here is revision 0001 for good: it says everything itself and takes nothing but the
 names from today's code, so that later code cannot change what this step once made.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import context, op
@@ -30,7 +32,7 @@ def upgrade() -> None:
         sa.Column("queue", _ascii(100), nullable=False),
         sa.Column("kind", _ascii(100), nullable=False),
         sa.Column("priority", sa.SmallInteger, nullable=False),
-        sa.Column("lane", _ascii(210), sa.Computed(_lane(dialect), persisted=True)),
+        sa.Column("lane", _ascii(230), sa.Computed(_lane(dialect), persisted=True)),
         sa.Column("state", _ascii(12), nullable=False),
         sa.Column("payload", _long(), nullable=False),
         sa.Column("result", _long()),
@@ -52,6 +54,17 @@ def upgrade() -> None:
         sa.Column("expires_at", _instant()),
         sa.Column("keep_until", _instant()),
         sa.Column("duration_ms", sa.Double),
+        sa.Column("flow", _ascii(18), nullable=False, server_default=""),
+        sa.Column("concurrency_key", _exact(200)),
+        sa.Column("dedupe_key", _exact(200)),
+        sa.Column("alias", _exact(200)),
+        sa.Column("group_id", _ascii(36)),
+        sa.Column("parent_id", _ascii(36)),
+        sa.Column("schedule", _ascii(100)),
+        sa.Column("chain", _long()),
+        sa.Column("cursor", _long()),
+        sa.Column("continues", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("version", sa.Integer, nullable=False, server_default=sa.text("1")),
         schema=tables.schema,
         mysql_engine="InnoDB",
         mysql_charset="utf8mb4",
@@ -72,11 +85,104 @@ def upgrade() -> None:
         ["kind", "state", "finished_at"],
         "finished_at IS NOT NULL",
     )
+    _index(table, tables.schema, "group", ["group_id", "state"], "group_id IS NOT NULL")
+    for name, described in _steering().items():
+        op.create_table(
+            f"{tables.prefix}{name}",
+            *described,
+            schema=tables.schema,
+            mysql_engine="InnoDB",
+            mysql_charset="utf8mb4",
+        )
+    for name, index, columns in (
+        ("keys", "held", ["namespace", "held_until"]),
+        ("keys", "job", ["job_id"]),
+        ("schedules", "next", ["namespace", "next_at"]),
+        ("groups", "check", ["namespace", "check_at"]),
+    ):
+        full = f"{tables.prefix}{name}"
+        op.create_index(f"ix_{full}_{index}", full, columns, schema=tables.schema)
 
 
 def downgrade() -> None:
     tables = context.config.attributes["tables"]
-    op.drop_table(f"{tables.prefix}jobs", schema=tables.schema)
+    for name in (*_steering(), "jobs"):
+        op.drop_table(f"{tables.prefix}{name}", schema=tables.schema)
+
+
+def _steering() -> dict[str, list[sa.Column[Any]]]:
+    return {
+        "keys": [
+            sa.Column("namespace", _ascii(100), primary_key=True),
+            sa.Column("scope", _ascii(110), primary_key=True),
+            sa.Column("tenant", _exact(100), primary_key=True),
+            sa.Column("name", _exact(200), primary_key=True),
+            sa.Column("job_id", _ascii(36), nullable=False),
+            sa.Column("held_until", _instant(), nullable=False),
+        ],
+        "controls": [
+            sa.Column("namespace", _ascii(100), primary_key=True),
+            sa.Column("subject", _ascii(110), primary_key=True),
+            sa.Column("paused_at", _instant()),
+            sa.Column("paused_by", _exact(200)),
+            sa.Column("paused_because", _exact(500)),
+            sa.Column("settings", _long()),
+            sa.Column("changed_at", _instant(), nullable=False),
+            sa.Column("changed_by", _exact(200)),
+        ],
+        "limits": [
+            sa.Column("namespace", _ascii(100), primary_key=True),
+            sa.Column("name", _ascii(230), primary_key=True),
+            sa.Column("label", _exact(400)),
+            sa.Column("used_at", _instant(), nullable=False),
+            sa.Column("window_at", _instant()),
+            sa.Column("successes", sa.Integer, nullable=False, server_default=sa.text("0")),
+            sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
+            sa.Column("opened_at", _instant()),
+            sa.Column("open_until", _instant()),
+        ],
+        "takings": [
+            sa.Column("namespace", _ascii(100), primary_key=True),
+            sa.Column("name", _ascii(230), primary_key=True),
+            sa.Column("taken_at", _instant(), primary_key=True),
+            sa.Column("id", _ascii(36), primary_key=True),
+            sa.Column("taken", sa.Integer, nullable=False),
+        ],
+        "schedules": [
+            sa.Column("namespace", _ascii(100), primary_key=True),
+            sa.Column("name", _ascii(100), primary_key=True),
+            sa.Column("tenant", _exact(100), nullable=False),
+            sa.Column("kind", _ascii(100), nullable=False),
+            sa.Column("payload", _long(), nullable=False),
+            sa.Column("options", _long()),
+            sa.Column("rule", _exact(200), nullable=False),
+            sa.Column("timezone", _ascii(100), nullable=False),
+            sa.Column("jitter_seconds", sa.Double, nullable=False, server_default=sa.text("0")),
+            sa.Column("missed", _ascii(20), nullable=False),
+            sa.Column("source", _ascii(10), nullable=False),
+            sa.Column("enabled", sa.Boolean, nullable=False),
+            sa.Column("next_at", _instant()),
+            sa.Column("last_at", _instant()),
+            sa.Column("last_job_id", _ascii(36)),
+            sa.Column("created_at", _instant(), nullable=False),
+            sa.Column("changed_at", _instant(), nullable=False),
+            sa.Column("changed_by", _exact(200)),
+        ],
+        "groups": [
+            sa.Column("id", _ascii(36), primary_key=True),
+            sa.Column("namespace", _ascii(100), nullable=False),
+            sa.Column("tenant", _exact(100), nullable=False),
+            sa.Column("name", _exact(200)),
+            sa.Column("state", _ascii(12), nullable=False),
+            sa.Column("sealed", sa.Boolean, nullable=False),
+            sa.Column("on_success", _long()),
+            sa.Column("on_failure", _long()),
+            sa.Column("on_done", _long()),
+            sa.Column("created_at", _instant(), nullable=False),
+            sa.Column("finished_at", _instant()),
+            sa.Column("check_at", _instant()),
+        ],
+    }
 
 
 def _index(
@@ -95,8 +201,8 @@ def _index(
 
 def _lane(dialect: str) -> str:
     if dialect in MYSQL:
-        return "CONCAT(priority, '/', queue, '/', kind)"
-    return "CAST(priority AS TEXT) || '/' || queue || '/' || kind"
+        return "CONCAT(priority, '/', queue, '/', kind, '/', flow)"
+    return "CAST(priority AS TEXT) || '/' || queue || '/' || kind || '/' || flow"
 
 
 def _ascii(length: int) -> sa.String:
