@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.clock import Clock, SystemClock
+from jobs.core.deadline import Budget
+from jobs.core.delivery import Fate
 from jobs.core.doorbell import Doorbell, SilentDoorbell
 from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.events import EventName, Events, Listener
@@ -25,6 +27,7 @@ from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
+from jobs.runtime.deliver import Delivery, run_deliveries
 from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
     Draft,
@@ -101,6 +104,7 @@ class Tickwork:
             doorbell=bell,
             rules=getattr(bell, "rules", None),
         )
+        self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
         for module in (*settings.handlers, *handlers):
@@ -410,6 +414,17 @@ class Tickwork:
             slots=concurrency,
             begun=begun,
         )
+
+    def deliver(self, deliveries: Sequence[Delivery], budget: Budget) -> dict[int, Fate]:
+        """Run the jobs that messages name, inside ``budget``; returns each message's fate by key.
+
+        For consumers of a queue: the row decides what runs, and the fate says whether the message
+        has more to say. See :func:`jobs.runtime.deliver.run_deliveries`.
+        """
+        if self._consuming is None:
+            # Its messages stay on the queue, so nobody rings for jobs that go back to waiting.
+            self._consuming = replace(self._runtime, rings_settled=False)
+        return run_deliveries(self._consuming, deliveries, budget)
 
     def drain(
         self,

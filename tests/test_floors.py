@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "http": BELOW_HTTP,
     "testing": BELOW_HTTP,
     "aws": BELOW_TOP,
-    "cli": (*BELOW_TOP, "demo"),
+    "cli": (*BELOW_TOP, "aws", "demo"),
     "demo": (*BELOW_TOP, "testing", "aws"),
     "__main__": ("cli",),
 }
@@ -49,7 +49,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "ring", "doorbell", "events"),
+        *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
@@ -58,8 +58,9 @@ ORDER = {
     ),
     "jobs.runtime": (
         *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "worker", "local"),
+        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
     ),
+    "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel

@@ -158,6 +158,7 @@ class Enqueued(NamedTuple):
     queue: str
     tenant: str
     due_at: datetime | None
+    concurrency_key: str | None = None
 
     @classmethod
     def of(cls, runtime: Runtime, job: NewJob) -> Enqueued:
@@ -165,7 +166,7 @@ class Enqueued(NamedTuple):
         due_at = job.run_at
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
-        return cls(job.id, job.kind, job.queue, job.tenant, due_at)
+        return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
 
 
 def is_heard(runtime: Runtime) -> bool:
@@ -182,7 +183,16 @@ def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
         now = runtime.clock.now()
         ring(
             runtime,
-            [Ring(job.id, job.kind, _left(job.due_at, now), tenant=job.tenant) for job in jobs],
+            [
+                Ring(
+                    job.id,
+                    job.kind,
+                    _left(job.due_at, now),
+                    tenant=job.tenant,
+                    key=job.concurrency_key or "",
+                )
+                for job in jobs
+            ],
         )
 
 

@@ -100,6 +100,19 @@ def tick(
     Path(f"{log}.result").write_text(json.dumps({**result.as_dict(), "late": result.late}))
 
 
+def records(url: str, log: str, event: dict[str, Any], seconds: float) -> None:
+    """One invocation of a function that an SQS event source calls."""
+    from jobs.aws.consumer import Consumer
+
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return int(seconds * 1000)
+
+    Path(f"{log}.answer").unlink(missing_ok=True)
+    answer = Consumer(build(url, log, retry_delay=0.0)).handle(event, Context())
+    Path(f"{log}.answer").write_text(json.dumps(answer))
+
+
 def crash_at_point(engine: Engine, crash_at: int) -> None:
     """End the process at the ``crash_at``-th point: before or after a statement or a commit."""
     lock = threading.Lock()

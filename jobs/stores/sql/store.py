@@ -26,11 +26,13 @@ from jobs.core.store import (
     Capability,
     Due,
     JobFilter,
+    Standing,
     StoreTransaction,
     Touch,
     TouchReport,
     Unrung,
     Verdict,
+    standing_at,
 )
 from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
@@ -262,8 +264,8 @@ class SqlStore:
             wanted = wanted_lanes(live, kinds, queues)
             return claimer.claim(connection, wanted, limit, parameters)
 
-        # By ids it locks rows and then takes them, which needs a transaction around both.
-        return self._write(run, alone=ids is None)
+        # MySQL locks rows by their ids and then takes them, in a transaction around both.
+        return self._write(run, alone=ids is None or claimer.claims_ids_at_once)
 
     def _lanes(self, connection: Connection) -> list[str]:
         return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
@@ -373,13 +375,37 @@ class SqlStore:
         if ids:
             self._count(self.statements.ring_again, ids=sorted(ids))
 
-    def stalled(self, limit: int) -> list[Claimed]:
-        rows = self._read(
-            lambda connection: connection.execute(
-                self.statements.stalled, self._parameters(limit=limit)
-            ).all()
-        )
+    def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
+        statement, parameters = self.statements.stalled, self._parameters(limit=limit)
+        if ids is not None:
+            named = sorted(filter(may_be_name, set(ids)))
+            if not named:
+                return []
+            statement, parameters = self.statements.stalled_of, {**parameters, "ids": named}
+        rows = self._read(lambda connection: connection.execute(statement, parameters).all())
         return [read_stalled(row, self.sql) for row in rows]
+
+    def standing(self, ids: Collection[str]) -> dict[str, Standing]:
+        named = sorted(filter(may_be_name, set(ids)))
+        if not named:
+            return {}
+        parameters = self._parameters(ids=named)
+        rows = self._read(
+            lambda connection: connection.execute(self.statements.standing, parameters).all()
+        )
+        instant = self.sql.read_instant
+        return {
+            row[0]: standing_at(
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                instant(row[4]),
+                None if row[5] is None else instant(row[5]),
+                instant(row[6]),
+            )
+            for row in rows
+        }
 
     def purge(self, limit: int) -> int:
         if self.sql.deletes_by_key:
