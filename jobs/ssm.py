@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from jobs.core.errors import ConfigurationError
@@ -102,8 +103,10 @@ def _client() -> SSMClient:
 
 
 def _unreadable(error: Exception, names: Mapping[str, str]) -> str:
-    code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
-    if code.startswith("AccessDenied"):
+    answer = getattr(error, "response", {})
+    code = answer.get("Error", {}).get("Code", "")
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code.startswith("AccessDenied") or status == HTTPStatus.FORBIDDEN:
         mend = (
             "give the function's role ssm:GetParameters on exactly these parameters, and "
             "kms:Decrypt if they are encrypted with a key of your own"
