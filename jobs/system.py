@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.clock import Clock, SystemClock
+from jobs.core.deadline import Budget
+from jobs.core.delivery import Fate
 from jobs.core.doorbell import Doorbell, SilentDoorbell
 from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.events import EventName, Events, Listener
@@ -25,6 +27,7 @@ from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
+from jobs.runtime.deliver import Delivery, run_deliveries
 from jobs.runtime.enqueue import Draft, EnqueueOptions, announce, build_job, draft
 from jobs.runtime.tick import TickResult, run_tick
 from jobs.runtime.upkeep import reclaim
@@ -384,6 +387,14 @@ class Tickwork:
             slots=concurrency,
             begun=begun,
         )
+
+    def deliver(self, deliveries: Sequence[Delivery], budget: Budget) -> dict[int, Fate]:
+        """Run the jobs that messages name, inside ``budget``; returns each message's fate by key.
+
+        For consumers of a queue: the row decides what runs, and the fate says whether the message
+        has more to say. See :func:`jobs.runtime.deliver.run_deliveries`.
+        """
+        return run_deliveries(self._runtime, deliveries, budget)
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
         """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "testing": BELOW_HTTP,
     "ssm": CORE,
     "aws": (*BELOW_TOP, "ssm"),
-    "cli": (*BELOW_TOP, "demo"),
+    "cli": (*BELOW_TOP, "aws", "demo"),
     "demo": (*BELOW_TOP, "testing", "aws"),
     "__main__": ("cli",),
 }
@@ -50,7 +50,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "doorbell", "events"),
+        *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "engine", "statements", "rows", "claim", "bulk", "sessions"),
@@ -58,8 +58,9 @@ ORDER = {
     ),
     "jobs.runtime": (
         *("loop", "base", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "worker", "local"),
+        *("schedules", "upkeep", "tick", "deliver", "worker", "local"),
     ),
+    "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel

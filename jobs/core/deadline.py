@@ -49,6 +49,29 @@ def tick_budget(begun: float, now: float, time_budget: float, tick_limit: float)
     )
 
 
+def start_seconds(left_seconds: float, room_seconds: float) -> float:
+    """For how long an invocation with so much time left starts jobs.
+
+    ``room_seconds`` is what jobs that say nothing of their time are left to end, at most half.
+    """
+    return left_seconds - min(room_seconds, left_seconds / 2)
+
+
+def invocation_budget(now: float, left_seconds: float, room_seconds: float) -> Budget:
+    """The budget of an invocation that the platform kills in ``left_seconds``.
+
+    More is kept back than in a tick: beside the results, the queue is to be told.
+    """
+    margin = min(2 * SETTLE_MARGIN_SECONDS, left_seconds / 10)
+    give_up = now + left_seconds - margin
+    return Budget(
+        begun=now,
+        start_deadline=min(now + start_seconds(left_seconds, room_seconds), give_up),
+        give_up_deadline=give_up,
+        lease_seconds=left_seconds + LEASE_MARGIN_SECONDS,
+    )
+
+
 def unlimited_budget(now: float, time_budget: float = math.inf) -> Budget:
     """The budget of a runner that nobody kills: it heartbeats for as long as a handler runs."""
     return Budget(

@@ -49,6 +49,13 @@ class UnknownKind(TickworkError, LookupError):
         )
 
 
+class MalformedMessage(TickworkError, ValueError):
+    """A queue message names no job: its sender is not ours, or something came between.
+
+    The text never repeats the body, which may hold anything.
+    """
+
+
 class JobNotFound(TickworkError, LookupError):
     """No job with that id in this namespace."""
 

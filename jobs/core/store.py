@@ -83,6 +83,42 @@ class Due(NamedTuple):
     lanes: tuple[str, ...]
 
 
+class Standing(NamedTuple):
+    """How a row stands right now, for somebody who was told its id.
+
+    ``due_in_seconds`` is 0 once it is due, ``lease_left_seconds`` negative once the lease ran out
+    and ``None`` where there is none.
+    """
+
+    id: str
+    kind: str
+    queue: str
+    state: str
+    due_in_seconds: float
+    lease_left_seconds: float | None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the runner that holds the row has let its lease run out."""
+        left = self.lease_left_seconds
+        return self.state == State.PROCESSING and left is not None and left < 0
+
+
+def standing_at(
+    job_id: str,
+    kind: str,
+    queue: str,
+    state: str,
+    run_at: datetime,
+    lease_until: datetime | None,
+    now: datetime,
+) -> Standing:
+    """The standing of a row with these columns at the store's ``now``."""
+    left = None if lease_until is None else (lease_until - now).total_seconds()
+    due_in = max(0.0, (run_at - now).total_seconds())
+    return Standing(job_id, kind, queue, str(state), due_in, left)
+
+
 class JobFilter(NamedTuple):
     """Which jobs to list; ``None`` means any. ``before_id`` continues a listing (newest first)."""
 
@@ -180,8 +216,15 @@ class Store(Protocol):
         """What upkeep is due, in one statement."""
         ...
 
-    def stalled(self, limit: int) -> list[Claimed]:
-        """Rows in processing whose lease ran out, oldest lease first; nothing is changed."""
+    def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
+        """Rows in processing whose lease ran out, oldest lease first; nothing is changed.
+
+        With ``ids``, only those rows.
+        """
+        ...
+
+    def standing(self, ids: Collection[str]) -> dict[str, Standing]:
+        """How these rows stand, in one statement; ids without a row here are left out."""
         ...
 
     def purge(self, limit: int) -> int:

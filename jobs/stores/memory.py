@@ -21,10 +21,12 @@ from jobs.core.store import (
     Capability,
     Due,
     JobFilter,
+    Standing,
     StoreTransaction,
     Touch,
     TouchReport,
     Verdict,
+    standing_at,
 )
 
 
@@ -257,12 +259,33 @@ class MemoryStore:
             if row.state in TERMINAL and row.keep_until is not None and row.keep_until <= now:
                 yield row
 
-    def stalled(self, limit: int) -> list[Claimed]:
+    def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
         with self._lock:
             now = self.now()
-            rows = [row for row in self._processing.values() if _is_stalled(row, now)]
+            rows = [
+                row
+                for row in self._processing.values()
+                if _is_stalled(row, now) and (ids is None or row.new.id in ids)
+            ]
             rows.sort(key=lambda row: row.lease_until or now)
             return [_to_claimed(row, now) for row in rows[:limit]]
+
+    def standing(self, ids: Collection[str]) -> dict[str, Standing]:
+        with self._lock:
+            now = self.now()
+            rows = [self._rows[job_id] for job_id in set(ids) if job_id in self._rows]
+            return {
+                row.new.id: standing_at(
+                    row.new.id,
+                    row.new.kind,
+                    row.new.queue,
+                    row.state,
+                    row.run_at,
+                    row.lease_until,
+                    now,
+                )
+                for row in rows
+            }
 
     def purge(self, limit: int) -> int:
         with self._lock:

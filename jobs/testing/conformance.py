@@ -39,6 +39,7 @@ from jobs.testing.areas.store_rows import InsertConformance
 from jobs.testing.areas.store_settles import (
     SettleConformance,
     StalledConformance,
+    StandingConformance,
     TouchConformance,
 )
 from jobs.testing.areas.store_transactions import TransactionConformance
@@ -52,6 +53,7 @@ class StoreConformance(
     SettleConformance,
     TouchConformance,
     StalledConformance,
+    StandingConformance,
     CancelConformance,
     RetentionConformance,
     TransactionConformance,

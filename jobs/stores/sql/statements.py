@@ -230,6 +230,25 @@ class Statements:
         )
 
     @cached_property
+    def stalled_of(self) -> TextClause:
+        """As ``stalled``, of certain ids."""
+        return text(
+            f"SELECT {self.claimed_columns}, j.started_at, j.cancel_requested "
+            f"FROM {self.jobs} j {self.sql.by_key} WHERE j.id IN :ids "
+            f"AND j.namespace = :namespace AND {self.sql.still_processing} "
+            f"AND j.lease_until < {self.sql.now} ORDER BY j.lease_until LIMIT :limit"
+        ).bindparams(bindparam("ids", expanding=True))
+
+    @cached_property
+    def standing(self) -> TextClause:
+        """How certain rows stand, and the database's present instant beside each."""
+        return text(
+            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now} "
+            f"FROM {self.jobs} j {self.sql.by_key} "
+            "WHERE j.id IN :ids AND j.namespace = :namespace"
+        ).bindparams(bindparam("ids", expanding=True))
+
+    @cached_property
     def purge(self) -> TextClause:
         """A bounded delete."""
         return text(f"DELETE FROM {self.jobs} WHERE id IN ({self._outstayed})")

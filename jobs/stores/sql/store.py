@@ -24,10 +24,12 @@ from jobs.core.store import (
     Capability,
     Due,
     JobFilter,
+    Standing,
     StoreTransaction,
     Touch,
     TouchReport,
     Verdict,
+    standing_at,
 )
 from jobs.stores.sql import inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
@@ -294,18 +296,42 @@ class SqlStore:
         lanes = tuple(row[1] for row in found if row[0] == "lane")
         return Due(stalled="stalled" in what, outstayed="outstayed" in what, lanes=lanes)
 
-    def stalled(self, limit: int) -> list[Claimed]:
-        rows = self._read(
-            lambda connection: connection.execute(
-                self.statements.stalled, self._parameters(limit=limit)
-            ).all()
-        )
+    def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
+        statement, parameters = self.statements.stalled, self._parameters(limit=limit)
+        if ids is not None:
+            named = sorted(filter(may_be_name, set(ids)))
+            if not named:
+                return []
+            statement, parameters = self.statements.stalled_of, {**parameters, "ids": named}
+        rows = self._read(lambda connection: connection.execute(statement, parameters).all())
         return [
             to_claimed(
                 row, self.sql.read_instant, marked=bool(row[16]), cancel_requested=bool(row[17])
             )
             for row in rows
         ]
+
+    def standing(self, ids: Collection[str]) -> dict[str, Standing]:
+        named = sorted(filter(may_be_name, set(ids)))
+        if not named:
+            return {}
+        parameters = self._parameters(ids=named)
+        rows = self._read(
+            lambda connection: connection.execute(self.statements.standing, parameters).all()
+        )
+        instant = self.sql.read_instant
+        return {
+            row[0]: standing_at(
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                instant(row[4]),
+                None if row[5] is None else instant(row[5]),
+                instant(row[6]),
+            )
+            for row in rows
+        }
 
     def purge(self, limit: int) -> int:
         if self.sql.deletes_by_key:
