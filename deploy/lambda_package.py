@@ -190,7 +190,7 @@ def _interpreter(version: str) -> str | None:
     """A Python of this version that runs: a version manager's shim may have nothing behind it."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [
-        sys.executable,
+        Path(sys.executable),
         *(Path(folder, f"python{version}") for folder in os.get_exec_path()),
         *sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True),
     ]

@@ -30,8 +30,7 @@ def fill_from_parameters(environ: MutableMapping[str, str] | None = None) -> tup
     """Replace every ``ssm:<name>`` in ``environ`` (the process's by default) by that parameter.
 
     Returns the names of the variables that were filled; with none to fill, boto3 is not loaded. All
-    are filled or none. Region and credentials are boto3's own affair: on Lambda they are the
-    function's.
+    are filled or none. Region and credentials are those of the process: on Lambda, the function's.
 
     Raises :class:`~jobs.core.errors.ConfigurationError` naming every variable whose parameter is
     missing or misspelt, or saying why none could be read. Values are in no message.
@@ -94,6 +93,7 @@ def _client() -> SSMClient:
 
     return boto3.session.Session().client(
         "ssm",
+        region_name=os.environ.get("AWS_REGION"),  # boto3 itself reads AWS_DEFAULT_REGION only
         config=Config(
             connect_timeout=TIMEOUT_SECONDS,
             read_timeout=TIMEOUT_SECONDS,
@@ -103,6 +103,9 @@ def _client() -> SSMClient:
 
 
 def _unreadable(error: Exception, names: Mapping[str, str]) -> str:
+    from botocore.exceptions import ConnectionError as NoConnection
+    from botocore.exceptions import HTTPClientError
+
     answer = getattr(error, "response", {})
     code = answer.get("Error", {}).get("Code", "")
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -113,11 +116,13 @@ def _unreadable(error: Exception, names: Mapping[str, str]) -> str:
         )
     elif code:
         mend = f"AWS says {code}"
-    else:
+    elif isinstance(error, (NoConnection, HTTPClientError)):
         mend = (
             f"{type(error).__name__}; a function inside a VPC reaches SSM through a NAT gateway or "
             "an interface endpoint for ssm"
         )
+    else:  # no region, no credentials: its text says so
+        mend = str(error)
     listed = ", ".join(f"{variable} ({PREFIX}{name})" for variable, name in names.items())
     return f"{listed}: cannot read from the SSM Parameter Store: {mend}"
 

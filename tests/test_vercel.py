@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from jobs import Tickwork
-from tests.support.node import run, tool
 from tests.support.databases import Database
+from tests.support.node import run, tool
 from tests.support.pythons import newer_than_311
 
 ROOT = Path(__file__).parents[1]

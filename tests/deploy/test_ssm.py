@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -128,6 +129,16 @@ def test_a_store_out_of_reach_is_told_as_such(aws: None, monkeypatch: pytest.Mon
     (problem,) = caught.value.problems
     assert problem.startswith("CRON_SECRET (ssm:/shop/prod/cron-secret): cannot read")
     assert "NAT gateway" in problem
+
+
+def test_without_a_region_the_region_is_asked_for(
+    aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+
+    with pytest.raises(ConfigurationError, match=r"CRON_SECRET .* must specify a region"):
+        fill_from_parameters({"CRON_SECRET": "ssm:/shop/prod/cron-secret"})
 
 
 def test_a_role_that_may_not_is_told_what_to_allow(
