@@ -28,7 +28,15 @@ from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
 from jobs.runtime.deliver import Delivery, run_deliveries
-from jobs.runtime.enqueue import Draft, EnqueueOptions, announce, build_job, draft
+from jobs.runtime.enqueue import (
+    Draft,
+    Enqueued,
+    EnqueueOptions,
+    announce,
+    build_job,
+    draft,
+    is_heard,
+)
 from jobs.runtime.tick import TickResult, run_tick
 from jobs.runtime.upkeep import reclaim
 
@@ -84,14 +92,17 @@ class Tickwork:
         clock = clock or SystemClock()
         if store is None:
             store = _open_store(settings, database, clock)
+        bell = doorbell or _make_doorbell(settings)
         self._runtime = Runtime(
             store=store,
             registry=Registry(),
             settings=settings,
             events=Events(),
             clock=clock,
-            doorbell=doorbell or SilentDoorbell(),
+            doorbell=bell,
+            rules=getattr(bell, "rules", None),
         )
+        self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
         for module in (*settings.handlers, *handlers):
@@ -208,14 +219,15 @@ class Tickwork:
         aware datetime), ``max_attempts``, ``timeout`` (seconds), ``backoff``, ``expires_in``
         (seconds; not started by then, it is cancelled), ``tenant``. ``session`` takes a SQLAlchemy
         Session, scoped_session or Connection: the job commits with it or not at all; the id is
-        known at once. For what must not break a request, see :meth:`try_enqueue`.
+        known at once, the doorbell is rung and the listeners are told once it has committed. For
+        what must not break a request, see :meth:`try_enqueue`.
 
         Raises :class:`~jobs.core.errors.PayloadError` for a payload that cannot be stored,
         :class:`~jobs.core.errors.ConfigurationError` for options that make no sense.
         """
         new = build_job(self._runtime, kind, payload, options)
         job = self.store.insert([new], session)[0]
-        announce(self._runtime, [job], committed=session is None)
+        self._announce([new], session)
         return job
 
     def try_enqueue(
@@ -259,7 +271,7 @@ class Tickwork:
             )
         new = build_job(self._runtime, kind, payload, options)
         job = (await self.store.ainsert([new], session))[0]
-        announce(self._runtime, [job], committed=False)
+        self._announce([new], session)
         return job
 
     def enqueue_many(
@@ -275,9 +287,8 @@ class Tickwork:
         ``payload`` and options; ``options`` given here hold for all. The input may be a generator.
         """
         ids: list[str] = []
-        rung: list[NewJob] = []
-        ring = session is None and not isinstance(self._runtime.doorbell, SilentDoorbell)
-        told = ring or self._runtime.events.wanted("enqueued")
+        told: list[Enqueued] = []
+        heard = is_heard(self._runtime)
 
         def built() -> Iterator[NewJob]:
             fresh = _endless_ids()
@@ -291,14 +302,28 @@ class Tickwork:
                     made = known or drafts.setdefault(kind, draft(self._runtime, kind, options))
                 new = made.job(next(fresh), payload)
                 ids.append(new.id)
-                if told:
-                    rung.append(new)
+                if heard:
+                    told.append(Enqueued.of(self._runtime, new))
                 yield new
 
         self.store.insert_many(built(), session)
-        if rung:
-            announce(self._runtime, rung, committed=ring)
+        if told:
+            self._tell_when_committed(told, session)
         return ids
+
+    def _announce(self, jobs: Sequence[NewJob], session: Any) -> None:
+        if is_heard(self._runtime):
+            told = [Enqueued.of(self._runtime, job) for job in jobs]
+            self._tell_when_committed(told, session)
+
+    def _tell_when_committed(self, told: builtins.list[Enqueued], session: Any) -> None:
+        if session is None:
+            self._tell_enqueued(told)
+        else:
+            self.store.after_commit(session, self._tell_enqueued, told)
+
+    def _tell_enqueued(self, told: builtins.list[Enqueued]) -> None:
+        announce(self._runtime, told)
 
     # -- look and steer ------------------------------------------------------------------------
 
@@ -394,11 +419,15 @@ class Tickwork:
         For consumers of a queue: the row decides what runs, and the fate says whether the message
         has more to say. See :func:`jobs.runtime.deliver.run_deliveries`.
         """
-        return run_deliveries(self._runtime, deliveries, budget)
+        if self._consuming is None:
+            # Its messages stay on the queue, so nobody rings for jobs that go back to waiting.
+            self._consuming = replace(self._runtime, rings_settled=False)
+        return run_deliveries(self._consuming, deliveries, budget)
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
         """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""
-        result = run_tick(self._runtime, limit=1, kinds=None if kind is None else frozenset({kind}))
+        kinds = None if kind is None else frozenset({kind})
+        result = run_tick(self._runtime, limit=1, kinds=kinds, overdue_seconds=0.0)
         return self.get(result.jobs[0]) if result.jobs else None
 
     def process_batch(
@@ -406,7 +435,10 @@ class Tickwork:
     ) -> builtins.list[Job]:
         """The seeds' ``processBatch``: run up to ``limit`` due jobs of ``kinds``; returns them."""
         result = run_tick(
-            self._runtime, limit=limit, kinds=None if kinds is None else frozenset(kinds)
+            self._runtime,
+            limit=limit,
+            kinds=None if kinds is None else frozenset(kinds),
+            overdue_seconds=0.0,
         )
         found = (self.get(job_id) for job_id in result.jobs)
         return [job for job in found if job is not None]
@@ -495,6 +527,14 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         schema=settings.schema,
         clock=clock,
     )
+
+
+def _make_doorbell(settings: Settings) -> Doorbell:
+    if settings.backend != "sqs" or settings.sqs_queue_url is None:
+        return SilentDoorbell()
+    from jobs.doorbells.sqs import SqsDoorbell  # late: most deployments have no queue
+
+    return SqsDoorbell(settings.sqs_queue_url, namespace=settings.namespace)
 
 
 def _warn_of_unused(environ: Mapping[str, str]) -> None:

@@ -54,10 +54,10 @@ ORDER = {
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "engine", "statements", "rows", "claim", "bulk", "sessions"),
-        *("inspect", "schema", "writer", "transaction", "store"),
+        *("inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
     ),
     "jobs.runtime": (
-        *("loop", "base", "enqueue", "settle", "run", "execute"),
+        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
         *("schedules", "upkeep", "tick", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),

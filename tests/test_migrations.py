@@ -30,6 +30,7 @@ from jobs.stores.sql.tables import HEAD_REVISION
 from tests.support.databases import Database
 
 ROOT = Path(__file__).parents[1]
+LONG_AGO = "2020-01-01 00:00:00.000000"
 
 
 @contextmanager
@@ -86,7 +87,13 @@ def _rows(connection: Connection, statement: str, **values: Any) -> list[Any]:
 
 def _sqlite_dump(connection: Connection, *_: Any) -> list[Any]:
     rows = _rows(connection, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")
-    return [(*row[:3], "".join((row[3] or "").split())) for row in rows]  # spaces mean nothing
+    return [(*row[:3], _ordered("".join((row[3] or "").split()))) for row in rows]
+
+
+def _ordered(statement: str) -> str:
+    """Without what means nothing: here spaces, and columns after the table's constraints."""
+    constraint = ",PRIMARYKEY(id)"
+    return f"{statement.replace(constraint, '')} {constraint * statement.count(constraint)}"
 
 
 def _postgresql_dump(connection: Connection, names: list[str], within: str | None) -> list[Any]:
@@ -187,6 +194,48 @@ def test_a_second_upgrade_keeps_the_rows(database: Database) -> None:
 
         assert upgrade(tickwork.store) == HEAD_REVISION  # type: ignore[arg-type]
         assert tickwork.get(job.id) is not None
+    finally:
+        tickwork.close()
+
+
+def test_the_rows_of_every_earlier_revision_are_kept(database: Database) -> None:
+    tickwork = Tickwork(database.url)
+    tickwork.register_handler("greet", lambda payload: payload["name"])
+    store: Any = tickwork.store
+    try:
+        schema.upgrade(store.engine, store.tables, "0001")
+        values = {
+            "namespace": "",
+            "tenant": "acme",
+            "queue": "default",
+            "kind": "greet",
+            "priority": 3,
+            "state": "pending",
+            "payload": '{"name": "Ada"}',
+            "max_attempts": 3,
+            "created_at": LONG_AGO,
+            "run_at": LONG_AGO,
+        }
+        with store.engine.begin() as connection:
+            for number in range(3):
+                row = {"id": f"job-{number}", **values}
+                connection.execute(
+                    text(
+                        f"INSERT INTO tickwork_jobs ({', '.join(row)}) "
+                        f"VALUES ({', '.join(f':{name}' for name in row)})"
+                    ),
+                    row,
+                )
+        with pytest.raises(SchemaError, match=r"it lacks ring_at, rings"):
+            tickwork.list()
+
+        assert upgrade(store) == "0001"
+        assert noted(store) == [HEAD_REVISION]
+        assert [job.tenant for job in tickwork.list()] == ["acme"] * 3
+        with store.engine.connect() as connection:
+            rings = connection.execute(text("SELECT ring_at, rings FROM tickwork_jobs")).all()
+        assert [tuple(row) for row in rings] == [(None, 0)] * 3
+        assert tickwork.tick().succeeded == 3
     finally:
         tickwork.close()
 

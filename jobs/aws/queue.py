@@ -11,7 +11,6 @@ from jobs.core.errors import ConfigurationError
 
 log = logging.getLogger("tickwork.aws")
 BATCH = 10  # entries of one request
-DEFAULT_REGION = "us-east-1"
 Item = TypeVar("Item")
 
 
@@ -47,16 +46,6 @@ def name_of_arn(arn: str) -> str:
 def name_of_url(url: str) -> str:
     """The queue's name, from its URL."""
     return urlsplit(url).path.rstrip("/").rpartition("/")[2]
-
-
-def region_of_url(url: str) -> str | None:
-    """The region of an AWS queue URL; ``None`` for an endpoint of one's own."""
-    labels = (urlsplit(url).hostname or "").split(".")
-    if len(labels) >= 4 and labels[0] == "sqs":  # sqs.REGION.amazonaws.com
-        return labels[1]
-    if len(labels) >= 4 and labels[1] == "queue":  # REGION.queue.amazonaws.com
-        return labels[0]
-    return None
 
 
 def url_of_arn(client: Any, arn: str) -> str:

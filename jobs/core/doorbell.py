@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 
 class Ring(NamedTuple):
-    """A committed job to look at: its id, its kind (for logs), and how many seconds until due."""
+    """A committed job to look at: its id, its kind (for logs), and how many seconds until due.
+
+    ``send`` counts the rings of this row from 1; ``group`` names what keeps an order among
+    themselves, where that is not the tenant or the kind.
+    """
 
     job_id: str
     kind: str
     delay_seconds: float
+    tenant: str = ""
+    send: int = 1
+    group: str = ""
 
 
 class Doorbell(Protocol):
     """Rung after the enqueuing transaction has committed, never before.
 
     An implementation must not raise for a ring that failed, and must not block for long: the row
-    is the truth, and the next tick finds it anyway.
+    is the truth, and the next tick finds it anyway. One that can tell returns the ids it could not
+    ring for, so that the next tick does. One with an attribute ``rules``
+    (:class:`~jobs.core.ring.RingRules`) has somebody run what it rings for: ticks then ring again
+    for what stays waiting, and run only what has been due for long.
     """
 
-    def ring(self, rings: Sequence[Ring]) -> None: ...
+    def ring(self, rings: Sequence[Ring]) -> Collection[str] | None: ...
 
 
 class SilentDoorbell:

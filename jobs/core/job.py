@@ -26,7 +26,10 @@ DEFAULT_QUEUE = "default"
 
 
 class NewJob(NamedTuple):
-    """A validated job on its way into a store. Durations are seconds from the store's now."""
+    """A validated job on its way into a store. Durations are seconds from the store's now.
+
+    ``ring_after_seconds`` is when a tick is to ring it; ``None`` where rows are not rung.
+    """
 
     id: str
     kind: str
@@ -40,6 +43,7 @@ class NewJob(NamedTuple):
     backoff: str | None = None
     expires_in_seconds: float | None = None
     tenant: str = ""
+    ring_after_seconds: float | None = None
 
 
 class Claimed(NamedTuple):

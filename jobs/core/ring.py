@@ -1,4 +1,4 @@
-"""What travels on a queue: the message that names a job, and how long a chain of rings may be.
+"""What travels on a queue: the message that names a job, and when a row is rung.
 
 Pure: a message names a row and nothing more. Whether the job runs is decided by the row.
 """
@@ -15,6 +15,14 @@ from jobs.core.names import NAME
 # AWS cuts chains of Lambda to SQS to Lambda after about sixteen rounds, messages and all.
 MOST_HOPS = 12
 
+# How long after it is due a row whose ring was sent may stay pending before a tick rings it again.
+RING_GRACE_SECONDS = 10.0
+# The wait after each further ring of one row: this, doubled every time, up to the longest.
+RING_AGAIN_SECONDS = 60.0
+LONGEST_RING_AGAIN_SECONDS = 3600.0
+# A queue hides a received message for at most twelve hours; an hour may have passed meanwhile.
+LONGEST_KEEP_SECONDS = 11 * 3600.0
+
 # Set by a consumer while it runs the handlers of a batch: the highest ``hops`` of its messages.
 current_hops: ContextVar[int | None] = ContextVar("tickwork_hops", default=None)
 
@@ -23,6 +31,33 @@ def next_hops() -> int:
     """The ``hops`` of a ring made here: 0 outside a consumer, inside one more than its own."""
     hops = current_hops.get()
     return 0 if hops is None else hops + 1
+
+
+class RingRules(NamedTuple):
+    """When a row is rung, by what its queue can do with a message.
+
+    ``longest_delay_seconds`` is how long the queue holds a message back (0: not at all). A row due
+    later is left to a tick, which rings it ``lead_seconds`` ahead.
+    """
+
+    longest_delay_seconds: float
+    lead_seconds: float
+
+    def rings_at_once(self, delay_seconds: float) -> bool:
+        """Whether a row that is due so far ahead is rung now, its message held back."""
+        return delay_seconds <= self.longest_delay_seconds
+
+    def ring_after(self, delay_seconds: float) -> float:
+        """Seconds until a tick is to ring the row, if it is still pending then."""
+        if self.rings_at_once(delay_seconds):
+            return delay_seconds + RING_GRACE_SECONDS
+        return delay_seconds - self.lead_seconds
+
+    def kept_after(self, delay_seconds: float) -> float:
+        """As :meth:`ring_after`, for a row whose message its runner keeps until it is due."""
+        if delay_seconds <= LONGEST_KEEP_SECONDS:
+            return delay_seconds + RING_GRACE_SECONDS
+        return self.ring_after(delay_seconds)
 
 
 class Message(NamedTuple):

@@ -18,7 +18,7 @@ from jobs.core.names import NAME
 ENVIRONMENTS = ("production", "development")
 BACKENDS = ("memory", "sql", "sqs")
 STUB_CONCURRENCY = 3
-_UNUSED = ("JOBS_KICK_URL", "JOBS_HEARTBEAT_URL", "RESEND_API_KEY", "SQS_QUEUE_URL")
+_UNUSED = ("JOBS_KICK_URL", "JOBS_HEARTBEAT_URL", "RESEND_API_KEY")
 WEAK_SECRET_CHARS = 16
 
 
@@ -51,6 +51,7 @@ class Settings:
     keep_completed: float = 86_400.0
     keep_failed: float = 7 * 86_400.0
     sqs_queue_url: str | None = None
+    sqs_overdue: float = 300.0
     blob_url: str | None = None
     smtp_url: str | None = None
     email_from: str | None = None
@@ -148,10 +149,7 @@ def _choose_backend(values: dict[str, Any], problems: list[str]) -> None:
 
 def unused_variables(environ: Mapping[str, str]) -> list[str]:
     """What ``environ`` sets and this version reads, but does nothing with."""
-    names = [name for name in _UNUSED if environ.get(name, "").strip()]
-    if environ.get("JOBS_BACKEND", "").strip().lower() == "sqs":
-        names.append("JOBS_BACKEND=sqs")
-    return names
+    return [name for name in _UNUSED if environ.get(name, "").strip()]
 
 
 class _Reader:
@@ -343,6 +341,7 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("keep_completed", ("JOBS_KEEP_COMPLETED",), _seconds(0, 3650 * 86_400)),
     ("keep_failed", ("JOBS_KEEP_FAILED",), _seconds(0, 3650 * 86_400)),
     ("sqs_queue_url", ("SQS_QUEUE_URL",), _url),
+    ("sqs_overdue", ("JOBS_SQS_OVERDUE",), _seconds(0, 7 * 86_400)),
     ("blob_url", ("BLOB_URL",), _blobs),
     ("smtp_url", ("SMTP_URL",), _mail),
     ("email_from", ("EMAIL_FROM",), str),

@@ -6,7 +6,7 @@ claim, a cancel or a reclaim came between. Times are the store's own *now*; only
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
@@ -34,7 +34,8 @@ class Verdict(NamedTuple):
     ``delay_seconds`` is how far ahead a pending row becomes due (``None`` leaves its time alone),
     ``attempts_back`` is 1 to give the attempt back, ``keep_seconds`` how long a finished row stays
     (``None``: for ever). ``errors`` replaces the row's history when given. A pending verdict on a
-    row whose cancel was requested meanwhile is written as cancelled.
+    row whose cancel was requested meanwhile is written as cancelled. ``ring_after_seconds`` is when
+    a tick is to ring the row again (``None`` leaves that alone).
     """
 
     id: str
@@ -49,6 +50,7 @@ class Verdict(NamedTuple):
     keep_seconds: float | None = None
     progress: float | None = None
     progress_note: str | None = None
+    ring_after_seconds: float | None = None
 
 
 class Touch(NamedTuple):
@@ -75,12 +77,24 @@ class Due(NamedTuple):
     """What the one probe of a tick found.
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
-    lanes (``priority/queue/kind``) that hold pending rows, due or not.
+    lanes (``priority/queue/kind``) that hold pending rows, due or not; ``unrung``: a pending row is
+    to be rung.
     """
 
     stalled: bool
     outstayed: bool
     lanes: tuple[str, ...]
+    unrung: bool = False
+
+
+class Unrung(NamedTuple):
+    """A pending row taken to be rung: ``rings`` counts this one, ``delay_seconds`` is until due."""
+
+    id: str
+    kind: str
+    tenant: str
+    rings: int
+    delay_seconds: float
 
 
 class Standing(NamedTuple):
@@ -174,6 +188,16 @@ class Store(Protocol):
         """As :meth:`insert`, in an async session's transaction."""
         ...
 
+    def after_commit(
+        self, session: Any, tell: Callable[[list[Any]], None], items: Sequence[Any]
+    ) -> None:
+        """Call ``tell`` with these items once ``session``'s transaction has committed.
+
+        What was handed over in one transaction for an equal ``tell`` comes in one call. Nothing is
+        told after a rollback, nor of items from a savepoint that was rolled back.
+        """
+        ...
+
     def claim(
         self,
         limit: int,
@@ -184,12 +208,14 @@ class Store(Protocol):
         ids: Collection[str] | None = None,
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
+        overdue_seconds: float = 0.0,
     ) -> list[Claimed]:
         """Take up to ``limit`` due rows of these kinds, best first: priority, run_at, id.
 
         Raises the fence, counts the attempt, sets the lease, and writes the start mark of the first
         ``mark`` rows, in one short transaction. With ``ids``, only those rows; ``lanes`` are those
-        of a probe just made, to save looking again. Two claims at once get disjoint rows.
+        of a probe just made, to save looking again; ``overdue_seconds`` is how long a row must have
+        been due. Two claims at once get disjoint rows.
         """
         ...
 
@@ -212,8 +238,8 @@ class Store(Protocol):
         """Whether a transactional handler of this process holds the only writer right now."""
         ...
 
-    def probe(self) -> Due:
-        """What upkeep is due, in one statement."""
+    def probe(self, *, rings: bool = False) -> Due:
+        """What upkeep is due, in one statement; with ``rings`` also whether a row is to be rung."""
         ...
 
     def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
@@ -236,9 +262,27 @@ class Store(Protocol):
         ...
 
     def due_count(
-        self, kinds: Collection[str], cap: int, lanes: Sequence[str] | None = None
+        self,
+        kinds: Collection[str],
+        cap: int,
+        lanes: Sequence[str] | None = None,
+        *,
+        overdue_seconds: float = 0.0,
     ) -> int:
-        """How many rows of these kinds are due, counted up to ``cap``."""
+        """How many rows of these kinds are due (for that long), counted up to ``cap``."""
+        ...
+
+    def take_rings(self, limit: int) -> list[Unrung]:
+        """Take up to ``limit`` pending rows whose time to be rung has come, and set the next.
+
+        The next is ``jobs.core.ring.RING_AGAIN_SECONDS`` after they are due (or after now, if they
+        are), doubled with every ring of a row, up to ``LONGEST_RING_AGAIN_SECONDS``. Two calls at
+        once get disjoint rows.
+        """
+        ...
+
+    def ring_again(self, ids: Collection[str]) -> None:
+        """Have the next :meth:`take_rings` find these rows, those that are still pending."""
         ...
 
     def get(self, job_id: str) -> Job | None:

@@ -12,6 +12,7 @@ from jobs.core.doorbell import Doorbell
 from jobs.core.events import Events
 from jobs.core.outcome import Policy
 from jobs.core.registry import Handler, Registry, Retention, as_retention
+from jobs.core.ring import RingRules
 from jobs.core.settings import Settings
 from jobs.core.store import Store
 from jobs.runtime.loop import LoopThread
@@ -25,6 +26,12 @@ class Runtime:
     threads of sync handlers that were given up on and still run, and those of blocked event loops.
     Once ``stopping`` is set no job starts any more: none is claimed, and what was claimed and has
     not begun goes back.
+
+    ``rules`` say when rows are rung, where the doorbell is a queue that needs it; ticks then only
+    ring, and run what has been due for ``overdue_seconds``. A job that goes back to waiting is rung
+    by whoever settles it, but for a runner with ``rings_settled`` false: a consumer that keeps the
+    job's message on the queue. Such a one runs with ``dataclasses.replace(runtime,
+    rings_settled=False)``, which shares everything else.
     """
 
     store: Store
@@ -33,12 +40,19 @@ class Runtime:
     events: Events
     clock: Clock
     doorbell: Doorbell
+    rules: RingRules | None = None
+    rings_settled: bool = True
     loop: LoopThread = field(default_factory=LoopThread)
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
     _took: dict[str, deque[float]] = field(default_factory=dict)
     _policies: dict[str, tuple[Handler | None, Policy]] = field(default_factory=dict)
+
+    @property
+    def overdue_seconds(self) -> float:
+        """How long a row must have been due for a tick to run it."""
+        return 0.0 if self.rules is None else self.settings.sqs_overdue
 
     def policy(self, kind: str) -> Policy:
         """What the kind says of its ends; what it leaves unsaid comes from the settings."""

@@ -23,6 +23,7 @@ from jobs.core.delivery import (
 )
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, decide, pace_marks
+from jobs.core.ring import current_hops
 from jobs.core.store import Standing, Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport, tell
@@ -82,8 +83,12 @@ def run_deliveries(
     lines, blocked = _lines(deliveries, firsts, claimed, fates)
     if blocked:
         _hand_back(runtime, blocked)
-    hops = {job_id: each.hops for job_id, each in firsts.items()}
-    for report in _execute(runtime, lines, budget, slots, hops):
+    hops = current_hops.set(max((each.hops for each in firsts.values()), default=0))
+    try:
+        reports = _execute(runtime, lines, budget, slots)
+    finally:
+        current_hops.reset(hops)
+    for report in reports:
         late = runtime.store.standing(report.late) if report.late else {}
         for outcome in report.outcomes:
             each = firsts[outcome.verdict.id]
@@ -173,11 +178,7 @@ def _hand_back(runtime: Runtime, jobs: Sequence[Claimed]) -> None:
 
 
 def _execute(
-    runtime: Runtime,
-    lines: Sequence[Line],
-    budget: Budget,
-    slots: int,
-    hops: Mapping[str, int],
+    runtime: Runtime, lines: Sequence[Line], budget: Budget, slots: int
 ) -> list[BatchReport]:
     """Run the lines side by side; then, one by one, those that may kill their runner."""
     suspect: list[Line] = []
@@ -193,7 +194,6 @@ def _execute(
             budget,
             slots=slots,
             followers={line[0].id: line[1:] for line in together if line[1:]},
-            hops=hops,
             fresh=not any(report.started for report in reports),
         )
         reports.append(batch.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypedDict
 
@@ -12,11 +13,12 @@ from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.ids import new_id
-from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob
+from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
 from jobs.core.payload import dump
 from jobs.core.registry import check_max_attempts, check_priority, check_timeout
 from jobs.runtime.base import Runtime
+from jobs.runtime.ring import ring
 
 log = logging.getLogger("tickwork.enqueue")
 Seconds = float | int | timedelta
@@ -109,6 +111,9 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
         tenant="" if tenant is None else check_tenant(tenant),
     )
+    if runtime.rules is not None:
+        ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
+        template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
     declared = handler.payload_type if handler is not None else None
     return Draft(template, declared, settings.payload_max_bytes)
 
@@ -142,17 +147,41 @@ def _seconds(name: str, value: Seconds | None) -> float | None:
     return float(seconds)
 
 
-def announce(runtime: Runtime, jobs: list[Job] | list[NewJob], *, committed: bool) -> None:
-    """Tell the listeners, and ring the doorbell if the jobs are committed already."""
+class Enqueued(NamedTuple):
+    """What is told of a job once it is committed; ``due_at`` is ``None`` if it was due at once."""
+
+    id: str
+    kind: str
+    queue: str
+    tenant: str
+    due_at: datetime | None
+
+    @classmethod
+    def of(cls, runtime: Runtime, job: NewJob) -> Enqueued:
+        """As of now: a transaction may take long, and the job's delay begins here."""
+        due_at = job.run_at
+        if due_at is None and job.delay_seconds:
+            due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
+        return cls(job.id, job.kind, job.queue, job.tenant, due_at)
+
+
+def is_heard(runtime: Runtime) -> bool:
+    """Whether anybody is told of an enqueued job."""
+    return runtime.events.wanted("enqueued") or not isinstance(runtime.doorbell, SilentDoorbell)
+
+
+def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
+    """Tell the listeners of committed jobs, and ring the doorbell."""
     if runtime.events.wanted("enqueued"):
         for job in jobs:
             runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
-    if committed and not isinstance(runtime.doorbell, SilentDoorbell):
-        runtime.doorbell.ring([Ring(job.id, job.kind, _delay_of(runtime, job)) for job in jobs])
+    if not isinstance(runtime.doorbell, SilentDoorbell):
+        now = runtime.clock.now()
+        ring(
+            runtime,
+            [Ring(job.id, job.kind, _left(job.due_at, now), tenant=job.tenant) for job in jobs],
+        )
 
 
-def _delay_of(runtime: Runtime, job: Job | NewJob) -> float:
-    if isinstance(job, NewJob) and job.run_at is None:
-        return job.delay_seconds
-    assert job.run_at is not None
-    return max(0.0, (job.run_at - runtime.clock.now()).total_seconds())
+def _left(due_at: datetime | None, now: datetime) -> float:
+    return 0.0 if due_at is None else max(0.0, (due_at - now).total_seconds())

@@ -79,8 +79,8 @@ class Batch:
 
     ``followers`` are further claimed jobs, without marks, that run one after the other behind a job
     of the batch, by its id: each only once the end of the one before is written, and none any more
-    once one of them has not come to its end for good. ``hops`` are those of the messages that jobs
-    came by. With ``fresh`` false time was used before: no job is the first that may be oversize.
+    once one of them has not come to its end for good. With ``fresh`` false time was used before: no
+    job is the first that may be oversize.
     """
 
     def __init__(
@@ -91,7 +91,6 @@ class Batch:
         *,
         slots: int,
         followers: Mapping[str, Sequence[Claimed]] | None = None,
-        hops: Mapping[str, int] | None = None,
         fresh: bool = True,
     ) -> None:
         self.runtime = runtime
@@ -100,7 +99,6 @@ class Batch:
         self._followers = {job_id: list(line) for job_id, line in (followers or {}).items()}
         behind = [job for line in self._followers.values() for job in line]
         self._behind = len(behind)  # how many of them wait for the one before
-        self._hops = hops or {}
         self._fresh = fresh
         self.total = len(claimed) + len(behind)
         self._claimed_by_id = {job.id: job for job in (*claimed, *behind)}
@@ -122,6 +120,8 @@ class Batch:
         self._wake_coordinator = threading.Condition(lock)
         self._hungry = 0
         self._closed = False
+        # Not the whole context: what else hangs at a request is none of the handlers' business.
+        self._hops = current_hops.get()
         self._monotonic = runtime.clock.monotonic
         self._last_flush = self._monotonic()
         self._started_at_last_flush = 0
@@ -412,6 +412,7 @@ class Batch:
         threading.Thread(target=self._work, name="tickwork-slot", daemon=True).start()
 
     def _work(self) -> None:
+        current_hops.set(self._hops)
         while True:
             claimed = self._next()
             if claimed is None or not self._execute_or_tell(claimed):
@@ -491,8 +492,6 @@ class Batch:
             budget=self.budget,
         )
         self._running[claimed.id] = run
-        # For this thread, and by way of it for what an async handler runs on.
-        current_hops.set(self._hops.get(claimed.id))
         if self.runtime.events.wanted("started"):
             self.runtime.events.emit(JobEvent.of("started", claimed))
         outcome = None

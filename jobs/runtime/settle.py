@@ -10,6 +10,7 @@ from jobs.core.job import State
 from jobs.core.outcome import Outcome
 from jobs.core.store import Verdict
 from jobs.runtime.base import Runtime
+from jobs.runtime.ring import ring_settled, with_rings
 
 log = logging.getLogger("tickwork.settle")
 
@@ -21,8 +22,15 @@ def settle_all(
 
     If the database refuses the batch, each is written alone, and one that is refused even then is
     written without what the handler brought: a finish that cannot be written would run for ever.
+    Jobs that go back to waiting are then rung for, where that is done.
     """
-    verdicts = [outcome.verdict for outcome in outcomes]
+    verdicts = with_rings(runtime, [outcome.verdict for outcome in outcomes])
+    late = _settle(runtime, verdicts, stalled_only=stalled_only)
+    ring_settled(runtime, [verdict for verdict in verdicts if verdict.id not in late])
+    return late
+
+
+def _settle(runtime: Runtime, verdicts: Sequence[Verdict], *, stalled_only: bool) -> frozenset[str]:
     try:
         return runtime.store.settle(verdicts, stalled_only=stalled_only)
     except StoreUnavailable:

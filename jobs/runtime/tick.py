@@ -65,11 +65,13 @@ def run_tick(
     budget: Budget | None = None,
     kinds: frozenset[str] | None = None,
     begun: float | None = None,
+    overdue_seconds: float | None = None,
 ) -> TickResult:
     """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
 
     The durations count from ``begun`` (monotonic seconds), when the platform's clock began to run;
-    now by default. ``budget`` replaces them for a runner that has no platform limit.
+    now by default. ``budget`` replaces them for a runner that has no platform limit. With a queue
+    beside the table only what has been due for ``overdue_seconds`` is run.
     """
     settings = runtime.settings
     now = runtime.clock.monotonic()
@@ -83,7 +85,8 @@ def run_tick(
         settings.tick_limit if tick_limit is None else tick_limit,
     )
     handled = runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds
-    due = runtime.store.probe()
+    overdue = runtime.overdue_seconds if overdue_seconds is None else overdue_seconds
+    due = runtime.store.probe(rings=runtime.rules is not None)
     reclaimed = run_upkeep(runtime, due)
     # A reclaim may have opened lanes that the probe did not see.
     lanes = None if reclaimed else due.lanes
@@ -97,6 +100,7 @@ def run_tick(
                 round(runtime.starts_per_second), 1.0, min(slots, limit), FLUSH_SECONDS
             ),
             lanes=lanes,
+            overdue_seconds=overdue,
         )
     report = Batch(runtime, claimed, budget, slots=slots).run()
     trim_finished(runtime, report)
@@ -104,7 +108,9 @@ def run_tick(
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)
     remaining = 0
     if len(claimed) >= limit or returned or runtime.stopping.is_set():
-        remaining = runtime.store.due_count(handled, REMAINING_CAP + 1, lanes=lanes)
+        remaining = runtime.store.due_count(
+            handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
+        )
     return _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
 
 

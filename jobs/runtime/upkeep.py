@@ -10,6 +10,7 @@ from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
 from jobs.runtime.base import Runtime, completed_retention, failed_retention
 from jobs.runtime.execute import BatchReport, tell
+from jobs.runtime.ring import ring_due
 from jobs.runtime.settle import settle_all
 
 log = logging.getLogger("tickwork.upkeep")
@@ -22,6 +23,8 @@ def run_upkeep(runtime: Runtime, due: Due) -> int:
     reclaimed = reclaim(runtime) if due.stalled else 0
     if due.outstayed:
         runtime.store.purge(PURGES_PER_TICK)
+    if due.unrung:
+        ring_due(runtime)
     return reclaimed
 
 

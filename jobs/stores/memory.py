@@ -6,7 +6,7 @@ import heapq
 import json
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.errors import CapabilityError
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
+from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
     Capability,
@@ -25,6 +26,7 @@ from jobs.core.store import (
     StoreTransaction,
     Touch,
     TouchReport,
+    Unrung,
     Verdict,
     standing_at,
 )
@@ -50,6 +52,8 @@ class _Row:
     lease_until: datetime | None = None
     keep_until: datetime | None = None
     duration_ms: float | None = None
+    ring_at: datetime | None = None
+    rings: int = 0
 
     @property
     def lane(self) -> str:
@@ -105,12 +109,13 @@ class MemoryStore:
         if job.id in self._rows:
             return self._rows[job.id]  # sent twice: what became of it stands
         now = self.now()
-        expires = job.expires_in_seconds
+        expires, ring = job.expires_in_seconds, job.ring_after_seconds
         row = _Row(
             job,
             created_at=now,
             run_at=job.run_at or now + timedelta(seconds=job.delay_seconds),
             expires_at=None if expires is None else now + timedelta(seconds=expires),
+            ring_at=None if ring is None else now + timedelta(seconds=ring),
         )
         self._rows[job.id] = self._pending[job.id] = row
         return row
@@ -121,6 +126,11 @@ class MemoryStore:
                 "session= needs a SQL store: the in-memory stub has no transactions to join; "
                 "set DATABASE_URL (sqlite:///dev.db will do)"
             )
+
+    def after_commit(
+        self, session: Any, tell: Callable[[list[Any]], None], items: Sequence[Any]
+    ) -> None:
+        self._refuse_session(session)
 
     # -- claim, settle, touch ------------------------------------------------------------------
 
@@ -134,13 +144,15 @@ class MemoryStore:
         ids: Collection[str] | None = None,
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
+        overdue_seconds: float = 0.0,
     ) -> list[Claimed]:
         with self._lock:
             now = self.now()
+            due_by = now - timedelta(seconds=overdue_seconds)
             due = (
                 row
                 for row in self._candidates(ids)
-                if row.run_at <= now
+                if row.run_at <= due_by
                 and row.new.kind in kinds
                 and (queues is None or row.new.queue in queues)
             )
@@ -201,6 +213,8 @@ class MemoryStore:
         row.attempts -= verdict.attempts_back
         if pending and verdict.delay_seconds is not None:
             row.run_at = now + timedelta(seconds=verdict.delay_seconds)
+        if verdict.ring_after_seconds is not None:
+            row.ring_at = now + timedelta(seconds=verdict.ring_after_seconds)
         row.finished_at = now if ends else None
         keep = verdict.keep_seconds
         row.keep_until = now + timedelta(seconds=keep) if ends and keep is not None else None
@@ -245,14 +259,37 @@ class MemoryStore:
 
     # -- upkeep --------------------------------------------------------------------------------
 
-    def probe(self) -> Due:
+    def probe(self, *, rings: bool = False) -> Due:
         with self._lock:
             now = self.now()
             return Due(
                 stalled=any(_is_stalled(row, now) for row in self._processing.values()),
                 outstayed=any(self._outstayed(now)),
                 lanes=tuple(sorted({row.lane for row in self._pending.values()})),
+                unrung=rings and bool(self._unrung(now)),
             )
+
+    def _unrung(self, now: datetime) -> list[_Row]:
+        waiting = [row for row in self._pending.values() if row.ring_at and row.ring_at <= now]
+        return sorted(waiting, key=lambda row: row.ring_at or now)
+
+    def take_rings(self, limit: int) -> list[Unrung]:
+        with self._lock:
+            now = self.now()
+            return [self._ring(row, now) for row in self._unrung(now)[:limit]]
+
+    def _ring(self, row: _Row, now: datetime) -> Unrung:
+        again = min(RING_AGAIN_SECONDS * 2**row.rings, LONGEST_RING_AGAIN_SECONDS)
+        due = max(row.run_at, now)
+        row.rings += 1
+        row.ring_at = due + timedelta(seconds=again)
+        delay_seconds = (due - now).total_seconds()
+        return Unrung(row.new.id, row.new.kind, row.new.tenant, row.rings, delay_seconds)
+
+    def ring_again(self, ids: Collection[str]) -> None:
+        with self._lock:
+            for job_id in self._pending.keys() & set(ids):
+                self._pending[job_id].ring_at = self.now()
 
     def _outstayed(self, now: datetime) -> Iterator[_Row]:
         for row in self._rows.values():
@@ -310,12 +347,17 @@ class MemoryStore:
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(
-        self, kinds: Collection[str], cap: int, lanes: Sequence[str] | None = None
+        self,
+        kinds: Collection[str],
+        cap: int,
+        lanes: Sequence[str] | None = None,
+        *,
+        overdue_seconds: float = 0.0,
     ) -> int:
         with self._lock:
-            now = self.now()
+            by = self.now() - timedelta(seconds=overdue_seconds)
             due = sum(
-                1 for row in self._pending.values() if row.run_at <= now and row.new.kind in kinds
+                1 for row in self._pending.values() if row.run_at <= by and row.new.kind in kinds
             )
             return min(due, cap)
 

@@ -35,6 +35,7 @@ from jobs.testing.areas.runtime_time import (
 )
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
+from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
 from jobs.testing.areas.store_rows import InsertConformance
 from jobs.testing.areas.store_settles import (
     SettleConformance,
@@ -56,6 +57,8 @@ class StoreConformance(
     StandingConformance,
     CancelConformance,
     RetentionConformance,
+    RingConformance,
+    OverdueConformance,
     TransactionConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""

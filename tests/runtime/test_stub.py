@@ -27,7 +27,7 @@ from jobs import (
 from jobs.core.clock import ManualClock
 from jobs.core.ids import new_id
 from jobs.core.job import NewJob
-from jobs.core.store import Capability, JobFilter, Touch, Verdict
+from jobs.core.store import Capability, Due, JobFilter, Touch, Verdict
 from jobs.stores.memory import MemoryStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -814,9 +814,9 @@ def test_two_claims_at_once_get_disjoint_rows(store: MemoryStore) -> None:
 
 
 def test_the_probe(store: MemoryStore, clock: ManualClock) -> None:
-    assert store.probe() == (False, False, ())
+    assert store.probe() == Due(False, False, ())
     store.insert([new_job(), new_job(queue="q", priority=1, delay_seconds=600)])
-    assert store.probe() == (False, False, ("1/q/mail", "3/default/mail"))
+    assert store.probe() == Due(False, False, ("1/q/mail", "3/default/mail"))
     (job,) = claim(store)
     assert store.probe().lanes == ("1/q/mail",)
     clock.advance(65)

@@ -26,7 +26,7 @@ EFFECTS = Table(
 
 def build(url: str, log: str, **settings: Any) -> Tickwork:
     """A system with the handlers of these tests; each start is a line in the file ``log``."""
-    tickwork = Tickwork(url, retry_delay=5.0, **settings)
+    tickwork = Tickwork(url, **{"retry_delay": 5.0, **settings})
 
     def note(ctx: JobContext) -> None:
         with Path(log).open("a") as lines:
@@ -82,6 +82,19 @@ def tick(
         crash_at_point(tickwork.engine, crash_at)
     result = tickwork.tick(**options)
     Path(f"{log}.result").write_text(json.dumps({**result.as_dict(), "late": result.late}))
+
+
+def records(url: str, log: str, event: dict[str, Any], seconds: float) -> None:
+    """One invocation of a function that an SQS event source calls."""
+    from jobs.aws.consumer import Consumer
+
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return int(seconds * 1000)
+
+    Path(f"{log}.answer").unlink(missing_ok=True)
+    answer = Consumer(build(url, log, retry_delay=0.0)).handle(event, Context())
+    Path(f"{log}.answer").write_text(json.dumps(answer))
 
 
 def crash_at_point(engine: Engine, crash_at: int) -> None:

@@ -39,6 +39,10 @@ class DialectSql:
 
     def later(self, seconds: str) -> str:
         """An expression for now plus the number of seconds that the expression yields."""
+        return self.after(self.now, seconds)
+
+    def after(self, instant: str, seconds: str) -> str:
+        """An expression for an instant plus the number of seconds that the expression yields."""
         raise NotImplementedError
 
     def instant(self, parameter: str) -> str:
@@ -95,8 +99,8 @@ class PostgresqlSql(DialectSql):
         # clock_timestamp() is volatile, which bars the index range.
         return "CAST(:now AS timestamptz)" if self.frozen else "statement_timestamp()"
 
-    def later(self, seconds: str) -> str:
-        return f"({self.now} + ({seconds}) * interval '1 second')"
+    def after(self, instant: str, seconds: str) -> str:
+        return f"({instant} + ({seconds}) * interval '1 second')"
 
     def instant(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS timestamptz)"
@@ -169,8 +173,10 @@ class SqliteSql(DialectSql):
         return ":now" if self.frozen else f"strftime({self._format}, 'now')"
 
     def later(self, seconds: str) -> str:
-        base = ":now" if self.frozen else "'now'"
-        return f"strftime({self._format}, {base}, printf('%.3f seconds', {seconds}))"
+        return self.after(":now" if self.frozen else "'now'", seconds)
+
+    def after(self, instant: str, seconds: str) -> str:
+        return f"strftime({self._format}, {instant}, printf('%.3f seconds', {seconds}))"
 
     def bind_instant(self, at: datetime | None) -> Any:
         # To the millisecond, as its own clock: strftime would round the present into the future.
@@ -207,8 +213,8 @@ class MysqlSql(DialectSql):
     def now(self) -> str:
         return "CAST(:now AS DATETIME(6))" if self.frozen else "UTC_TIMESTAMP(6)"
 
-    def later(self, seconds: str) -> str:
-        return f"({self.now} + INTERVAL CAST(({seconds}) * 1000000 AS SIGNED) MICROSECOND)"
+    def after(self, instant: str, seconds: str) -> str:
+        return f"({instant} + INTERVAL CAST(({seconds}) * 1000000 AS SIGNED) MICROSECOND)"
 
     def instant(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS DATETIME(6))"

@@ -17,6 +17,11 @@ def is_due(job: NewJob) -> bool:
     return job.run_at is None and not job.delay_seconds and job.expires_in_seconds is None
 
 
+def is_rung(job: NewJob) -> bool:
+    """Whether the row is to have a time when it is rung."""
+    return job.ring_after_seconds is not None
+
+
 def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str, Any]:
     """The parameters of the single insert; the database works out its instants."""
     values = job._asdict()
@@ -31,7 +36,8 @@ def bulk_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Rows for a bulk insert, in the order of ``Statements.BULK_COLUMNS``.
 
-    ``now`` was read from the database once, because a COPY cannot compute.
+    Those that are rung have the one value more of ``RUNG_BULK_COLUMNS``. ``now`` was read from the
+    database once, because a COPY cannot compute.
     """
     # Most jobs of a bulk differ in id and payload alone.
     last: NewJob | None = None
@@ -47,6 +53,9 @@ def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> t
     run_at = job.run_at or now + timedelta(seconds=job.delay_seconds)
     expires_in = job.expires_in_seconds
     expires_at = None if expires_in is None else now + timedelta(seconds=expires_in)
+    ring: tuple[Any, ...] = ()
+    if job.ring_after_seconds is not None:
+        ring = (sql.bind_instant(now + timedelta(seconds=job.ring_after_seconds)),)
     return (
         namespace,
         job.tenant,
@@ -60,6 +69,7 @@ def _bulk_tail(job: NewJob, namespace: str, now: datetime, sql: DialectSql) -> t
         sql.bind_instant(now),
         sql.bind_instant(run_at),
         sql.bind_instant(expires_at),
+        *ring,
     )
 
 

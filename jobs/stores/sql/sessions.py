@@ -36,5 +36,14 @@ def connection_of(session: Any, engine: Engine) -> Connection:
     return connection
 
 
+def sync_of(session: Any) -> Any:
+    """What an AsyncSession or AsyncConnection stands on; anything else as it is."""
+    for name in ("sync_session", "sync_connection"):
+        inner = getattr(session, name, None) if hasattr(session, "run_sync") else None
+        if inner is not None:
+            return inner
+    return session
+
+
 def _family(name: str) -> str:
     return "mysql" if name == "mariadb" else name

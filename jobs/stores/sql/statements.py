@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
 from sqlalchemy import TextClause, bindparam, text
 
+from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.tables import Tables
 
@@ -24,6 +26,7 @@ VERDICT_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
 )
+RUNG_VERDICT_COLUMNS = (*VERDICT_COLUMNS, ("ring_after_seconds", NUMBER))
 TOUCH_COLUMNS = (
     ("id", TEXT),
     ("fence", INTEGER),
@@ -31,16 +34,24 @@ TOUCH_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
 )
+# After so many rings of a row the wait between them is the longest.
+DOUBLINGS = math.floor(math.log2(LONGEST_RING_AGAIN_SECONDS / RING_AGAIN_SECONDS))
 _FINISHED = "state IN ('completed', 'failed', 'cancelled')"
 # Every pending row of this lane that is due, oldest first: one bounded range of the index.
 _DUE = "namespace = :namespace AND state = 'pending'"
+# In these words, so that the partial index offers itself.
+_RINGING = f"{_DUE} AND ring_at IS NOT NULL AND ring_at"
 
 
 class Statements:
-    """Texts for one dialect, one set of tables."""
+    """Texts for one dialect, one set of tables.
 
-    def __init__(self, sql: DialectSql, tables: Tables) -> None:
+    With ``overdue``, a row is due only once it was for ``:overdue_seconds``.
+    """
+
+    def __init__(self, sql: DialectSql, tables: Tables, *, overdue: bool = False) -> None:
         self.sql = sql
+        self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
@@ -63,8 +74,25 @@ class Statements:
     @cached_property
     def probe(self) -> TextClause:
         """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
-        dual = " FROM DUAL" if self.sql.name == "mysql" else ""
-        return text(f"""
+        return text(self._probe)
+
+    @cached_property
+    def probe_with_rings(self) -> TextClause:
+        """As ``probe``, and whether a row is to be rung."""
+        return text(f"""{self._probe}
+            UNION ALL
+            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})
+            """)
+
+    @property
+    def _dual(self) -> str:
+        return " FROM DUAL" if self.sql.name == "mysql" else ""
+
+    @property
+    def _probe(self) -> str:
+        dual = self._dual
+        return f"""
             WITH RECURSIVE {self._lanes}
             SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL
             UNION ALL
@@ -75,7 +103,7 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
-            """)
+            """
 
     @cached_property
     def lanes(self) -> TextClause:
@@ -92,7 +120,7 @@ class Statements:
         """The first ``limit`` due rows of one lane, in order."""
         return (
             f"SELECT {columns} FROM {self.jobs} WHERE {_DUE} AND lane = {lane} "
-            f"AND run_at <= {self.sql.now} ORDER BY run_at, id LIMIT {limit}"
+            f"AND run_at <= {self.due_by} ORDER BY run_at, id LIMIT {limit}"
         )
 
     @property
@@ -132,7 +160,15 @@ class Statements:
     def settle_stalled(self) -> TextClause:
         return text(self._settle(f" AND j.lease_until < {self.sql.now}"))
 
-    def _settle(self, condition: str) -> str:
+    @cached_property
+    def settle_and_ring(self) -> TextClause:
+        return text(self._settle("", rings=True))
+
+    @cached_property
+    def settle_stalled_and_ring(self) -> TextClause:
+        return text(self._settle(f" AND j.lease_until < {self.sql.now}", rings=True))
+
+    def _settle(self, condition: str, *, rings: bool = False) -> str:
         # Only v's columns and columns not assigned here are read: MySQL would see new values.
         ends = "(v.state <> 'pending' OR j.cancel_requested)"
         stopped = "v.state = 'pending' AND j.cancel_requested"
@@ -155,7 +191,13 @@ class Statements:
             "progress": "coalesce(v.progress, j.progress)",
             "progress_note": "coalesce(v.progress_note, j.progress_note)",
         }
-        return sql.update_from(self.jobs, VERDICT_COLUMNS, self._held + condition, assignments)
+        if rings:
+            assignments["ring_at"] = (
+                "CASE WHEN v.ring_after_seconds IS NULL THEN j.ring_at "
+                f"ELSE {sql.later('v.ring_after_seconds')} END"
+            )
+        columns = RUNG_VERDICT_COLUMNS if rings else VERDICT_COLUMNS
+        return sql.update_from(self.jobs, columns, self._held + condition, assignments)
 
     @property
     def _held(self) -> str:
@@ -193,30 +235,47 @@ class Statements:
     @cached_property
     def insert_timed(self) -> TextClause:
         """One row with a delay, an instant or an expiry."""
+        return text(self._insert(*self._times))
+
+    @cached_property
+    def insert_rung(self) -> TextClause:
+        """One row, due at once, with a time to be rung."""
+        return text(self._insert(self.sql.now, "NULL", *self._ring))
+
+    @cached_property
+    def insert_timed_rung(self) -> TextClause:
+        """One row with a delay, an instant or an expiry, and a time to be rung."""
+        return text(self._insert(*self._times, *self._ring))
+
+    @property
+    def _times(self) -> tuple[str, str]:
         sql = self.sql
         expires_in = sql.number("expires_in_seconds")
-        return text(
-            self._insert(
-                f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
-                f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
-            )
+        return (
+            f"coalesce({sql.instant('run_at')}, {sql.later(sql.number('delay_seconds'))})",
+            f"CASE WHEN {expires_in} IS NULL THEN NULL ELSE {sql.later(expires_in)} END",
         )
 
-    def _insert(self, run_at: str, expires_at: str) -> str:
+    @property
+    def _ring(self) -> tuple[str, str]:
+        return ", ring_at", f", {self.sql.later(self.sql.number('ring_after_seconds'))}"
+
+    def _insert(self, run_at: str, expires_at: str, column: str = "", value: str = "") -> str:
         return f"""
             INSERT INTO {self.jobs} (
                 id, namespace, tenant, queue, kind, priority, state, payload, max_attempts,
-                timeout_seconds, backoff, created_at, run_at, expires_at)
+                timeout_seconds, backoff, created_at, run_at, expires_at{column})
             VALUES (
                 :id, :namespace, :tenant, :queue, :kind, :priority, 'pending', :payload,
                 :max_attempts, {self.sql.number("timeout_seconds")}, :backoff, {self.sql.now},
-                {run_at}, {expires_at})
+                {run_at}, {expires_at}{value})
             """
 
     BULK_COLUMNS: Sequence[str] = (
         "id", "payload", "namespace", "tenant", "queue", "kind", "priority", "state",
         "max_attempts", "timeout_seconds", "backoff", "created_at", "run_at", "expires_at",
     )  # fmt: skip
+    RUNG_BULK_COLUMNS: Sequence[str] = (*BULK_COLUMNS, "ring_at")
 
     # -- upkeep and people --------------------------------------------------------------------
 
@@ -307,3 +366,33 @@ class Statements:
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
             WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
             """)
+
+    # -- rings --------------------------------------------------------------------------------
+
+    @property
+    def rung(self) -> str:
+        """What a ring assigns to ``j``: it counts, and the next one is set further ahead."""
+        sql = self.sql
+        seconds = (
+            f"CASE WHEN j.rings > {DOUBLINGS} THEN {LONGEST_RING_AGAIN_SECONDS} "
+            f"ELSE {RING_AGAIN_SECONDS} * (1 << j.rings) END"
+        )
+        # MySQL assigns from left to right, so the count, which the instant reads, comes last.
+        return (
+            f"ring_at = CASE WHEN j.run_at > {sql.now} THEN {sql.after('j.run_at', seconds)} "
+            f"ELSE {sql.later(seconds)} END, rings = j.rings + 1"
+        )
+
+    @property
+    def unrung(self) -> str:
+        """The rows to be rung, the longest waiting first."""
+        return (
+            f"SELECT id FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now} "
+            "ORDER BY ring_at LIMIT :limit"
+        )
+
+    @cached_property
+    def ring_again(self) -> TextClause:
+        return text(
+            f"UPDATE {self.jobs} SET ring_at = {self.sql.now} WHERE id IN :ids AND {_DUE}"
+        ).bindparams(bindparam("ids", expanding=True))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
@@ -28,24 +28,32 @@ from jobs.core.store import (
     StoreTransaction,
     Touch,
     TouchReport,
+    Unrung,
     Verdict,
     standing_at,
 )
-from jobs.stores.sql import inspect, schema
+from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
+from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rows import (
     bulk_rows,
     insert_parameters,
     inserted_job,
     is_due,
+    is_rung,
     to_claimed,
     to_job,
 )
-from jobs.stores.sql.sessions import connection_of
-from jobs.stores.sql.statements import TOUCH_COLUMNS, VERDICT_COLUMNS, Statements
+from jobs.stores.sql.sessions import connection_of, sync_of
+from jobs.stores.sql.statements import (
+    RUNG_VERDICT_COLUMNS,
+    TOUCH_COLUMNS,
+    VERDICT_COLUMNS,
+    Statements,
+)
 from jobs.stores.sql.tables import Tables, build_tables
 from jobs.stores.sql.transaction import HandlerTransaction
 from jobs.stores.sql.writer import OnlyWriter
@@ -86,8 +94,11 @@ class SqlStore:
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
+        self._overdue_statements = Statements(self.sql, self.tables, overdue=True)
         self._claimer = Claimer(self.statements)
-        self._due_counts: dict[int, TextClause] = {}
+        self._overdue_claimer = Claimer(self._overdue_statements)
+        self._ring_taker = RingTaker(self.statements)
+        self._due_counts: dict[tuple[int, bool], TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
         self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
         capabilities = {
@@ -139,9 +150,15 @@ class SqlStore:
 
     def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
         for job in jobs:
-            statement = self.statements.insert if is_due(job) else self.statements.insert_timed
+            statement = self._insert_statement(job)
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
+
+    def _insert_statement(self, job: NewJob) -> TextClause:
+        statements = self.statements
+        if is_rung(job):
+            return statements.insert_rung if is_due(job) else statements.insert_timed_rung
+        return statements.insert if is_due(job) else statements.insert_timed
 
     def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
         if session is not None:
@@ -164,15 +181,24 @@ class SqlStore:
         with self._explained():
             rows = bulk_rows(jobs, self.namespace, self._now(connection), self.sql)
             total, last_id = 0, ""
-            while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
-                bulk_insert(connection, self.statements.jobs, Statements.BULK_COLUMNS, chunk)
-                total += len(chunk)
-                last_id = chunk[-1][0]
+            for width, alike in groupby(rows, key=len):
+                columns = Statements.BULK_COLUMNS
+                if width > len(columns):
+                    columns = Statements.RUNG_BULK_COLUMNS
+                while chunk := list(islice(alike, BULK_CHUNK_ROWS)):
+                    bulk_insert(connection, self.statements.jobs, columns, chunk)
+                    total += len(chunk)
+                    last_id = chunk[-1][0]
             return total, last_id
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         inserted: list[Job] = await session.run_sync(lambda sync: self.insert(jobs, sync))
         return inserted
+
+    def after_commit(
+        self, session: Any, tell: Callable[[list[Any]], None], items: Sequence[Any]
+    ) -> None:
+        commits.after_commit(connection_of(sync_of(session), self.engine), tell, items)
 
     # -- claim, settle, touch ------------------------------------------------------------------
 
@@ -186,7 +212,9 @@ class SqlStore:
         ids: Collection[str] | None = None,
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
+        overdue_seconds: float = 0.0,
     ) -> list[Claimed]:
+        claimer = self._overdue_claimer if overdue_seconds else self._claimer
         if ids is not None:
             ids = [job_id for job_id in ids if may_be_name(job_id)]
         if limit < 1 or not kinds or (ids is not None and not ids):
@@ -194,11 +222,13 @@ class SqlStore:
 
         def run(connection: Connection) -> list[Claimed]:
             parameters = self._parameters(lease_seconds=lease_seconds, mark=mark)
+            if overdue_seconds:
+                parameters["overdue_seconds"] = overdue_seconds
             if ids is not None:
-                return self._claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
+                return claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, queues)
-            return self._claimer.claim(connection, wanted, limit, parameters)
+            return claimer.claim(connection, wanted, limit, parameters)
 
         # By ids it locks rows and then takes them, which needs a transaction around both.
         return self._write(run, alone=ids is None)
@@ -210,19 +240,25 @@ class SqlStore:
         if not verdicts:
             return frozenset()
         # In primary-key order, so that two settles lock in the same order and cannot deadlock.
-        ordered = sorted(verdicts)
-        statement = self.statements.settle_stalled if stalled_only else self.statements.settle
         late: frozenset[str] = frozenset()
-        for chunk in _in_packets(ordered):
+        for chunk in _in_packets(sorted(verdicts)):
             late |= self._write(
-                partial(self._settle, statement=statement, verdicts=chunk), alone=True
+                partial(self._settle, verdicts=chunk, stalled_only=stalled_only), alone=True
             )
         return late
 
     def _settle(
-        self, connection: Connection, statement: TextClause, verdicts: Sequence[Verdict]
+        self, connection: Connection, verdicts: Sequence[Verdict], *, stalled_only: bool = False
     ) -> frozenset[str]:
-        packed = self.sql.pack(VERDICT_COLUMNS, verdicts)
+        statements = self.statements
+        if any(verdict.ring_after_seconds is not None for verdict in verdicts):
+            statement = (
+                statements.settle_stalled_and_ring if stalled_only else statements.settle_and_ring
+            )
+            packed = self.sql.pack(RUNG_VERDICT_COLUMNS, verdicts)
+        else:
+            statement = statements.settle_stalled if stalled_only else statements.settle
+            packed = self.sql.pack(VERDICT_COLUMNS, [verdict[:-1] for verdict in verdicts])
         written = connection.execute(statement, self._parameters(**packed)).rowcount
         if written == len(verdicts):
             return frozenset()
@@ -274,7 +310,7 @@ class SqlStore:
             connection = stack.enter_context(self._connect(self.engine))
             handler_transaction = HandlerTransaction(
                 connection,
-                lambda verdict: not self._settle(connection, self.statements.settle, [verdict]),
+                lambda verdict: not self._settle(connection, [verdict]),
                 free_writer=hold.release if hold is not None else lambda: None,
             )
             try:
@@ -282,19 +318,37 @@ class SqlStore:
             except exc.DBAPIError as error:
                 raise StoreUnavailable(f"no transaction could be begun: {error.orig}") from error
             yield handler_transaction
+        handler_transaction.tell()
 
     def writer_busy(self) -> bool:
         return self._only_writer is not None and self._only_writer.held_by_handler
 
     # -- upkeep --------------------------------------------------------------------------------
 
-    def probe(self) -> Due:
+    def probe(self, *, rings: bool = False) -> Due:
+        statement = self.statements.probe_with_rings if rings else self.statements.probe
         found = self._read(
-            lambda connection: connection.execute(self.statements.probe, self._parameters()).all()
+            lambda connection: connection.execute(statement, self._parameters()).all()
         )
         what = {row[0] for row in found}
-        lanes = tuple(row[1] for row in found if row[0] == "lane")
-        return Due(stalled="stalled" in what, outstayed="outstayed" in what, lanes=lanes)
+        return Due(
+            stalled="stalled" in what,
+            outstayed="outstayed" in what,
+            lanes=tuple(row[1] for row in found if row[0] == "lane"),
+            unrung="unrung" in what,
+        )
+
+    def take_rings(self, limit: int) -> list[Unrung]:
+        # On MySQL it locks rows and then takes them, which needs a transaction around both.
+        alone = self.sql.name != "mysql"
+        return self._write(
+            lambda connection: self._ring_taker.take(connection, self._parameters(limit=limit)),
+            alone=alone,
+        )
+
+    def ring_again(self, ids: Collection[str]) -> None:
+        if ids:
+            self._count(self.statements.ring_again, ids=sorted(ids))
 
     def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
         statement, parameters = self.statements.stalled, self._parameters(limit=limit)
@@ -364,18 +418,26 @@ class SqlStore:
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(
-        self, kinds: Collection[str], cap: int, lanes: Sequence[str] | None = None
+        self,
+        kinds: Collection[str],
+        cap: int,
+        lanes: Sequence[str] | None = None,
+        *,
+        overdue_seconds: float = 0.0,
     ) -> int:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, None)
             if not wanted:
                 return 0
-            statement = self._due_counts.get(len(wanted))
+            key = (len(wanted), bool(overdue_seconds))
+            statement = self._due_counts.get(key)
             if statement is None:
-                statement = inspect.due_count(self.statements, len(wanted))
-                self._due_counts[len(wanted)] = statement
+                texts = self._overdue_statements if overdue_seconds else self.statements
+                statement = self._due_counts[key] = inspect.due_count(texts, len(wanted))
             parameters = self._parameters(cap=cap, **numbered("lane", wanted))
+            if overdue_seconds:
+                parameters["overdue_seconds"] = overdue_seconds
             return int(connection.execute(statement, parameters).scalar_one())
 
         return self._read(run)

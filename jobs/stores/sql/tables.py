@@ -29,7 +29,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 SQLITE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -183,6 +183,10 @@ def build_tables(
         Column("expires_at", Timestamp),
         Column("keep_until", Timestamp),
         Column("duration_ms", Double),
+        # When a tick rings the row if it is still pending, and how often ticks have rung it. Used
+        # with a queue alone.
+        Column("ring_at", Timestamp),
+        Column("rings", Integer, nullable=False, server_default=text("0")),
         schema=schema,
         **_options(
             dialect,
@@ -223,6 +227,7 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
     for name, columns, condition in (
         ("pending", (c.lane, c.run_at, c.id), "state = 'pending'"),
         ("held", (c.lease_until,), "state = 'processing'"),
+        ("unrung", (c.ring_at,), "ring_at IS NOT NULL AND state = 'pending'"),
     ):
         partial = text(condition)
         if dialect is None or dialect in _PARTIAL:

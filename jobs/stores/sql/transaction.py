@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from jobs.core.errors import LeaseLost
 from jobs.core.store import Verdict
+from jobs.stores.sql import commits
 from jobs.stores.sql.engine import hang_up
 
 log = logging.getLogger("tickwork.store")
@@ -38,6 +39,7 @@ class HandlerTransaction:
         self._lock = threading.Lock()
         self._hang_up: Callable[[], None] | None = None
         self._aborted = False
+        self._waiting: list[commits.Waiting] = []
 
     def __enter__(self) -> Self:
         from sqlalchemy.orm import Session  # late: only transactional handlers need the ORM
@@ -78,7 +80,9 @@ class HandlerTransaction:
             if kind is None:
                 if self._aborted:
                     raise LeaseLost("given up before it could commit")
+                waiting = commits.take(self._connection)
                 self._transaction.commit()
+                self._waiting = waiting
         finally:
             with self._lock:
                 self._hang_up = None
@@ -86,6 +90,11 @@ class HandlerTransaction:
                 with contextlib.suppress(Exception):
                     self._session.close()
                 self._roll_back()
+
+    def tell(self) -> None:
+        """Make the calls that waited for the commit; for when the connection is given back."""
+        waiting, self._waiting = self._waiting, []
+        commits.call(waiting)
 
     def _roll_back(self) -> None:
         with contextlib.suppress(Exception):

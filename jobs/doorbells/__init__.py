@@ -1,0 +1,1 @@
+"""Doorbells: what says "look now" outside this process."""
