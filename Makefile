@@ -64,7 +64,7 @@ format: $(STAMP)
 
 clean:
 	[ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is written last, so an installation that broke off is done again.
 $(STAMP): pyproject.toml
