@@ -358,7 +358,7 @@ def test_the_alarms_go_to_a_topic_if_one_is_named(
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", ["osls", "serverless"])
 def test_without_handlers_nothing_is_deployed(tool: str, packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="provider.environment.JOBS_HANDLERS"):
+    with pytest.raises(AssertionError, match=r"provider\.environment\.JOBS_HANDLERS"):
         run(tool, "package", folder=packed, home=tmp_path)
 
 
