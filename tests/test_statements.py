@@ -64,3 +64,33 @@ def test_a_claim_uses_its_index_among_history(postgresql_database: Database) -> 
 
     assert any("ix_tickwork_jobs_pending" in line for line in plan), plan
     assert not any("Seq Scan" in line for line in plan), plan
+
+
+def test_a_claim_by_ids_is_led_by_them(postgresql_database: Database) -> None:
+    """Also where statistics, taken when nothing waited, call the index of waiting rows empty."""
+    tickwork = Tickwork(postgresql_database.url)
+    tickwork.create_schema()
+    tickwork.register_handler("noop", lambda payload: None)
+    tickwork.enqueue_many([("noop", {})] * 3000)
+    while tickwork.tick(limit=1000).processed:
+        pass
+    store: Any = tickwork.store
+    with tickwork.engine.connect() as connection:
+        connection.exec_driver_sql(f"ANALYZE {store.statements.jobs}")
+        connection.commit()
+    ids = tickwork.enqueue_many([("noop", {})] * 3000)[:10]
+    plans = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "FOR UPDATE" in statement:
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plans.append([line for (line,) in cursor.fetchall()])
+
+    event.listen(tickwork.engine, "before_cursor_execute", explain)
+    claimed = store.claim(10, kinds={"noop"}, lease_seconds=60, ids=ids)
+    tickwork.close()
+
+    assert len(claimed) == 10
+    (plan,) = plans
+    assert sum("tickwork_jobs_pkey" in line for line in plan) == 2, plan  # found, then updated
+    assert not any("Seq Scan on" in line or "_pending" in line for line in plan), plan

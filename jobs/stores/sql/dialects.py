@@ -62,6 +62,11 @@ class DialectSql:
         """A condition on ``j`` for rows found by their key."""
         return "j.state = 'processing'"
 
+    @property
+    def still_pending(self) -> str:
+        """As :attr:`still_processing`, for rows that wait."""
+        return "j.state = 'pending'"
+
     def number(self, parameter: str) -> str:
         """A bound number, typed."""
         return f":{parameter}"
@@ -114,6 +119,10 @@ class PostgresqlSql(DialectSql):
         # Written so that the index of held rows does not offer itself: statistics taken between
         # ticks say that it is empty, and it would then be searched whole for every key.
         return "(j.state || '') = 'processing'"
+
+    @property
+    def still_pending(self) -> str:
+        return "(j.state || '') = 'pending'"
 
     def number(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS float8)"

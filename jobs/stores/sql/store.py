@@ -230,8 +230,8 @@ class SqlStore:
             wanted = wanted_lanes(live, kinds, queues)
             return claimer.claim(connection, wanted, limit, parameters)
 
-        # By ids it locks rows and then takes them, which needs a transaction around both.
-        return self._write(run, alone=ids is None)
+        # MySQL locks rows by their ids and then takes them, in a transaction around both.
+        return self._write(run, alone=ids is None or claimer.claims_ids_at_once)
 
     def _lanes(self, connection: Connection) -> list[str]:
         return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
