@@ -182,6 +182,23 @@ def test_the_resources_named_are_there() -> None:
         assert f"ssm:/${{self:service}}/${{sls:stage}}/{name}" in config
 
 
+def test_the_comparison_is_whole() -> None:
+    """Backends against what one asks of them, then the stages, then the four steps."""
+    page = text_of(PAGES[0])
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.partition("\n## ")[0].splitlines()
+        if line.startswith("| ")
+    ]
+    asked = {row[0] for row in rows}
+
+    assert rows[0] == ["", "memory", "SQL and a cron", "SQL, SQS and Lambda", "worker"]
+    assert {"cost", "latency", "setup", "scalability", "reliability", "best for"} <= asked
+    assert all(len(row) == 5 and all(row[1:]) for row in rows[1:])
+    steps = page.partition("in four steps\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^(\d)\. ", steps, re.MULTILINE) == ["1", "2", "3", "4"]
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("name", ["triggers", "vercel"])
 def test_the_call_with_curl_is_answered(name: str, tmp_path: Path) -> None:

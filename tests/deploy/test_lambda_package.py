@@ -10,17 +10,17 @@ import sys
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from jobs import State, Tickwork
+from tests.support import lambda_runtime, sqs
 from tests.support.databases import Database
-from tests.support.lambda_runtime import FunctionFailed, running
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "lambda_package.py"
@@ -28,10 +28,15 @@ SECRET = "correct-horse-battery-staple"
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TASKS = """
 from flask import Blueprint
-from jobs import Tickwork
+from jobs import Retry, Tickwork
 
 tickwork = Tickwork.from_env()
 blueprint = Blueprint("shop", __name__)
+
+
+@tickwork.handler("fetch", max_attempts=3)
+def fetch(payload: dict) -> None:
+    raise Retry(after=600)
 
 
 @tickwork.handler("greet", max_attempts=1)
@@ -221,41 +226,57 @@ def place(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def aws_server() -> Iterator[str]:
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    yield f"http://{host}:{port}"
-    started.stop()
+    with sqs.server() as url:
+        yield url
 
 
 @pytest.fixture
-def environ(aws_server: str, postgresql_database: Database) -> Iterator[dict[str, str]]:
-    """The variables of serverless.yml's functions, their parameters and their queue."""
+def queue(aws_server: str) -> Iterator[sqs.Queue]:
+    client = sqs.client_of(aws_server)
+    yield sqs.make_queue(client, visibility_seconds=30)
+    client.close()
+
+
+@pytest.fixture
+def environ(
+    aws_server: str, queue: sqs.Queue, postgresql_database: Database
+) -> Iterator[dict[str, str]]:
+    """The variables of serverless.yml's functions, with parameters and a queue behind them."""
     credentials = {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": "eu-central-1",
+        "AWS_REGION": sqs.REGION,
     }
-    session = boto3.session.Session("testing", "testing", region_name="eu-central-1")
+    session = boto3.session.Session("testing", "testing", region_name=sqs.REGION)
     ssm = session.client("ssm", endpoint_url=aws_server)
     for name, value in (("database-url", postgresql_database.url), ("cron-secret", SECRET)):
         ssm.put_parameter(Name=f"/tickwork/dev/{name}", Value=value, Type="SecureString")
-    sqs = session.client("sqs", endpoint_url=aws_server)
-    queue_url = sqs.create_queue(QueueName="tickwork-dev-jobs")["QueueUrl"]
     yield {
         **credentials,
         "AWS_ENDPOINT_URL": aws_server,
         "JOBS_BACKEND": "sqs",
-        "SQS_QUEUE_URL": queue_url,
+        "SQS_QUEUE_URL": queue.url,
         "JOBS_HANDLERS": "shop.tasks",
         "DATABASE_URL": "ssm:/tickwork/dev/database-url",
         "CRON_SECRET": "ssm:/tickwork/dev/cron-secret",
         "JOBS_TICK_LIMIT": "60",
     }
     ssm.close()
-    sqs.close()
     reset = urllib.request.Request(f"{aws_server}/moto-api/reset", method="POST")  # noqa: S310
     urllib.request.urlopen(reset).close()  # noqa: S310 - loopback
+
+
+@contextmanager
+def function(
+    name: str, place: Place, environ: dict[str, str], folder: Path
+) -> Iterator[lambda_runtime.Function]:
+    """One of the package's functions, running."""
+    handler = f"api/lambda_handlers.{name}"
+    log_file = folder / "log"
+    with lambda_runtime.running(
+        place.task, place.runtime, handler, environ, log_file=log_file
+    ) as started:
+        yield started
 
 
 @pytest.fixture
@@ -263,38 +284,25 @@ def producer(postgresql_database: Database) -> Iterator[Tickwork]:
     """Some other process with the same database."""
     tickwork = Tickwork(postgresql_database.url)
     tickwork.create_schema()
-    tickwork.register_handler("greet", lambda payload: None, max_attempts=1)
+    for kind, attempts in (("greet", 1), ("fetch", 3)):
+        tickwork.register_handler(kind, lambda payload: None, max_attempts=attempts)
     yield tickwork
     tickwork.close()
-
-
-def record(message_id: str, job_id: str) -> dict[str, Any]:
-    return {
-        "messageId": message_id,
-        "receiptHandle": f"receipt-{message_id}",
-        "body": json.dumps({"jobId": job_id}),
-        "attributes": {"ApproximateReceiveCount": "1"},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:tickwork-dev-jobs",
-        "awsRegion": "eu-central-1",
-    }
 
 
 def test_records_runs_the_jobs_that_messages_name(
     place: Place, environ: dict[str, str], producer: Tickwork, tmp_path: Path
 ) -> None:
     ids = [producer.enqueue("greet", {"name": name}).id for name in ("Ada", "Grace")]
-    handler = "api/lambda_handlers.records"
-    with running(
-        place.task, place.runtime, handler, environ, log_file=tmp_path / "log"
-    ) as function:
-        event = {"Records": [record(f"m{n}", job_id) for n, job_id in enumerate(ids)]}
-        event["Records"].append({**record("m9", ""), "body": "no JSON"})
+    with function("records", place, environ, tmp_path) as records:
+        event = {
+            "Records": [sqs.record({"jobId": job_id}, f"m{n}") for n, job_id in enumerate(ids)]
+        }
+        event["Records"].append(sqs.record("no JSON", "m9"))
 
-        assert function.invoke(event) == {"batchItemFailures": [{"itemIdentifier": "m9"}]}
-        assert function.invoke(event) == {"batchItemFailures": [{"itemIdentifier": "m9"}]}
-        log = function.log
+        assert records.invoke(event) == {"batchItemFailures": [{"itemIdentifier": "m9"}]}
+        assert records.invoke(event) == {"batchItemFailures": [{"itemIdentifier": "m9"}]}
+        log = records.log
 
     for name, job_id in zip(("Ada", "Grace"), ids, strict=True):
         job = producer.get(job_id)
@@ -309,6 +317,39 @@ def test_records_runs_the_jobs_that_messages_name(
     assert producer.settings.database_url not in log
 
 
+def test_from_an_enqueue_by_the_queue_to_the_end(
+    place: Place,
+    environ: dict[str, str],
+    producer: Tickwork,
+    queue: sqs.Queue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rung, received, run; what is to be tried again is hidden, by the boto3 of the runtime."""
+    for name in environ.keys() - {"DATABASE_URL", "CRON_SECRET", "JOBS_HANDLERS"}:
+        monkeypatch.setenv(name, environ[name])
+    ringing = Tickwork(producer.settings.database_url, backend="sqs", sqs_queue_url=queue.url)
+    greeting, fetching = (ringing.enqueue(kind, {"name": "Ada"}) for kind in ("greet", "fetch"))
+    ringing.close()
+    event = queue.event()
+    with function("records", place, environ, tmp_path) as records:
+        answer = records.invoke(event)
+
+    assert [json.loads(each["body"])["kind"] for each in event["Records"]] == ["greet", "fetch"]
+    fetch = event["Records"][1]["messageId"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": fetch}]}
+    assert producer.get(greeting.id).state == State.COMPLETED
+    retried = producer.get(fetching.id)
+    assert (retried.state, retried.attempts) == (State.PENDING, 1)
+    # The queue's own visibility is 30 s; the job's next attempt is due in 600.
+    queue.take_off(event, answer)
+    clock = sqs.QueueClock(monkeypatch)
+    clock.advance(500)
+    assert queue.count() == (0, 1)
+    clock.advance(200)
+    assert queue.count() == (1, 0)
+
+
 def test_tick_runs_what_is_due(
     place: Place,
     environ: dict[str, str],
@@ -318,11 +359,8 @@ def test_tick_runs_what_is_due(
     job = producer.enqueue("greet", {"name": "Ada"})
     environ = {**environ, "JOBS_BACKEND": "sql"}  # with SQS, ticks leave fresh rows to it
     event = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
-    handler = "api/lambda_handlers.tick"
-    with running(
-        place.task, place.runtime, handler, environ, log_file=tmp_path / "log"
-    ) as function:
-        answer = function.invoke(event)
+    with function("tick", place, environ, tmp_path) as tick:
+        answer = tick.invoke(event)
 
     assert (answer["processed"], answer["succeeded"], answer["jobs"]) == (1, 1, [job.id])
     assert producer.get(job.id).result["greeting"] == "hello Ada"
@@ -331,13 +369,10 @@ def test_tick_runs_what_is_due(
 def test_http_serves_the_application(
     place: Place, environ: dict[str, str], producer: Tickwork, tmp_path: Path
 ) -> None:
-    handler = "api/lambda_handlers.http"
-    with running(
-        place.task, place.runtime, handler, environ, log_file=tmp_path / "log"
-    ) as function:
-        healthy = function.invoke(http_request("/healthz"))
-        stranger = function.invoke(http_request("/cron/process-jobs"))
-        cron = function.invoke(http_request("/cron/process-jobs", bearer=SECRET))
+    with function("http", place, environ, tmp_path) as http:
+        healthy = http.invoke(http_request("/healthz"))
+        stranger = http.invoke(http_request("/cron/process-jobs"))
+        cron = http.invoke(http_request("/cron/process-jobs", bearer=SECRET))
 
     assert json.loads(healthy["body"]) == {"status": "ok"}
     assert (healthy["statusCode"], stranger["statusCode"]) == (200, 401)
@@ -367,9 +402,10 @@ def test_a_parameter_that_is_missing_stops_the_function_by_name(
     place: Place, environ: dict[str, str], tmp_path: Path
 ) -> None:
     environ = {**environ, "CRON_SECRET": "ssm:/tickwork/dev/cron-sekret"}
-    handler = "api/lambda_handlers.tick"
     with (
-        running(place.task, place.runtime, handler, environ, log_file=tmp_path / "log") as function,
-        pytest.raises(FunctionFailed, match="CRON_SECRET: there is no SSM parameter"),
+        function("tick", place, environ, tmp_path) as tick,
+        pytest.raises(
+            lambda_runtime.FunctionFailed, match="CRON_SECRET: there is no SSM parameter"
+        ),
     ):
-        function.invoke({})
+        tick.invoke({})
