@@ -5,7 +5,7 @@ and not for the one it runs on, and puts in the project's own entry and the modu
 
     python deploy/lambda_package.py --handlers shop.tasks --requirements requirements.txt
 
-Why it is made this way: docs/decisions/0010-lambda-package.md.
+Why it is made this way: docs/decisions/0011-lambda-package.md.
 """
 
 from __future__ import annotations

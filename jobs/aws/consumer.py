@@ -23,6 +23,8 @@ from jobs.system import Tickwork
 log = logging.getLogger("tickwork.aws")
 # A message received before may have waited for its batch to fill.
 LONGEST_BATCH_WINDOW_SECONDS = 300
+# What a request to the queue may take at the end of an invocation: it is not begun any later.
+LAST_CALL_SECONDS = 0.3
 _LEVELS = {
     "completed": logging.DEBUG,
     "failed": logging.DEBUG,  # told by listeners and rows, like every end
@@ -41,11 +43,11 @@ class Consumer:
     """
 
     def __init__(
-        self, tickwork: Tickwork, open_client: Callable[[str | None], Any] = open_client
+        self, tickwork: Tickwork, open_client: Callable[[str | None], Any] | None = None
     ) -> None:
         self.tickwork = tickwork
         self.counts: Counter[str] = Counter()
-        self._open_client = open_client
+        self._open_client = open_client or _open_hasty_client
         self._clients: dict[str, Any] = {}
         self._urls: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -70,7 +72,7 @@ class Consumer:
             fates = {each.key: each.fate or Fate(True, "unsettled") for each in deliveries}
         self._tell(records, fates)
         kept = [(record, fates[key]) for key, record in enumerate(records) if fates[key].keep]
-        self._hide(kept)
+        self._hide(kept, budget)
         return answer([record.message_id for record, _ in kept])
 
     def _delivery(self, key: int, record: Record, budget: Budget) -> Delivery:
@@ -107,19 +109,28 @@ class Consumer:
             ends = ", ".join(f"{count} {word}" for word, count in reasons.most_common())
             log.info("sqs: %d messages: %s", len(records), ends)
 
-    def _hide(self, kept: Sequence[tuple[Record, Fate]]) -> None:
+    def _hide(self, kept: Sequence[tuple[Record, Fate]], budget: Budget) -> None:
         by_queue: dict[str, dict[str, int]] = defaultdict(dict)
         for record, fate in kept:
             if fate.visible_in_seconds is not None and record.receipt_handle:
                 by_queue[record.queue_arn][record.receipt_handle] = fate.visible_in_seconds
+        # A function that is killed here has answered nothing, and its whole batch comes back.
+        over_at = budget.begun + budget.lease_seconds - budget.lease_margin_seconds
+        last_call_at = over_at - LAST_CALL_SECONDS
         for arn, seconds_by_receipt in by_queue.items():
             try:
                 client = self._client(region_of(arn))
                 url = self._url(client, arn)
             except Exception as error:  # noqa: BLE001 - they come back as the queue has it
-                log.warning("sqs: %d messages come back early: %s", len(kept), brief(error))
+                count = len(seconds_by_receipt)
+                log.warning("sqs: %d messages come back early: %s", count, brief(error))
                 continue
-            set_visibility(client, url, seconds_by_receipt)
+            set_visibility(
+                client,
+                url,
+                seconds_by_receipt,
+                in_time=lambda: self.tickwork.clock.monotonic() < last_call_at,
+            )
 
     def _client(self, region: str) -> Any:
         with self._lock:
@@ -134,6 +145,10 @@ class Consumer:
         if arn not in self._urls:
             self._urls[arn] = url_of_arn(client, arn)
         return self._urls[arn]
+
+
+def _open_hasty_client(region: str | None) -> Any:
+    return open_client(region, patient=False)
 
 
 def _told(record: Record, fate: Fate) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,10 +14,13 @@ BATCH = 10  # entries of one request
 Item = TypeVar("Item")
 
 
-def open_client(region: str | None = None, *, wait_seconds: float = 0.0) -> Any:
+def open_client(
+    region: str | None = None, *, wait_seconds: float = 0.0, patient: bool = True
+) -> Any:
     """A client for SQS; ``wait_seconds`` is how long its longest look at a queue waits.
 
-    Credentials and endpoint come from the environment, as boto3 has it. Raises
+    One that is not ``patient`` gives up within three seconds and tries once: for a function whose
+    time is counted. Credentials and endpoint come from the environment, as boto3 has it. Raises
     :class:`~jobs.core.errors.ConfigurationError` where boto3 is missing.
     """
     try:
@@ -31,9 +34,9 @@ def open_client(region: str | None = None, *, wait_seconds: float = 0.0) -> Any:
         "sqs",
         region_name=region or None,
         config=Config(
-            connect_timeout=3,
-            read_timeout=5 + wait_seconds,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=3 if patient else 1,
+            read_timeout=(5 if patient else 2) + wait_seconds,
+            retries={"mode": "standard", "total_max_attempts": 3 if patient else 1},
         ),
     )
 
@@ -56,10 +59,17 @@ def url_of_arn(client: Any, arn: str) -> str:
     return url
 
 
-def set_visibility(client: Any, url: str, seconds_by_receipt: Mapping[str, int]) -> int:
+def set_visibility(
+    client: Any,
+    url: str,
+    seconds_by_receipt: Mapping[str, int],
+    *,
+    in_time: Callable[[], bool] = lambda: True,
+) -> int:
     """Have messages come back in so many seconds; returns how many of them will.
 
-    Never raises: a message that could not be told comes back when the queue has it so.
+    Never raises: a message that could not be told comes back when the queue has it so. Nothing is
+    asked any more once a request failed altogether, or when ``in_time`` says that time is up.
     """
     done = 0
     for part in in_batches(list(seconds_by_receipt.items())):
@@ -68,13 +78,16 @@ def set_visibility(client: Any, url: str, seconds_by_receipt: Mapping[str, int])
             for place, (receipt, seconds) in enumerate(part)
         ]
         try:
+            if not in_time():
+                raise TimeoutError
             answered = client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
-        except Exception as error:  # noqa: BLE001 - any error of boto3's; the next may go well
-            log.warning("visibility of %d messages was not changed: %s", len(part), brief(error))
-            continue
+        except Exception as error:  # noqa: BLE001 - any error of boto3's
+            left = len(seconds_by_receipt) - done
+            log.warning("sqs: %d messages come back early: %s", left, brief(error))
+            break
         done += len(answered.get("Successful", ()))
         for failure in answered.get("Failed", ()):
-            log.warning("visibility of a message was not changed: %s", failure.get("Code"))
+            log.warning("sqs: a message was not told when to come back: %s", failure.get("Code"))
     return done
 
 

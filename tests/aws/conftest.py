@@ -49,13 +49,25 @@ def queue_clock(monkeypatch: pytest.MonkeyPatch) -> sqs.QueueClock:
     return sqs.QueueClock(monkeypatch)
 
 
+class Clock(ManualClock):
+    """A clock whose monotonic time can be spent as well, as by a handler that takes long."""
+
+    spent_seconds = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.spent_seconds
+
+    def spend(self, seconds: float) -> None:
+        self.spent_seconds += seconds
+
+
 @dataclass
 class Place:
     """A system with the handlers of these tests, its consumer, and what ran, in order."""
 
     tickwork: Tickwork
     consumer: Consumer
-    clock: ManualClock
+    clock: Clock
     ran: list[str] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
@@ -110,11 +122,15 @@ def add_handlers(place: Place) -> None:
         place.ran.append(ctx.job_id)
         assert place.gate.wait(30)
 
+    @place.tickwork.handler("spend")
+    def spend(payload: dict[str, Any], ctx: JobContext) -> None:
+        place.ran.append(ctx.job_id)
+        place.clock.spend(payload["seconds"])
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def sql_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of the two that production uses most."""
-    database: Database = request.getfixturevalue(f"{request.param}_database")
+
+@pytest.fixture
+def sql_url(database: Database) -> str:
+    """An empty database of each kind in turn."""
     return database.url
 
 
@@ -127,7 +143,7 @@ def make_place(aws: Any) -> Iterator[MakePlace]:
 
     def make(url: str, **settings: Any) -> Place:
         # Now and not a made-up day: messages carry the queue's own times.
-        clock = ManualClock(datetime.now(UTC))
+        clock = Clock(datetime.now(UTC))
         tickwork = Tickwork(url, clock=clock, **settings)
         tickwork.create_schema()
         made.append(Place(tickwork, Consumer(tickwork), clock))

@@ -150,11 +150,9 @@ def test_what_stands_behind_has_paid_nothing_when_the_runner_dies(place: Place) 
 
 def test_the_time_ends_within_a_group(make_place: MakePlace, sql_url: str) -> None:
     place = make_place(sql_url, concurrency=4)
-    ids = [place.put("hold"), place.put(), place.put()]
-    opener = threading.Timer(0.6, place.gate.set)
-    opener.start()
+    ids = [place.put("spend", {"seconds": 40}), place.put(), place.put()]
 
-    assert place.handle(ordered(*naming(*ids), groups="aaa"), seconds=1.0) == ["m1", "m2"]
+    assert place.handle(ordered(*naming(*ids), groups="aaa"), seconds=60) == ["m1", "m2"]
     assert [place.job(job_id).attempts for job_id in ids] == [1, 0, 0]
     assert place.ran == ids[:1]
 
@@ -184,3 +182,48 @@ def test_a_timed_out_head_gives_its_slot_back(make_place: MakePlace, sql_url: st
 
     assert place.handle(ordered(*naming(*ids), groups="aa")) == []
     assert place.states(*ids) == ["failed", "completed"]
+
+
+def test_a_job_that_was_taken_over_stops_its_group(place: Place) -> None:
+    """Its own end came too late to be written, so nothing is known of what is behind it."""
+    ids = [place.put("lose"), place.put()]
+
+    @place.tickwork.handler("lose")
+    def lose(payload: dict[str, Any]) -> None:
+        place.clock.advance(1000)
+        place.tickwork.reclaim()
+
+    assert place.handle(ordered(*naming(*ids), groups="aa")) == ["m0", "m1"]
+    assert place.ran == []
+    assert [place.job(job_id).attempts for job_id in ids] == [1, 0]
+    assert place.consumer.counts["not due"] == 1
+    assert place.consumer.counts["behind"] == 1
+
+
+def test_transactional_jobs_of_a_group(place: Place) -> None:
+    """Each commits its own end; on SQLite it holds the only writer meanwhile."""
+    seen: list[list[str]] = []
+    ids = [place.put("effect") for _ in range(4)]
+
+    @place.tickwork.handler("effect", transactional=True)
+    def effect(payload: dict[str, Any]) -> None:
+        seen.append(place.states(*ids))
+
+    assert place.handle(ordered(*naming(*ids), groups="aabb")) == []
+    assert place.states(*ids) == ["completed"] * 4
+    for first, second in ((0, 1), (2, 3)):
+        for states in seen:
+            assert states[second] != "completed" or states[first] == "completed"
+
+
+def test_an_async_group(place: Place) -> None:
+    order: list[int] = []
+
+    @place.tickwork.handler("step")
+    async def step(payload: dict[str, Any]) -> None:
+        order.append(payload["n"])
+
+    ids = [place.put("step", {"n": n}) for n in range(5)]
+
+    assert place.handle(ordered(*naming(*ids), groups="aaaaa")) == []
+    assert order == [0, 1, 2, 3, 4]

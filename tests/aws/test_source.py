@@ -185,6 +185,8 @@ def hold(payload):
         gate.read()
 """
 
+WORK = [("hold", "{}"), ("greet", '{"name": "Ada"}'), ("greet", '{"name": "Grace"}')]
+
 
 class Shop:
     """A laptop with a database, a queue and the command line."""
@@ -280,6 +282,48 @@ def test_a_signal_ends_it_after_the_batch(
         worker.wait()
 
     assert shop.state(job_id) == "completed"
+    assert queue.count() == (0, 0)
+
+
+def test_a_killed_worker_has_lost_nothing(
+    sqlite_url: str, tmp_path: Path, queue: Queue, queue_clock: QueueClock, sqs_url: str
+) -> None:
+    """Its messages come back, and the next one finds whose lease is over. No tick is needed."""
+    shop = Shop(tmp_path, sqlite_url, queue, sqs_url)
+    shop.environ |= {"JOBS_RETRY_DELAY": "0", "JOBS_CONCURRENCY": "1"}
+    shop.run("db", "upgrade")
+    os.mkfifo(tmp_path / "gate")
+    enqueued = [shop.run("enqueue", kind, payload, "--json") for kind, payload in WORK]
+    ids = [json.loads(done.stdout)["id"] for done in enqueued]
+    first = shop.start("worker", "--sqs", "--wait", "1")
+    try:
+        assert eventually((tmp_path / "begun").exists), shop.said
+    finally:
+        first.kill()
+        first.wait()
+
+    (tmp_path / "gate").unlink()
+    (tmp_path / "gate").write_text("")
+    tickwork = Tickwork(sqlite_url)
+    with tickwork.engine.begin() as connection:  # hours later
+        connection.exec_driver_sql("UPDATE tickwork_jobs SET lease_until = '2020-01-01 00:00:00'")
+    queue_clock.advance(400)
+    second = shop.start("worker", "--sqs", "--wait", "1")
+    try:
+        for _ in range(3):  # a retry at once comes at once, by the queue's clock
+            if eventually(lambda: queue.count() == (0, 0), 10):
+                break
+            queue_clock.advance(3)
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(30) == 0, shop.said
+    finally:
+        second.kill()
+        second.wait()
+    jobs = [tickwork.get(job_id) for job_id in ids]
+    tickwork.close()
+
+    assert [job.status for job in jobs if job] == ["completed"] * 3
+    assert [job.attempts for job in jobs if job] == [2, 1, 1], "only what ran has paid for it"
     assert queue.count() == (0, 0)
 
 

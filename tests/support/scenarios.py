@@ -118,3 +118,18 @@ def crash_at_point(engine: Engine, crash_at: int) -> None:
         point()
 
     engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]
+
+
+def enqueue_and_die(url: str, log: str, settings: dict[str, Any], in_transaction: bool) -> None:
+    """Enqueue, and die when the row is committed and nothing is sent yet."""
+    tickwork = build(url, log, **settings)
+
+    def die(_rings: Any) -> None:
+        os._exit(EXIT_CODE)
+
+    tickwork._runtime.doorbell.ring = die  # type: ignore[assignment,method-assign]
+    if in_transaction:
+        with tickwork.engine.begin() as connection:
+            tickwork.enqueue("note", session=connection)
+    else:
+        tickwork.enqueue("note")
