@@ -29,6 +29,8 @@ class DialectSql:
     autocommits: ClassVar[bool] = False
     # Whether the columns of a claim come just as a Claimed holds them.
     returns_claimed: ClassVar[bool] = False
+    # Whether an UPDATE can answer with the rows it wrote.
+    returns_updated: ClassVar[bool] = True
     # Whether rows to delete are looked up first, without locks.
     deletes_by_key: ClassVar[bool] = False
     # How a statement is led to its rows by their ids, whatever the optimizer thinks of it.
@@ -217,6 +219,7 @@ class SqliteSql(DialectSql):
 
 class MysqlSql(DialectSql):
     name = "mysql"
+    returns_updated = False
     deletes_by_key = True
     # On a small table it would rather scan, and wait for every row that anybody has locked.
     by_key = "FORCE INDEX (PRIMARY)"

@@ -23,6 +23,7 @@ from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.names import NAME
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    CancelReport,
     Capability,
     Due,
     JobFilter,
@@ -439,9 +440,12 @@ class SqlStore:
     def get(self, job_id: str) -> Job | None:
         if not may_be_name(job_id):
             return None
+        return self._read(lambda connection: self._get(connection, job_id))
+
+    def _get(self, connection: Connection, job_id: str) -> Job | None:
         jobs = self.tables.jobs
         statement = select(jobs).where(jobs.c.id == job_id, jobs.c.namespace == self.namespace)
-        row = self._read(lambda connection: connection.execute(statement).first())
+        row = connection.execute(statement).first()
         return None if row is None else to_job(row)
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
@@ -461,10 +465,28 @@ class SqlStore:
         )
         return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
 
-    def cancel(self, job_id: str) -> Job | None:
-        if may_be_name(job_id):
-            self._count(self.statements.cancel, id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
-        return self.get(job_id)
+    def cancel(self, job_id: str) -> CancelReport | None:
+        if not may_be_name(job_id):
+            return None
+        tries = 0
+
+        def run(connection: Connection) -> CancelReport | None:
+            nonlocal tries
+            tries += 1
+            parameters = self._parameters(id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
+            written = connection.execute(self.statements.cancel, parameters)
+            if self.sql.returns_updated and (row := written.first()) is not None:
+                return CancelReport(to_job(row), accepted=True)
+            accepted = not self.sql.returns_updated and written.rowcount > 0
+            job = self._get(connection, job_id)
+            if job is None:
+                return None
+            # An earlier try may have committed though its answer was lost.
+            accepted = accepted or (tries > 1 and job.state is State.CANCELLED)
+            return CancelReport(job, accepted)
+
+        # On its own it is one statement, unless there is nothing to cancel.
+        return self._write(run, alone=self.sql.returns_updated)
 
     def clear(self) -> int:
         jobs = self.statements.jobs
