@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ Columns = Sequence[tuple[str, str]]
 _SAFE_ELEMENTS = re.compile(r"[0-9][A-Za-z0-9-]*(,[0-9][A-Za-z0-9-]*)*")
 
 
-class DialectSql:
+class DialectSql(ABC):
     """SQL fragments of one database. With ``frozen``, *now* is the bound parameter ``:now``."""
 
     name: ClassVar[str]
@@ -40,17 +41,17 @@ class DialectSql:
         self.frozen = frozen
 
     @property
+    @abstractmethod
     def now(self) -> str:
         """An expression for the present instant, the same all through a statement."""
-        raise NotImplementedError
 
     def later(self, seconds: str) -> str:
         """An expression for now plus the number of seconds that the expression yields."""
         return self.after(self.now, seconds)
 
+    @abstractmethod
     def after(self, instant: str, seconds: str) -> str:
         """An expression for an instant plus the number of seconds that the expression yields."""
-        raise NotImplementedError
 
     def instant(self, parameter: str) -> str:
         """A bound instant, typed."""
@@ -77,9 +78,9 @@ class DialectSql:
         """A value that is the same in every row of a list, bound once and typed."""
         return f":same_{name}"
 
+    @abstractmethod
     def rows(self, columns: Columns) -> str:
         """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows."""
-        raise NotImplementedError
 
     def pack(self, columns: Columns, by_column: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """The parameters of :meth:`rows`, from the values of each column."""
@@ -93,9 +94,9 @@ class DialectSql:
         listed = ", ".join(f"{column} = {value}" for column, value in assignments.items())
         return f"UPDATE {table} AS j SET {listed} FROM {self.rows(columns)} WHERE {matches}"
 
+    @abstractmethod
     def is_passing(self, error: BaseException) -> bool:
         """Whether this driver error is worth trying the transaction again: lost a lock race."""
-        raise NotImplementedError
 
 
 class PostgresqlSql(DialectSql):
