@@ -364,17 +364,12 @@ class Tickwork:
         is recorded as what it did. Raises :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
-        before = self.store.get(job_id)
-        if before is None:
+        report = self.store.cancel(job_id)
+        if report is None:
             raise JobNotFound(job_id)
-        if before.state in (State.COMPLETED, State.FAILED, State.CANCELLED):
-            raise JobStateConflict(job_id, before.state, "cancelled")
-        job = self.store.cancel(job_id)
-        if job is None:
-            raise JobNotFound(job_id)
-        if job.state in (State.COMPLETED, State.FAILED):
-            raise JobStateConflict(job_id, job.state, "cancelled")
-        return job
+        if not report.accepted:
+            raise JobStateConflict(job_id, report.job.state, "cancelled")
+        return report.job
 
     def clear(self, *, force: bool = False) -> int:
         """Delete every job of this namespace; refuses on SQL without ``force=True``."""

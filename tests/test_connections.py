@@ -389,6 +389,16 @@ def test_an_enqueue_whose_answer_is_lost_is_one_job(
     assert sorted(job.id for job in tickwork.list()) == sorted(ids)
 
 
+@pytest.mark.parametrize("answered", [False, True], ids=["unsent", "answer lost"])
+def test_a_cancel_whose_answer_is_lost_is_no_conflict(
+    tickwork: Tickwork, proxy: Proxy, *, answered: bool
+) -> None:
+    job = tickwork.enqueue("alpha")
+    proxy.cuts.append(commit_of(tickwork, b"error = CASE WHEN", answered=answered))
+    assert tickwork.cancel(job.id).state is State.CANCELLED
+    assert proxy.cuts[0].done.is_set()
+
+
 def test_connections_that_died_while_they_rested(
     tickwork: Tickwork, proxy: Proxy, runs: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

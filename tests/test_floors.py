@@ -54,7 +54,17 @@ ORDER = {
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
-        *("bulk", "sessions", "inspect", "schema", "writer", "rings", "commits", "transaction"),
+        *(
+            "bulk",
+            "sessions",
+            "inspect",
+            "schema",
+            "writer",
+            "attempts",
+            "rings",
+            "commits",
+            "transaction",
+        ),
         "store",
     ),
     "jobs.runtime": (

@@ -134,7 +134,7 @@ def test_many_jobs_into_silence(
     tickwork: Tickwork, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """A generator runs only once, so nothing is tried again: the caller is told."""
-    monkeypatch.setattr("jobs.stores.sql.store.LONG_ANSWER_SECONDS", ANSWER_SECONDS)
+    monkeypatch.setattr("jobs.stores.sql.attempts.LONG_ANSWER_SECONDS", ANSWER_SECONDS)
 
     def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
         yield from [("alpha", {})] * 3
@@ -156,7 +156,7 @@ def test_connections_that_fell_silent_while_they_rested(
     monkeypatch.setattr("jobs.stores.sql.engine.PING_SECONDS", ANSWER_SECONDS)
     tickwork.enqueue("alpha")
     proxy.strand()
-    tickwork.store.answer_seconds = 60.0  # type: ignore[attr-defined]
+    tickwork.store.attempts.answer_seconds = 60.0  # type: ignore[attr-defined]
     assert tickwork.tick().succeeded == 1
 
 
@@ -192,7 +192,7 @@ def test_nothing_is_cut_that_answers(
 ) -> None:
     """Lines that come and go under a watch that looks without pause."""
     tickwork = build(server_database.url, runs)
-    tickwork.store.answer_seconds = 30.0  # type: ignore[attr-defined]
+    tickwork.store.attempts.answer_seconds = 30.0  # type: ignore[attr-defined]
     with caplog.at_level(logging.WARNING):
         threads = [
             threading.Thread(target=lambda: [tickwork.enqueue("alpha") for _ in range(40)])
@@ -265,7 +265,7 @@ def _socket_pair() -> tuple[Any, Any]:
 def test_sqlite_is_not_watched(sqlite_database: Database, runs: Counter[str]) -> None:
     tickwork = build(sqlite_database.url, runs)
     store: Any = tickwork.store
-    with store._operating(store.engine, None) as connection:
+    with store.attempts._operating(store.engine, None) as connection:
         assert not lines._WATCH._lines
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
     tickwork.close()
@@ -341,5 +341,5 @@ def test_the_time_to_answer_comes_from_the_ticks_limit(
     sqlite_database: Database, tick_limit: float, answer_seconds: float
 ) -> None:
     tickwork = Tickwork(sqlite_database.url, tick_limit=tick_limit, time_budget=1.0)
-    assert tickwork.store.answer_seconds == answer_seconds  # type: ignore[attr-defined]
+    assert tickwork.store.attempts.answer_seconds == answer_seconds  # type: ignore[attr-defined]
     tickwork.close()

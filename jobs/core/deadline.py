@@ -20,9 +20,8 @@ class Budget:
     """The time of one tick.
 
     After ``start_deadline`` nothing starts; at ``give_up_deadline`` what still runs is given up on,
-    so that its end can be written before the platform kills the process. ``fresh_seconds`` is what
-    a job may take at most in a tick that has only begun. A runner without a limit (a laptop, a
-    worker) has infinite deadlines and renews a short lease instead.
+    so that its end can be written before the platform kills the process. A runner without a limit
+    (a laptop, a worker) has infinite deadlines and renews a short lease instead.
     """
 
     begun: float
@@ -31,10 +30,6 @@ class Budget:
     lease_seconds: float
     heartbeat_lease_seconds: float | None = None
     lease_margin_seconds: float = LEASE_MARGIN_SECONDS
-
-    @property
-    def fresh_seconds(self) -> float:
-        return self.give_up_deadline - self.begun
 
 
 def tick_budget(begun: float, now: float, time_budget: float, tick_limit: float) -> Budget:

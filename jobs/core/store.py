@@ -73,6 +73,13 @@ class TouchReport(NamedTuple):
     cancelled: frozenset[str]
 
 
+class CancelReport(NamedTuple):
+    """The job after a cancel, and whether the cancel was ``accepted``: the job had not ended."""
+
+    job: Job
+    accepted: bool
+
+
 class Due(NamedTuple):
     """What the one probe of a tick found.
 
@@ -298,10 +305,10 @@ class Store(Protocol):
         """Rows by (queue, kind, shown state): pending, delayed, retrying, processing, ..."""
         ...
 
-    def cancel(self, job_id: str) -> Job | None:
+    def cancel(self, job_id: str) -> CancelReport | None:
         """Cancel: a row that has not started ends at once, a running one is asked to stop.
 
-        Returns the job as it then stands, or ``None`` if there is none. Terminal rows stay.
+        Returns what became of it, or ``None`` if there is no such job. Terminal rows stay.
         """
         ...
 

@@ -19,6 +19,7 @@ from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    CancelReport,
     Capability,
     Due,
     JobFilter,
@@ -396,19 +397,20 @@ class MemoryStore:
                 )
             )
 
-    def cancel(self, job_id: str) -> Job | None:
+    def cancel(self, job_id: str) -> CancelReport | None:
         with self._lock:
             row = self._rows.get(job_id)
             if row is None:
                 return None
+            accepted = row.state not in TERMINAL
             if row.state == State.PROCESSING and row.started_at is not None:
                 row.cancel_requested = True
-            elif row.state not in TERMINAL:
+            elif accepted:
                 now = self.now()
                 row.error, row.finished_at, row.lease_until = "cancelled", now, None
                 row.keep_until = now + timedelta(seconds=CANCELLED_KEEP_SECONDS)
                 self._move(row, State.CANCELLED)
-            return _to_job(row)
+            return CancelReport(_to_job(row), accepted)
 
     def clear(self) -> int:
         with self._lock:

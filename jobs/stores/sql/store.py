@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import random
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
-from jobs.core.errors import SchemaError, StoreUnavailable
+from jobs.core.errors import StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.names import NAME
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    CancelReport,
     Capability,
     Due,
     JobFilter,
@@ -35,11 +33,12 @@ from jobs.core.store import (
     standing_at,
 )
 from jobs.stores.sql import commits, inspect, schema
+from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
-from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, READ_ONLY, make_engine
-from jobs.stores.sql.lines import LineCut, Watched, WatchedConnection
+from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
+from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
@@ -59,17 +58,7 @@ from jobs.stores.sql.statements import (
 )
 from jobs.stores.sql.tables import Tables, build_tables
 from jobs.stores.sql.transaction import HandlerTransaction
-from jobs.stores.sql.writer import OnlyWriter
 
-log = logging.getLogger("tickwork.store")
-Result = TypeVar("Result")
-TRIES = 6
-# One try may wait long by itself, for a lock or a connection; it is not repeated six times then.
-PATIENCE_SECONDS = 5.0
-# How long the database may be silent in an operation before its line is cut; PostgreSQL and MySQL.
-ANSWER_SECONDS = 15.0
-# The same for a statement that may really be long: a chunk of a bulk, the deletion of everything.
-LONG_ANSWER_SECONDS = 300.0
 BULK_CHUNK_ROWS = 10_000
 # Which columns a bulk row has, by how many.
 BULK_WIDTHS = {
@@ -105,7 +94,6 @@ class SqlStore:
     ) -> None:
         self.namespace = namespace
         self.clock = clock or SystemClock()
-        self.answer_seconds = answer_seconds
         self.engine = (
             database
             if isinstance(database, Engine)
@@ -113,7 +101,6 @@ class SqlStore:
         )
         self._owns_engine = not isinstance(database, Engine)
         self.tables: Tables = build_tables(prefix, schema, dialect=self.engine.dialect.name)
-        self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
@@ -122,8 +109,8 @@ class SqlStore:
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
-        # SQLite has one writer; a transactional handler holds it for as long as it runs.
-        self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
+        self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
+        self._read, self._write = self.attempts.read, self.attempts.write
         capabilities = {
             Capability.DURABLE,
             Capability.SESSIONS,
@@ -159,7 +146,7 @@ class SqlStore:
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
         if session is not None:
-            with self._explained():
+            with self.attempts.explained():
                 self._insert(connection_of(session, self.engine), jobs)
         else:
             try:
@@ -187,16 +174,16 @@ class SqlStore:
         try:
             # Its statements are watched one by one: the generator may take its time.
             with (
-                self._explained(),
-                self._only_writer or contextlib.nullcontext(),
-                self._connect(self.engine) as connection,
+                self.attempts.explained(),
+                self.attempts.only_writer or contextlib.nullcontext(),
+                self.attempts.connect() as connection,
                 connection.begin() as transaction,
             ):
-                total, last_id = self._insert_many(connection, jobs, self._watched)
-                with self._watched(connection):
+                total, last_id = self._insert_many(connection, jobs, self.attempts.watched)
+                with self.attempts.watched(connection):
                     transaction.commit()
         except (exc.DBAPIError, LineCut) as error:
-            if isinstance(error, exc.DBAPIError) and not self._is_passing(error):
+            if isinstance(error, exc.DBAPIError) and not self.attempts.is_passing(error):
                 raise
             # If only the commit's answer was lost, one row tells of all.
             if not last_id or self.get(last_id) is None:
@@ -211,7 +198,7 @@ class SqlStore:
         watched: Callable[[Connection], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> tuple[int, str]:
         """Returns how many rows were written, and the id of the last."""
-        with self._explained():
+        with self.attempts.explained():
             with watched(connection):
                 now = self._now(connection)
             rows = bulk_rows(jobs, self.namespace, now, self.sql)
@@ -330,9 +317,9 @@ class SqlStore:
     def transaction(self) -> Iterator[StoreTransaction]:
         with contextlib.ExitStack() as stack:
             hold = None
-            if self._only_writer is not None:
-                hold = stack.enter_context(self._only_writer.for_handler())
-            connection = stack.enter_context(self._connect(self.engine))
+            if self.attempts.only_writer is not None:
+                hold = stack.enter_context(self.attempts.only_writer.for_handler())
+            connection = stack.enter_context(self.attempts.connect())
             handler_transaction = HandlerTransaction(
                 connection,
                 lambda verdict: not self._settle(connection, [verdict]),
@@ -346,7 +333,7 @@ class SqlStore:
         handler_transaction.tell()
 
     def writer_busy(self) -> bool:
-        return self._only_writer is not None and self._only_writer.held_by_handler
+        return self.attempts.only_writer is not None and self.attempts.only_writer.held_by_handler
 
     # -- upkeep --------------------------------------------------------------------------------
 
@@ -465,9 +452,12 @@ class SqlStore:
     def get(self, job_id: str) -> Job | None:
         if not may_be_name(job_id):
             return None
+        return self._read(lambda connection: self._get(connection, job_id))
+
+    def _get(self, connection: Connection, job_id: str) -> Job | None:
         jobs = self.tables.jobs
         statement = select(jobs).where(jobs.c.id == job_id, jobs.c.namespace == self.namespace)
-        row = self._read(lambda connection: connection.execute(statement).first())
+        row = connection.execute(statement).first()
         return None if row is None else to_job(row)
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
@@ -487,10 +477,28 @@ class SqlStore:
         )
         return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
 
-    def cancel(self, job_id: str) -> Job | None:
-        if may_be_name(job_id):
-            self._count(self.statements.cancel, id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
-        return self.get(job_id)
+    def cancel(self, job_id: str) -> CancelReport | None:
+        if not may_be_name(job_id):
+            return None
+        tries = 0
+
+        def run(connection: Connection) -> CancelReport | None:
+            nonlocal tries
+            tries += 1
+            parameters = self._parameters(id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
+            written = connection.execute(self.statements.cancel, parameters)
+            if self.sql.returns_updated and (row := written.first()) is not None:
+                return CancelReport(to_job(row), accepted=True)
+            accepted = not self.sql.returns_updated and written.rowcount > 0
+            job = self._get(connection, job_id)
+            if job is None:
+                return None
+            # An earlier try may have committed though its answer was lost.
+            accepted = accepted or (tries > 1 and job.state is State.CANCELLED)
+            return CancelReport(job, accepted)
+
+        # On its own it is one statement, unless there is nothing to cancel.
+        return self._write(run, alone=self.sql.returns_updated)
 
     def clear(self) -> int:
         jobs = self.statements.jobs
@@ -513,113 +521,6 @@ class SqlStore:
     def _frozen_now(self) -> dict[str, Any]:
         frozen = self.clock.frozen_now()
         return {} if frozen is None else {"now": self.sql.bind_instant(frozen)}
-
-    def _read(self, run: Callable[[Connection], Result]) -> Result:
-        return self._with_tries(lambda: self._once(run, read_only=True))
-
-    def _write(
-        self,
-        run: Callable[[Connection], Result],
-        *,
-        alone: bool = False,
-        answer_seconds: float | None = None,
-    ) -> Result:
-        """Run in a transaction; ``alone`` says that each statement may well commit by itself."""
-        return self._with_tries(lambda: self._once(run, alone=alone, answer_seconds=answer_seconds))
-
-    def _once(
-        self,
-        run: Callable[[Connection], Result],
-        *,
-        read_only: bool = False,
-        alone: bool = False,
-        answer_seconds: float | None = None,
-    ) -> Result:
-        if self.sql.autocommits and (read_only or alone):
-            with self._operating(self._autocommitting, answer_seconds) as connection:
-                return run(connection)
-        if read_only:
-            with (
-                self._operating(self.engine, answer_seconds) as connection,
-                connection.execution_options(**READ_ONLY).begin(),
-            ):
-                return run(connection)
-        with (
-            self._only_writer or contextlib.nullcontext(),
-            self._operating(self.engine, answer_seconds) as connection,
-            connection.begin(),
-        ):
-            return run(connection)
-
-    def _operating(
-        self, engine: Engine, answer_seconds: float | None
-    ) -> AbstractContextManager[Connection]:
-        """A connection for one operation, its line cut when the database falls silent."""
-        connection = self._connect(engine)
-        if not self.sql.over_network:
-            return connection
-        return WatchedConnection(connection, answer_seconds or self.answer_seconds)
-
-    def _watched(self, connection: Connection) -> AbstractContextManager[object]:
-        """A watch over one long statement."""
-        if not self.sql.over_network:
-            return contextlib.nullcontext()
-        return Watched(connection.connection.driver_connection, LONG_ANSWER_SECONDS)
-
-    def _connect(self, engine: Engine) -> Connection:
-        try:
-            return engine.connect()
-        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            # Refused, not found, or no connection of the pool became free. The last of these has no
-            # driver error inside.
-            reason = getattr(error, "orig", None) or error
-            raise StoreUnavailable(f"no connection to the database: {reason}") from error
-
-    def _with_tries(self, once: Callable[[], Result]) -> Result:
-        """Run a transaction, again if it lost a lock race or its connection, a few times.
-
-        Every operation here may be repeated: writes are fenced, and a claim that committed though
-        its answer was lost only leaves leases to run out. A line that was cut for its silence may
-        have been the only one, so that is tried again as well, once, whatever time it took.
-        """
-        begun = time.monotonic()
-        cut = False
-        for attempt in range(1, TRIES + 1):
-            try:
-                with self._explained():
-                    return once()
-            except LineCut:
-                if cut or attempt == TRIES:
-                    raise
-                cut = True
-            except exc.DBAPIError as error:
-                if not self._is_passing(error):
-                    raise
-                if attempt == TRIES or time.monotonic() - begun > PATIENCE_SECONDS:
-                    raise StoreUnavailable(
-                        f"the database kept refusing, tried {attempt} times: {error.orig}"
-                    ) from error
-                log.info("trying the transaction again after %s", type(error.orig).__name__)
-                time.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    def _is_passing(self, error: exc.DBAPIError) -> bool:
-        if error.connection_invalidated:
-            return True
-        return error.orig is not None and self.sql.is_passing(error.orig)
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """A missing table or column is told as what it is: a schema to upgrade."""
-        try:
-            yield
-        except (exc.ProgrammingError, exc.OperationalError) as error:
-            if not error.connection_invalidated and schema.looks_missing(error):
-                try:
-                    self.check_schema()
-                except SchemaError as explained:
-                    raise explained from error
-            raise
 
 
 def may_be_name(text: str) -> bool:
