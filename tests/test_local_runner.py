@@ -71,7 +71,7 @@ def test_a_ring_while_the_only_slot_finds_nothing_makes_it_look_again(
         tickwork.register_handler("note", lambda payload: None)
         real, looks = tickwork.store.probe, iter(range(1000))
 
-        def probe() -> Any:
+        def probe(**_: Any) -> Any:
             nothing = real()
             if next(looks) == 0:
                 tickwork.enqueue("note", {})
@@ -231,7 +231,7 @@ def test_a_tick_that_fails_is_logged_once_and_the_next_goes_on(
         tickwork.register_handler("note", lambda payload: None)
         real, calls = tickwork.store.probe, iter(range(1000))
 
-        def probe() -> Any:
+        def probe(**_: Any) -> Any:
             call = next(calls)
             if call < 3:
                 raise StoreUnavailable("gone for lunch")
