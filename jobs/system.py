@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from jobs.runtime.local import LocalRunner
 
 log = logging.getLogger("tickwork")
+LEAST_ANSWER_SECONDS = 4.0
 JobLike = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]] | Mapping[str, Any]
 
 
@@ -542,7 +543,7 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
 
             return MemoryStore(namespace=settings.namespace, clock=clock)
         database = settings.database_url
-    from jobs.stores.sql import SqlStore  # late: the stub needs no SQLAlchemy
+    from jobs.stores.sql import ANSWER_SECONDS, SqlStore  # late: the stub needs no SQLAlchemy
 
     return SqlStore(
         database,
@@ -550,6 +551,8 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         prefix=settings.table_prefix,
         schema=settings.schema,
         clock=clock,
+        # A few silences and what they cost fit into a tick.
+        answer_seconds=min(ANSWER_SECONDS, max(settings.tick_limit / 4, LEAST_ANSWER_SECONDS)),
     )
 
 

@@ -325,7 +325,8 @@ def test_a_database_that_stays_away(tickwork: Tickwork, proxy: Proxy, runs: Coun
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         tickwork.tick(time_budget=1, tick_limit=3)
-    assert time.monotonic() - began < 8
+    # Far below what it would try without a limit, and no measure of a busy machine.
+    assert time.monotonic() - began < 30
     with pytest.raises(StoreUnavailable):
         tickwork.enqueue("alpha")
     proxy.up()

@@ -52,8 +52,9 @@ ORDER = {
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
-        *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
+        *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
+        *("bulk", "sessions", "inspect", "schema", "writer", "rings", "commits", "transaction"),
+        "store",
     ),
     "jobs.runtime": (
         *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),

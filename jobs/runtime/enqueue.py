@@ -51,7 +51,7 @@ class Draft(NamedTuple):
 
     def job(self, job_id: str, payload: object) -> NewJob:
         """The job; raises :class:`~jobs.core.errors.PayloadError` for what cannot be stored."""
-        plain = dump(payload, self.payload_type)
+        plain = dump(payload, self.payload_type, self.max_bytes)
         text = encode_payload(plain, self.max_bytes)
         template = self.template
         return NewJob._make((job_id, template[1], text, *template[3:]))

@@ -22,6 +22,8 @@ class DialectSql:
 
     name: ClassVar[str]
     concurrent_writers: ClassVar[bool] = True
+    # Whether a server answers, which may fall silent.
+    over_network: ClassVar[bool] = True
     # Whether an operation of one statement goes without BEGIN and COMMIT: a third of the round
     # trips, which is most of a tick's time where the database is far away.
     autocommits: ClassVar[bool] = False
@@ -189,6 +191,7 @@ def _element(value: Any, kind: str) -> str:
 class SqliteSql(DialectSql):
     name = "sqlite"
     concurrent_writers = False
+    over_network = False
     # SQLite's own clock has milliseconds; the zeros keep all instants comparable as text.
     _format = "'%Y-%m-%d %H:%M:%f000'"
 

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -37,7 +38,8 @@ from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
-from jobs.stores.sql.engine import READ_ONLY, make_engine
+from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, READ_ONLY, make_engine
+from jobs.stores.sql.lines import LineCut, Watched, WatchedConnection
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
@@ -64,6 +66,10 @@ Result = TypeVar("Result")
 TRIES = 6
 # One try may wait long by itself, for a lock or a connection; it is not repeated six times then.
 PATIENCE_SECONDS = 5.0
+# How long the database may be silent in an operation before its line is cut; PostgreSQL and MySQL.
+ANSWER_SECONDS = 15.0
+# The same for a statement that may really be long: a chunk of a bulk, the deletion of everything.
+LONG_ANSWER_SECONDS = 300.0
 BULK_CHUNK_ROWS = 10_000
 # Which columns a bulk row has, by how many.
 BULK_WIDTHS = {
@@ -83,7 +89,8 @@ class SqlStore:
 
     ``database`` is a URL in any platform's spelling, or an Engine of the caller's own (which is
     then neither configured nor closed here). With a clock that stands still, *now* is bound; in
-    production it is the database's own.
+    production it is the database's own. A database that does not answer within ``answer_seconds``
+    has its line cut, and the operation is tried once more; SQLite, a local file, is left alone.
     """
 
     def __init__(
@@ -94,10 +101,16 @@ class SqlStore:
         prefix: str = "tickwork_",
         schema: str | None = None,
         clock: Clock | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self.namespace = namespace
         self.clock = clock or SystemClock()
-        self.engine = database if isinstance(database, Engine) else make_engine(database)
+        self.answer_seconds = answer_seconds
+        self.engine = (
+            database
+            if isinstance(database, Engine)
+            else make_engine(database, connect_seconds=min(answer_seconds, CONNECT_TIMEOUT_SECONDS))
+        )
         self._owns_engine = not isinstance(database, Engine)
         self.tables: Tables = build_tables(prefix, schema, dialect=self.engine.dialect.name)
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -172,25 +185,42 @@ class SqlStore:
         # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
         total, last_id = 0, ""
         try:
-            with self._explained(), self._writing() as connection:
-                total, last_id = self._insert_many(connection, jobs)
-        except exc.DBAPIError as error:
-            if not self._is_passing(error):
+            # Its statements are watched one by one: the generator may take its time.
+            with (
+                self._explained(),
+                self._only_writer or contextlib.nullcontext(),
+                self._connect(self.engine) as connection,
+                connection.begin() as transaction,
+            ):
+                total, last_id = self._insert_many(connection, jobs, self._watched)
+                with self._watched(connection):
+                    transaction.commit()
+        except (exc.DBAPIError, LineCut) as error:
+            if isinstance(error, exc.DBAPIError) and not self._is_passing(error):
                 raise
             # If only the commit's answer was lost, one row tells of all.
             if not last_id or self.get(last_id) is None:
-                raise StoreUnavailable(f"nothing was enqueued: {error.orig}") from error
+                reason = getattr(error, "orig", None) or error
+                raise StoreUnavailable(f"nothing was enqueued: {reason}") from error
         return total
 
-    def _insert_many(self, connection: Connection, jobs: Iterable[NewJob]) -> tuple[int, str]:
+    def _insert_many(
+        self,
+        connection: Connection,
+        jobs: Iterable[NewJob],
+        watched: Callable[[Connection], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> tuple[int, str]:
         """Returns how many rows were written, and the id of the last."""
         with self._explained():
-            rows = bulk_rows(jobs, self.namespace, self._now(connection), self.sql)
+            with watched(connection):
+                now = self._now(connection)
+            rows = bulk_rows(jobs, self.namespace, now, self.sql)
             total, last_id = 0, ""
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
                 for width in {len(row) for row in chunk}:
                     alike = [row for row in chunk if len(row) == width]
-                    bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
+                    with watched(connection):
+                        bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
             return total, last_id
@@ -464,7 +494,12 @@ class SqlStore:
 
     def clear(self) -> int:
         jobs = self.statements.jobs
-        return self._count(text(f"DELETE FROM {jobs} WHERE namespace = :namespace"))
+        statement = text(f"DELETE FROM {jobs} WHERE namespace = :namespace")
+        return self._write(
+            lambda connection: connection.execute(statement, self._parameters()).rowcount,
+            alone=True,
+            answer_seconds=LONG_ANSWER_SECONDS,
+        )
 
     def close(self) -> None:
         if self._owns_engine:
@@ -482,31 +517,54 @@ class SqlStore:
     def _read(self, run: Callable[[Connection], Result]) -> Result:
         return self._with_tries(lambda: self._once(run, read_only=True))
 
-    def _write(self, run: Callable[[Connection], Result], *, alone: bool = False) -> Result:
+    def _write(
+        self,
+        run: Callable[[Connection], Result],
+        *,
+        alone: bool = False,
+        answer_seconds: float | None = None,
+    ) -> Result:
         """Run in a transaction; ``alone`` says that each statement may well commit by itself."""
-        return self._with_tries(lambda: self._once(run, alone=alone))
+        return self._with_tries(lambda: self._once(run, alone=alone, answer_seconds=answer_seconds))
 
     def _once(
-        self, run: Callable[[Connection], Result], *, read_only: bool = False, alone: bool = False
+        self,
+        run: Callable[[Connection], Result],
+        *,
+        read_only: bool = False,
+        alone: bool = False,
+        answer_seconds: float | None = None,
     ) -> Result:
         if self.sql.autocommits and (read_only or alone):
-            with self._connect(self._autocommitting) as connection:
+            with self._operating(self._autocommitting, answer_seconds) as connection:
                 return run(connection)
         if read_only:
-            connecting = self._connect(self.engine).execution_options(**READ_ONLY)
-            with connecting as connection, connection.begin():
+            with (
+                self._operating(self.engine, answer_seconds) as connection,
+                connection.execution_options(**READ_ONLY).begin(),
+            ):
                 return run(connection)
-        with self._writing() as connection:
-            return run(connection)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
         with (
             self._only_writer or contextlib.nullcontext(),
-            self._connect(self.engine) as connection,
+            self._operating(self.engine, answer_seconds) as connection,
             connection.begin(),
         ):
-            yield connection
+            return run(connection)
+
+    def _operating(
+        self, engine: Engine, answer_seconds: float | None
+    ) -> AbstractContextManager[Connection]:
+        """A connection for one operation, its line cut when the database falls silent."""
+        connection = self._connect(engine)
+        if not self.sql.over_network:
+            return connection
+        return WatchedConnection(connection, answer_seconds or self.answer_seconds)
+
+    def _watched(self, connection: Connection) -> AbstractContextManager[object]:
+        """A watch over one long statement."""
+        if not self.sql.over_network:
+            return contextlib.nullcontext()
+        return Watched(connection.connection.driver_connection, LONG_ANSWER_SECONDS)
 
     def _connect(self, engine: Engine) -> Connection:
         try:
@@ -521,13 +579,19 @@ class SqlStore:
         """Run a transaction, again if it lost a lock race or its connection, a few times.
 
         Every operation here may be repeated: writes are fenced, and a claim that committed though
-        its answer was lost only leaves leases to run out.
+        its answer was lost only leaves leases to run out. A line that was cut for its silence may
+        have been the only one, so that is tried again as well, once, whatever time it took.
         """
         begun = time.monotonic()
+        cut = False
         for attempt in range(1, TRIES + 1):
             try:
                 with self._explained():
                     return once()
+            except LineCut:
+                if cut or attempt == TRIES:
+                    raise
+                cut = True
             except exc.DBAPIError as error:
                 if not self._is_passing(error):
                     raise
