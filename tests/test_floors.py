@@ -49,15 +49,25 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "ring", "doorbell", "events"),
+        *("schedule", "cron", "slots", "store", "outcome", "ring", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
-        *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
+        *(
+            "sessions",
+            "inspect",
+            "schema",
+            "writer",
+            "rings",
+            "schedules",
+            "commits",
+            "transaction",
+            "store",
+        ),
     ),
     "jobs.runtime": (
         *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "worker", "local"),
+        *("schedules", "timetable", "upkeep", "tick", "drain", "worker", "local"),
     ),
 }
 
