@@ -55,7 +55,7 @@ def test_mistakes_are_told_where_they_are_made(
 ) -> None:
     for make in (tickwork.schedule, tickwork.schedules.add):
         with pytest.raises((ConfigurationError, TypeError)) as refused:
-            make(*arguments, **options)  # type: ignore[operator]
+            make(*arguments, **options)
         assert reason in str(refused.value)
 
 
