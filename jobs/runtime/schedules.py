@@ -42,12 +42,15 @@ from jobs.runtime.enqueue import (
 )
 
 log = logging.getLogger("tickwork.schedules")
+# A tick has jobs to run as well: what is left of the schedules waits for the next one.
 FIRES_PER_TICK = 100
+JOBS_MADE_PER_TICK = 500
+FIRING_SECONDS = 5.0
 SLOTS_FORGOTTEN_PER_TICK = 1000
 # A schedule that code declared and that no deployment declares any more is never fired; so long
 # after its slot it is switched off as well.
 LAPSED_AFTER_SECONDS = 86_400.0
-_TRIES = 10
+TRIES = 10
 _NO_OPTION = frozenset({"delay", "run_at", "dedupe_key", "dedupe_window", "job_id"})
 
 
@@ -161,6 +164,13 @@ def synchronise(runtime: Runtime) -> None:
     store = runtime.store
     rows = {row.key: row for row in store.schedules(source="code")}
     for each in declared:
+        if each.kind not in runtime.registry.kinds:
+            log.warning(
+                "schedule %r makes no job here: its kind %r has no handler here, and only a "
+                "deployment with both fires it; declare it beside its handler",
+                each.name,
+                each.kind,
+            )
         row = rows.get(each.key)
         if row is None and not _add(runtime, each):
             row = store.get_schedule(each.name, each.tenant)
@@ -233,7 +243,7 @@ def change(
     Returns the row as it then stands; ``None`` if it was removed meanwhile.
     """
     now = runtime.store.now()
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         after = make(row, now)
         if after == row or runtime.store.replace_schedule(row, after):
             return after
@@ -255,9 +265,13 @@ def fire_due(runtime: Runtime) -> int:
     kinds = runtime.registry.kinds
     if not kinds:
         return 0
+    begun = runtime.clock.monotonic()
     now, rows = runtime.store.due_schedules(kinds, FIRES_PER_TICK)
     made: list[NewJob] = []
     for row in rows:
+        if len(made) >= JOBS_MADE_PER_TICK or runtime.clock.monotonic() - begun > FIRING_SECONDS:
+            log.warning("many schedules are due at once: some wait for the next tick")
+            break
         if row.source == "code" and row.key not in runtime.declared:
             _lapse(runtime, row, now)
         else:

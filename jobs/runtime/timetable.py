@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
-from jobs.core.errors import ConfigurationError, ScheduleNotFound
+from jobs.core.codec import clean_text
+from jobs.core.errors import ConfigurationError, ScheduleNotFound, StoreUnavailable
 from jobs.core.job import Job, NewJob
-from jobs.core.schedule import Schedule
+from jobs.core.schedule import BY_CODE, Schedule
 from jobs.core.slots import in_words, read_zone, rule_of, upcoming
 from jobs.runtime.base import Runtime
 from jobs.runtime.schedules import (
+    TRIES,
     ScheduleOptions,
     begun,
     change,
@@ -22,6 +24,8 @@ from jobs.runtime.schedules import (
     switched_off,
     switched_on,
 )
+
+WHO_MAX_CHARS = 200
 
 
 class Timetable:
@@ -50,6 +54,7 @@ class Timetable:
         :class:`~jobs.core.errors.ConfigurationError` for what makes no sense, for an instant that
         is past, and for a name that code declares.
         """
+        by = _who(by)
         wanted = make_schedule(self._runtime, name, cron, kind, payload, options, "user")
         store = self._runtime.store
         fresh = begun(wanted, store.now(), by)
@@ -57,7 +62,9 @@ class Timetable:
             raise ConfigurationError(f"schedule {name!r} would never run: {wanted.rule} is past")
         if wanted.key in self._runtime.declared:
             raise _declared_in_code(name)
-        while not store.add_schedule(fresh):
+        for _ in range(TRIES):
+            if store.add_schedule(fresh):
+                return fresh
             row = store.get_schedule(name, wanted.tenant)
             if row is not None and row.source == "code":
                 raise _declared_in_code(name)
@@ -66,7 +73,7 @@ class Timetable:
             )
             if after is not None:
                 return after
-        return fresh
+        raise StoreUnavailable(f"schedule {name!r} keeps being changed by somebody else")
 
     def get(self, name: str, tenant: str = "") -> Schedule | None:
         """One schedule as it stands in the store, or ``None``."""
@@ -78,11 +85,11 @@ class Timetable:
 
     def enable(self, name: str, tenant: str = "", *, by: str | None = None) -> Schedule:
         """Switch on, from the next slot: what went by meanwhile makes no job."""
-        return self._change(name, tenant, lambda row, now: switched_on(row, now, by))
+        return self._change(name, tenant, lambda row, now: switched_on(row, now, _who(by)))
 
     def disable(self, name: str, tenant: str = "", *, by: str | None = None) -> Schedule:
         """Switch off, until somebody enables it: a new deployment does not."""
-        return self._change(name, tenant, lambda row, now: switched_off(row, now, by))
+        return self._change(name, tenant, lambda row, now: switched_off(row, now, _who(by)))
 
     def remove(self, name: str, tenant: str = "") -> None:
         """Delete a schedule; the jobs it has made stay.
@@ -150,6 +157,11 @@ class Timetable:
         if after is None:
             raise ScheduleNotFound(name)
         return after
+
+
+def _who(by: str | None) -> str | None:
+    # Not "code": a schedule that a person has switched off would come back.
+    return None if by is None or by == BY_CODE else clean_text(by)[:WHO_MAX_CHARS]
 
 
 def _declared_in_code(name: str) -> ConfigurationError:

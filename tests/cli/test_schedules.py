@@ -35,6 +35,7 @@ def test_from_nothing_to_a_job(cli: Cli, place: Place) -> None:
     ran = document(cli("schedules", "run", "weekly", "--json"))
     assert (ran["schedule"], ran["queue"], ran["payload"]) == ("weekly", "reports", {"name": "Ada"})
     assert "1 succeeded" in cli("tick").stdout
+    assert "\nschedule      weekly\n" in cli("show", ran["id"]).stdout
 
 
 def test_off_on_and_away(cli: Cli, place: Place) -> None:

@@ -176,7 +176,7 @@ def test_jitter_is_the_same_for_all_who_ask() -> None:
 
 def test_a_name_is_declared_once() -> None:
     declared = Declared()
-    assert not declared.is_new
+    assert declared.snapshot() == (0, [])
     declared.add(hourly())
     declared.add(hourly())
     assert declared.is_new
