@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -298,5 +299,5 @@ def test_three_nights_around_a_clock_change(zone: str, begin: datetime, local: l
     assert slots == expected
     quarters = [job.slot for job in jobs if job.slot and job.schedule == "quarter"]
     assert len(quarters) == len(set(quarters))
-    gaps = {later - sooner for sooner, later in zip(quarters, quarters[1:], strict=False)}
+    gaps = {later - sooner for sooner, later in pairwise(quarters)}
     assert gaps == {timedelta(minutes=15)}
