@@ -50,6 +50,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("schedule", "cron", "slots"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
@@ -62,6 +63,7 @@ ORDER = {
             "writer",
             "attempts",
             "rings",
+            "schedules",
             "commits",
             "transaction",
         ),
@@ -69,7 +71,7 @@ ORDER = {
     ),
     "jobs.runtime": (
         *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
+        *("schedules", "timetable", "upkeep", "tick", "drain", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

@@ -15,6 +15,7 @@ from jobs.cli.demo import demo
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import cancel, enqueue
 from jobs.cli.queue import redrive, worker
+from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
 
@@ -36,6 +37,7 @@ def main() -> None:
 
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, cancel, redrive),
+    schedules,
     database,
 ):
     main.add_command(command)

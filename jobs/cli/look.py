@@ -133,6 +133,8 @@ def _facts(shown: Shown) -> Iterator[tuple[str, str]]:
     if job.tenant:
         yield "tenant", job.tenant
     yield "state", f"{shown.state}{stopping} ({shown.when})" if shown.when else shown.state
+    if job.schedule:
+        yield "schedule", job.schedule
     yield "priority", str(job.priority)
     yield "attempts", f"{job.attempts} of {job.max_attempts}"
     if job.progress or job.progress_note:
@@ -140,6 +142,7 @@ def _facts(shown: Shown) -> Iterator[tuple[str, str]]:
     for name, at in (
         ("created", job.created_at),
         ("run at", job.run_at),
+        ("slot", job.slot),
         ("started", job.started_at),
         ("finished", job.finished_at),
         ("lease until", job.lease_until),

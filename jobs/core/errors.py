@@ -64,6 +64,14 @@ class JobNotFound(TickworkError, LookupError):
         super().__init__(f"no job {job_id!r} in this namespace")
 
 
+class ScheduleNotFound(TickworkError, LookupError):
+    """No schedule of that name (and tenant) in this namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no schedule {name!r} here; `tickwork schedules` lists those there are")
+
+
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job."""
 

@@ -30,8 +30,9 @@ class NewJob(NamedTuple):
 
     ``ring_after_seconds`` is when a tick is to ring it; ``None`` where rows are not rung.
     What most jobs leave at its default stands at the end, from ``flow`` on (see :attr:`is_plain`).
-    ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``chain`` the JSON of the steps
-    still to follow; ``version`` that of its payload.
+    ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``slot`` the instant
+    that its schedule made it for, as text; ``chain`` the JSON of the steps still to follow;
+    ``version`` that of its payload.
     """
 
     id: str
@@ -55,6 +56,7 @@ class NewJob(NamedTuple):
     group_id: str | None = None
     parent_id: str | None = None
     schedule: str | None = None
+    slot: str | None = None
     chain: str | None = None
     version: int = 1
 
@@ -135,6 +137,7 @@ class Job:
     group_id: str | None = None
     parent_id: str | None = None
     schedule: str | None = None
+    slot: datetime | None = None
     chain: list[dict[str, Any]] = field(default_factory=list, repr=False)
     cursor: Any = None
     continues: int = 0

@@ -13,9 +13,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.schedule import Schedule
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
 CANCELLED_KEEP_SECONDS = 7 * 86_400.0
+# How long a slot that made its job can make no other, even after its schedule was removed and made
+# anew. The schedule itself never goes back: this is for those races alone.
+SLOT_HELD_SECONDS = 86_400.0
 
 
 class Capability(StrEnum):
@@ -85,13 +89,14 @@ class Due(NamedTuple):
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
     lanes (``priority/queue/kind/flow``) that hold pending rows, due or not; ``unrung``: a pending
-    row is to be rung.
+    row is to be rung; ``scheduled``: the slot of a schedule has come.
     """
 
     stalled: bool
     outstayed: bool
     lanes: tuple[str, ...]
     unrung: bool = False
+    scheduled: bool = False
 
 
 class Unrung(NamedTuple):
@@ -291,6 +296,57 @@ class Store(Protocol):
 
     def ring_again(self, ids: Collection[str]) -> None:
         """Have the next :meth:`take_rings` find these rows, those that are still pending."""
+        ...
+
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        """The schedules (of a tenant, of a source), by tenant and name."""
+        ...
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        """One schedule, or ``None``."""
+        ...
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        """Write a new schedule; ``False``, and nothing is written, if its name is taken."""
+        ...
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        """Write ``after`` over ``before``; ``False`` if somebody has changed the row since.
+
+        Tenant, name, source and ``created_at`` stay.
+        """
+        ...
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        """Delete a schedule; its jobs stay. ``False`` if there is none."""
+        ...
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        """Now, and up to ``limit`` schedules of these kinds whose ``next_at`` has come."""
+        ...
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        """Write ``after`` over ``before`` and insert the jobs of the slots, in one transaction.
+
+        Nothing happens if the row has changed since, as when another tick was first. A slot that
+        has had its job gets no other, whatever became of the row since. Returns the jobs written;
+        the last of them becomes the row's ``last_job_id``.
+        """
+        ...
+
+    def next_schedule_at(self) -> datetime | None:
+        """The earliest slot to come of all schedules, if there is one."""
+        ...
+
+    def forget_slots(self, limit: int) -> int:
+        """Delete up to ``limit`` notes of slots whose time to be held is over; returns how many.
+
+        They are held for :data:`SLOT_HELD_SECONDS`.
+        """
         ...
 
     def get(self, job_id: str) -> Job | None:

@@ -13,6 +13,7 @@ from jobs.core.events import Events
 from jobs.core.outcome import Policy
 from jobs.core.registry import Handler, Registry, Retention, as_retention
 from jobs.core.ring import RingRules
+from jobs.core.schedule import Declared
 from jobs.core.settings import Settings
 from jobs.core.store import Store
 from jobs.runtime.loop import LoopThread
@@ -46,6 +47,7 @@ class Runtime:
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
+    declared: Declared = field(default_factory=Declared)
     _took: dict[str, deque[float]] = field(default_factory=dict)
     _policies: dict[str, tuple[Handler | None, Policy]] = field(default_factory=dict)
 

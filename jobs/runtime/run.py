@@ -6,6 +6,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from jobs.core.codec import decode
@@ -292,6 +293,11 @@ class Run:
     @property
     def session(self) -> Any:
         return None if self.transaction is None else self.transaction.session
+
+    @property
+    def slot(self) -> datetime | None:
+        job = self.runtime.store.get(self.claimed.id)
+        return None if job is None else job.slot
 
     @property
     def settings(self) -> Settings:

@@ -17,6 +17,7 @@ from jobs.core.codec import decode
 from jobs.core.errors import CapabilityError
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
+from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
     CancelReport,
@@ -31,6 +32,7 @@ from jobs.core.store import (
     Verdict,
     standing_at,
 )
+from jobs.stores.memory_schedules import MemorySchedules
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class MemoryStore:
         self._rows: dict[str, _Row] = {}
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
+        self._schedules = MemorySchedules()
 
     def create_schema(self) -> None:
         return None
@@ -270,6 +273,7 @@ class MemoryStore:
                 outstayed=any(self._outstayed(now)),
                 lanes=tuple(sorted({row.lane for row in self._pending.values()})),
                 unrung=rings and bool(self._unrung(now)),
+                scheduled=self._schedules.is_due(now),
             )
 
     def _unrung(self, now: datetime) -> list[_Row]:
@@ -348,6 +352,52 @@ class MemoryStore:
         for row in rows:
             del self._rows[row.new.id]
         return len(rows)
+
+    # -- schedules -----------------------------------------------------------------------------
+
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        with self._lock:
+            return self._schedules.all(tenant, source, limit)
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        with self._lock:
+            return self._schedules.one(name, tenant)
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        with self._lock:
+            return self._schedules.add(schedule)
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        with self._lock:
+            return self._schedules.replace(before, after)
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        with self._lock:
+            return self._schedules.remove(name, tenant)
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        with self._lock:
+            now = self.now()
+            return now, self._schedules.due(now, kinds, limit)
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        with self._lock:
+            fresh = self._schedules.fire(self.now(), before, after, jobs)
+            for job in fresh:
+                self._add(job)
+            return fresh
+
+    def next_schedule_at(self) -> datetime | None:
+        with self._lock:
+            return self._schedules.next_at()
+
+    def forget_slots(self, limit: int) -> int:
+        with self._lock:
+            return self._schedules.forget(self.now(), limit)
 
     # -- look ----------------------------------------------------------------------------------
 
@@ -506,6 +556,7 @@ def _to_job(row: _Row) -> Job:
         group_id=new.group_id,
         parent_id=new.parent_id,
         schedule=new.schedule,
+        slot=read_slot(new.slot),
         chain=json.loads(new.chain) if new.chain else [],
         cursor=None if row.cursor is None else decode(row.cursor),
         continues=row.continues,

@@ -34,6 +34,7 @@ from jobs.testing.areas.runtime_time import (
     ExpiryConformance,
     TimeoutConformance,
 )
+from jobs.testing.areas.schedules import ScheduleConformance, ScheduleStoreConformance
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
 from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
@@ -60,6 +61,7 @@ class StoreConformance(
     RetentionConformance,
     RingConformance,
     OverdueConformance,
+    ScheduleStoreConformance,
     TransactionConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
@@ -79,5 +81,6 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    ScheduleConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -57,6 +57,7 @@ class Statements:
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self.schedules = f"{prefix}{tables.schedules.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
@@ -76,7 +77,8 @@ class Statements:
 
     @cached_property
     def probe(self) -> TextClause:
-        """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
+        """One statement: the live lanes, and whether a lease ran out, a row outstayed, or the
+        slot of a schedule has come."""
         return text(self._probe)
 
     @cached_property
@@ -106,6 +108,10 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
+            UNION ALL
+            SELECT 'scheduled', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.schedules} WHERE namespace = :namespace
+                AND next_at <= {self.sql.now})
             """
 
     @cached_property
@@ -271,7 +277,7 @@ class Statements:
     # What only few jobs say; inserts of plain ones leave them to their defaults.
     RARE_COLUMNS: Sequence[str] = (
         "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
-        "chain", "version",
+        "slot", "chain", "version",
     )  # fmt: skip
 
     @staticmethod

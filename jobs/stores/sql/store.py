@@ -18,6 +18,7 @@ from jobs.core.codec import clean_text
 from jobs.core.errors import StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.names import NAME
+from jobs.core.schedule import Schedule
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
     CancelReport,
@@ -50,6 +51,7 @@ from jobs.stores.sql.rows import (
     read_stalled,
     to_job,
 )
+from jobs.stores.sql.schedules import ScheduleTable
 from jobs.stores.sql.sessions import connection_of, sync_of
 from jobs.stores.sql.statements import (
     TOUCH_COLUMNS,
@@ -108,6 +110,7 @@ class SqlStore:
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
+        self._schedules = ScheduleTable(self.tables, namespace)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -348,6 +351,7 @@ class SqlStore:
             outstayed="outstayed" in what,
             lanes=tuple(row[1] for row in found if row[0] == "lane"),
             unrung="unrung" in what,
+            scheduled="scheduled" in what,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -421,6 +425,59 @@ class SqlStore:
             ),
             alone=True,
         )
+
+    # -- schedules -----------------------------------------------------------------------------
+
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        if tenant is not None and clean_text(tenant) != tenant:
+            return []
+        return self._read(lambda c: self._schedules.all(c, tenant, source, limit))
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        if not may_be_name(name) or clean_text(tenant) != tenant:
+            return None
+        return self._read(lambda c: self._schedules.one(c, name, tenant))
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        try:
+            self._write(lambda c: self._schedules.add(c, schedule), alone=True)
+        except exc.IntegrityError:
+            return False
+        return True
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        return self._write(lambda c: self._schedules.replace(c, before, after), alone=True)
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        if not may_be_name(name) or clean_text(tenant) != tenant:
+            return False
+        return self._write(lambda c: self._schedules.remove(c, name, tenant), alone=True)
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        def run(connection: Connection) -> tuple[datetime, list[Schedule]]:
+            now = self._now(connection)
+            return now, self._schedules.due(connection, now, kinds, limit)
+
+        return self._read(run)
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        change = (before, after)
+        try:
+            return self._write(
+                lambda c: self._schedules.fire(c, self._now(c), change, jobs, self._insert)
+            )
+        except exc.IntegrityError:
+            return []  # another tick has just had the slot
+
+    def next_schedule_at(self) -> datetime | None:
+        return self._read(self._schedules.next_at)
+
+    def forget_slots(self, limit: int) -> int:
+        return self._write(lambda c: self._schedules.forget(c, self._now(c), limit))
 
     # -- look ----------------------------------------------------------------------------------
 
