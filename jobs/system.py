@@ -19,7 +19,7 @@ from jobs.core.doorbell import Doorbell, SilentDoorbell
 from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
-from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob, State
+from jobs.core.job import DEFAULT_QUEUE, Job, NewJob, State
 from jobs.core.registry import Handler, Registry, RetentionLike
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
@@ -139,7 +139,7 @@ class Tickwork:
         kind: str,
         *,
         queue: str = DEFAULT_QUEUE,
-        priority: int = DEFAULT_PRIORITY,
+        priority: int | None = None,
         max_attempts: int | None = None,
         backoff: BackoffLike | BackoffCallable | None = None,
         timeout: float | None = None,

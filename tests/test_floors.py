@@ -49,14 +49,25 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "ring", "doorbell", "events"),
+        *("queues", "presets", "controls", "store", "outcome", "ring", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
-        *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
+        *(
+            "sessions",
+            "inspect",
+            "schema",
+            "writer",
+            "rings",
+            "controls",
+            "edits",
+            "commits",
+            "transaction",
+            "store",
+        ),
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
+        *("loop", "terms", "base", "ring", "enqueue", "settle", "run", "execute"),
         *("schedules", "upkeep", "tick", "drain", "worker", "local"),
     ),
 }

@@ -91,6 +91,7 @@ def run_tick(
     handled = runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds
     overdue = runtime.overdue_seconds if overdue_seconds is None else overdue_seconds
     due = runtime.store.probe(rings=runtime.rules is not None)
+    runtime.queues.learn(due.said.settings)
     reclaimed = run_upkeep(runtime, due)
     # A reclaim may have opened lanes that the probe did not see.
     lanes = None if reclaimed else due.lanes

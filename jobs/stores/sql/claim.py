@@ -115,6 +115,7 @@ class Claimer:
                     f"SELECT j.id FROM {self.statements.jobs} j {self.statements.sql.by_key} "
                     "WHERE j.id IN :ids AND j.namespace = :namespace AND j.state = 'pending' "
                     f"AND j.kind IN :kinds AND j.run_at <= {self.statements.due_by} "
+                    f"AND {self.statements.not_paused} "
                     f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{locks}"
                 ).bindparams(bindparam("ids", expanding=True), bindparam("kinds", expanding=True)),
             )

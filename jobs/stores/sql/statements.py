@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
 
+from jobs.core.controls import EVERYTHING
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.rowlist import Listed
@@ -57,6 +58,7 @@ class Statements:
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self.controls = f"{prefix}{tables.controls.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
@@ -106,12 +108,42 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
+            UNION ALL {self._said}
             """
 
     @cached_property
     def lanes(self) -> TextClause:
-        """The live lanes alone."""
-        return text(f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL")
+        """The live lanes, and what the controls say of them."""
+        return text(
+            f"WITH RECURSIVE {self._lanes} "
+            "SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL "
+            f"UNION ALL {self._said}"
+        )
+
+    @property
+    def _said(self) -> str:
+        """What :func:`jobs.stores.sql.controls.read_said` reads: a text per control that holds."""
+        pause = "CASE WHEN paused_at IS NULL THEN 'open' ELSE 'paused' END"
+        said = self.sql.joined(pause, "' '", "subject", "' '", "coalesce(settings, '')")
+        return (
+            f"SELECT 'control', {said} FROM {self.controls} WHERE namespace = :namespace "
+            "AND (paused_at IS NOT NULL OR settings IS NOT NULL)"
+        )
+
+    @cached_property
+    def said(self) -> TextClause:
+        """What the controls say, alone."""
+        return text(self._said)
+
+    @property
+    def not_paused(self) -> str:
+        """A condition on ``j`` for rows found by their ids; lanes are known before."""
+        queue = self.sql.joined("'queue/'", "j.queue")
+        kind = self.sql.joined("'kind/'", "j.kind")
+        return (
+            f"NOT EXISTS (SELECT 1 FROM {self.controls} c WHERE c.namespace = :namespace "
+            f"AND c.paused_at IS NOT NULL AND c.subject IN ('{EVERYTHING}', {queue}, {kind}))"
+        )
 
     @cached_property
     def now(self) -> TextClause:
@@ -334,13 +366,18 @@ class Statements:
 
     @cached_property
     def cancel(self) -> TextClause:
-        """What has not started ends now, what runs is asked to stop; one statement, no race.
+        """What has not started ends now, what runs is asked to stop; one statement, no race."""
+        return text(self._cancel("id = :id"))
 
-        MySQL assigns from left to right, so the state, which the others read, comes last.
-        """
+    @cached_property
+    def cancel_many(self) -> TextClause:
+        return text(self._cancel("id IN :ids")).bindparams(bindparam("ids", expanding=True))
+
+    def _cancel(self, which: str) -> str:
+        # MySQL assigns from left to right, so the state, which the others read, comes last.
         waiting = "(state = 'pending' OR started_at IS NULL)"
-        return text(f"""
-            UPDATE {self.jobs} SET
+        return f"""
+            UPDATE {self.jobs} AS j {self.sql.by_key} SET
                 cancel_requested = CASE WHEN {waiting} THEN cancel_requested ELSE true END,
                 error = CASE WHEN {waiting} THEN 'cancelled' ELSE error END,
                 finished_at = CASE WHEN {waiting} THEN {self.sql.now} ELSE finished_at END,
@@ -348,8 +385,8 @@ class Statements:
                     THEN {self.sql.later(self.sql.number("keep_seconds"))} ELSE keep_until END,
                 lease_until = CASE WHEN {waiting} THEN NULL ELSE lease_until END,
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
-            WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
-            """)
+            WHERE {which} AND namespace = :namespace AND state IN ('pending', 'processing')
+            """
 
     # -- rings --------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -17,6 +19,7 @@ from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
+from jobs.core.controls import Control, holds_back
 from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.names import NAME
@@ -25,6 +28,7 @@ from jobs.core.store import (
     Capability,
     Due,
     JobFilter,
+    Revival,
     StoreTransaction,
     Touch,
     TouchReport,
@@ -34,7 +38,9 @@ from jobs.core.store import (
 from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
+from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
+from jobs.stores.sql.edits import Edits
 from jobs.stores.sql.engine import READ_ONLY, make_engine
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
@@ -106,6 +112,8 @@ class SqlStore:
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
+        self._edits = Edits(self.statements)
+        self._controls = Controls(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
         self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
@@ -235,8 +243,8 @@ class SqlStore:
         # By ids it locks rows and then takes them, which needs a transaction around both.
         return self._write(run, alone=ids is None)
 
-    def _lanes(self, connection: Connection) -> list[str]:
-        return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
+    def _lanes(self, connection: Connection) -> Sequence[str]:
+        return live_lanes(connection.execute(self.statements.lanes, self._parameters()).all())[0]
 
     def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         if not verdicts:
@@ -324,11 +332,13 @@ class SqlStore:
             lambda connection: connection.execute(statement, self._parameters()).all()
         )
         what = {row[0] for row in found}
+        lanes, said = live_lanes(found)
         return Due(
             stalled="stalled" in what,
             outstayed="outstayed" in what,
-            lanes=tuple(row[1] for row in found if row[0] == "lane"),
+            lanes=lanes,
             unrung="unrung" in what,
+            said=said,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -415,26 +425,104 @@ class SqlStore:
         return None if row is None else to_job(row)
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
-        names = (where.kind, where.queue, where.before_id)
-        if not all(name is None or may_be_name(name) for name in names) or (
-            where.tenant is not None and clean_text(where.tenant) != where.tenant
+        return [to_job(row) for row in self._listed(where, limit, ids_only=False)]
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        return [row.id for row in self._listed(where, limit, ids_only=True)]
+
+    def _listed(self, where: JobFilter, limit: int, *, ids_only: bool) -> Sequence[Any]:
+        names = (where.kind, where.queue, where.before_id, where.after_id or None)
+        texts = (where.tenant, where.error)
+        if not all(name is None or may_be_name(name) for name in names) or any(
+            text is not None and clean_text(text) != text for text in texts
         ):
             return []
-        statement = inspect.listing(self.tables, self.namespace, where, limit)
-        rows = self._read(lambda connection: connection.execute(statement).all())
-        return [to_job(row) for row in rows]
+        statement = inspect.listing(self.statements, where, limit, ids_only=ids_only)
+        parameters = self._parameters(**inspect.listing_parameters(where))
+        return self._read(lambda connection: connection.execute(statement, parameters).all())
 
     def counts(self) -> dict[tuple[str, str, str], int]:
-        statement = inspect.counts(self.statements)
-        rows = self._read(
-            lambda connection: connection.execute(statement, self._parameters()).all()
-        )
-        return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
+        statement, parameters = inspect.counts(self.statements), self._parameters()
+
+        def run(connection: Connection) -> tuple[Sequence[Any], frozenset[str]]:
+            rows = connection.execute(statement, parameters).all()
+            return rows, self._controls.said(connection, parameters).paused
+
+        rows, paused = self._read(run)
+        counted: Counter[tuple[str, str, str]] = Counter()
+        for queue, kind, shown, count in rows:
+            if shown == State.PENDING and holds_back(paused, queue, kind):
+                shown = "paused"
+            counted[queue, kind, shown] += int(count)
+        return dict(counted)
 
     def cancel(self, job_id: str) -> Job | None:
         if may_be_name(job_id):
             self._count(self.statements.cancel, id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
         return self.get(job_id)
+
+    # -- what people do to many rows, and controls ---------------------------------------------
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        named = _names(ids)
+        if not named:
+            return 0
+        statement, keep_seconds = self.statements.cancel_many, CANCELLED_KEEP_SECONDS
+        return self._count(statement, ids=named, keep_seconds=keep_seconds)
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        named = _names(ids)
+        if not named or not states:
+            return 0
+        return self._write(
+            lambda connection: self._edits.remove(
+                connection, named, states, ended_for_seconds, self._parameters()
+            )
+        )
+
+    def revive(self, revivals: Sequence[Revival]) -> int:
+        return self._write(
+            lambda connection: self._edits.revive(connection, revivals, self._parameters())
+        )
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
+        rows = self._read(lambda connection: connection.execute(self._edits.stuck, values).all())
+        return [read_stalled(row, self.sql) for row in rows]
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        self._write(
+            lambda connection: self._controls.pause(
+                connection, subject, by, because, self._parameters()
+            )
+        )
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        return self._write(
+            lambda connection: self._controls.resume(connection, subject, by, self._parameters())
+        )
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        return self._write(
+            lambda connection: self._controls.change(
+                connection, subject, changes, by, self._parameters()
+            )
+        )
+
+    def controls(self) -> builtins.list[Control]:
+        return self._read(lambda connection: self._controls.listed(connection, self.namespace))
+
+    def paused(self) -> frozenset[str]:
+        said = self._read(lambda connection: self._controls.said(connection, self._parameters()))
+        return said.paused
 
     def clear(self) -> int:
         jobs = self.statements.jobs
@@ -538,6 +626,10 @@ def may_be_name(text: str) -> bool:
     A database would refuse such text (NUL, a lone surrogate, another character set) with an error.
     """
     return NAME.fullmatch(text) is not None
+
+
+def _names(ids: Collection[str]) -> list[str]:
+    return sorted(job_id for job_id in set(ids) if may_be_name(job_id))
 
 
 def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:
