@@ -68,7 +68,7 @@ ORDER = {
     ),
     "jobs.runtime": (
         *("loop", "terms", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "worker", "local"),
+        *("schedules", "upkeep", "steer", "tick", "drain", "worker", "local"),
     ),
 }
 

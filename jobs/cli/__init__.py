@@ -10,10 +10,12 @@ import click
 
 from jobs import __version__
 from jobs.cli.base import CarefulGroup
+from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
 from jobs.cli.demo import demo
 from jobs.cli.look import list_jobs, show, stats
-from jobs.cli.produce import cancel, enqueue
+from jobs.cli.produce import enqueue
+from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
 
@@ -33,5 +35,8 @@ def main() -> None:
     """
 
 
-for command in (demo, serve, tick, enqueue, list_jobs, show, stats, cancel, database):
+for command in (
+    *(demo, serve, tick, enqueue, list_jobs, show, stats, database),
+    *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues),
+):
     main.add_command(command)

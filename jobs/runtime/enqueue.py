@@ -84,13 +84,13 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     queue, priority = options.get("queue"), options.get("priority")
     attempts, backoff = options.get("max_attempts"), options.get("backoff")
     run_at, delay = options.get("run_at"), options.get("delay")
-    timeout = _seconds("timeout", options.get("timeout"))
+    timeout = seconds_of("timeout", options.get("timeout"))
     tenant = options.get("tenant")
     tenant = "" if tenant is None else check_tenant(tenant)
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None:
-        run_at = _in_utc(run_at)
+        run_at = in_utc(run_at)
     if queue is not None:
         queue = check_queue(queue)
     else:
@@ -103,11 +103,11 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         queue=queue,
         priority=check_priority(priority) if priority is not None else terms.priority,
         max_attempts=check_max_attempts(attempts) if attempts is not None else terms.max_attempts,
-        delay_seconds=_seconds("delay", delay) or 0.0,
+        delay_seconds=seconds_of("delay", delay) or 0.0,
         run_at=run_at,
         timeout_seconds=None if timeout is None else check_timeout(timeout),
         backoff=None if backoff is None else as_backoff(backoff).to_json(),
-        expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
+        expires_in_seconds=seconds_of("expires_in", options.get("expires_in")),
         tenant=tenant,
         flow=flow_of(tenant, None),
     )
@@ -118,7 +118,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     return Draft(template, declared, settings.payload_max_bytes)
 
 
-def _in_utc(run_at: object) -> datetime:
+def in_utc(run_at: object) -> datetime:
+    """The instant in UTC, or a ConfigurationError for what is none."""
     if not isinstance(run_at, datetime):
         raise ConfigurationError(f"run_at is a datetime, not {run_at!r}")
     if run_at.utcoffset() is None:
@@ -131,7 +132,8 @@ def _in_utc(run_at: object) -> datetime:
         raise ConfigurationError(f"run_at {run_at} lies outside the calendar") from error
 
 
-def _seconds(name: str, value: Seconds | None) -> float | None:
+def seconds_of(name: str, value: Seconds | None) -> float | None:
+    """The duration in seconds, or a ConfigurationError that calls it by ``name``."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
