@@ -14,7 +14,7 @@ import click
 from jobs import Tickwork
 from jobs.cli.base import CarefulGroup, JsonCommand
 from jobs.cli.shown import SHOWN_STATES
-from jobs.cli.system import opened
+from jobs.cli.system import opened, opened_with_code
 from jobs.cli.text import say, span, table
 from jobs.cli.values import duration
 from jobs.core.backoff import Backoff
@@ -93,7 +93,7 @@ def queues() -> None:
 @queues.command("list", cls=JsonCommand)
 def list_queues(as_json: bool) -> dict[str, Any] | None:
     """Queues with their jobs, pauses, and settings with where each comes from (the default)."""
-    with opened(handlers=True) as tickwork:
+    with opened_with_code() as tickwork:
         tickwork.learn_queues()
         counts = _by_queue(tickwork.counts())
         controls = {each.subject: each for each in tickwork.controls()}
@@ -101,9 +101,8 @@ def list_queues(as_json: bool) -> dict[str, Any] | None:
         names |= {name for kind, name in map(_parted, controls) if kind == "queue"} - {"all"}
         shown = {name: _queue(tickwork, name, counts, controls) for name in sorted(names)}
     everything = controls.get(EVERYTHING)
-    kinds = [
-        each for each in controls.values() if each.is_paused and _parted(each.subject)[0] == "kind"
-    ]
+    paused = [each for each in controls.values() if each.is_paused]
+    kinds = [each for each in paused if each.subject.startswith("kind/")]
     if as_json:
         return {
             "queues": shown,

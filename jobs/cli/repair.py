@@ -16,7 +16,7 @@ from jobs import Tickwork
 from jobs.cli.base import JsonCommand
 from jobs.cli.look import list_where
 from jobs.cli.shown import Shown
-from jobs.cli.system import opened
+from jobs.cli.system import opened, opened_with_code
 from jobs.cli.text import say, span
 from jobs.cli.values import duration, instant
 from jobs.core.job import Job, State
@@ -211,7 +211,7 @@ def remove(ids: tuple[str, ...], as_json: bool) -> dict[str, Any] | None:
 @_yes
 def reclaim(older_than: float | None, yes: bool, as_json: bool) -> dict[str, Any] | None:
     """Put back jobs whose runner is lost: their lease ran out. Every tick does so by itself."""
-    with opened(handlers=True) as tickwork:
+    with opened_with_code() as tickwork:
         if older_than is not None:
             say(
                 f"Jobs in processing for over {span(older_than)} are put back though their lease "

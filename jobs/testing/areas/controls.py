@@ -11,6 +11,7 @@ import pytest
 
 from jobs.core.clock import Clock, ManualClock
 from jobs.core.context import JobContext
+from jobs.core.controls import Said
 from jobs.core.errors import ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.ids import new_id
 from jobs.core.job import TERMINAL, State
@@ -181,7 +182,7 @@ class PauseConformance(Conformance):
     def test_a_subject_is_a_queue_or_a_kind(self, tickwork: Tickwork) -> None:
         for wrong in ({}, {"queue": "a", "kind": "b"}, {"queue": "stats"}, {"kind": "a b"}):
             with pytest.raises(ConfigurationError):
-                tickwork.pause(**wrong)  # type: ignore[arg-type]
+                tickwork.pause(**wrong)
         with pytest.raises(ConfigurationError, match="because is text"):
             tickwork.pause("mail", because="x" * 501)
         assert tickwork.controls() == []
@@ -201,7 +202,9 @@ class SettingsConformance(Conformance):
         assert (control.settings, control.changed_by) == ('{"priority":2}', "grace")
         assert store.probe().said == (frozenset(), {"queue/mail": '{"priority":2}'})
         store.pause("queue/mail", by="ada", because="both at once")
-        assert store.probe().said == ({"queue/mail"}, {"queue/mail": '{"priority":2}'})
+        assert store.probe().said == Said(
+            frozenset({"queue/mail"}), {"queue/mail": '{"priority":2}'}
+        )
         assert store.set_settings("queue/mail", {"priority": None}, by=None) == {}
         assert store.probe().said.settings == {}
         assert store.paused() == {"queue/mail"}
@@ -371,11 +374,14 @@ class CleaningConformance(Conformance):
     ) -> None:
         monkeypatch.setattr("jobs.runtime.steer.IDS_PER_BATCH", 10)
         store.insert_many([new_job() for _ in range(35)])
-        sizes = []
+        sizes: list[int] = []
         find = store.find
-        monkeypatch.setattr(
-            store, "find", lambda where, limit: sizes.append(limit) or find(where, limit)
-        )
+
+        def noting(where: JobFilter, limit: int) -> list[str]:
+            sizes.append(limit)
+            return find(where, limit)
+
+        monkeypatch.setattr(store, "find", noting)
         assert tickwork.empty("all") == 35
         assert sizes == [10, 10, 10, 10]
         assert all_ids(store) == []
