@@ -310,11 +310,12 @@ class Store(Protocol):
         """
         ...
 
-    def revive(self, revivals: Sequence[Revival]) -> int:
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
         """Put jobs back to pending; one that is not any more as the revival found it stays.
 
         One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
-        its fence stays. One that is pending only changes when it is due. Returns how many.
+        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
+        due at that instant, whatever their delays. Returns how many.
         """
         ...
 

@@ -174,7 +174,8 @@ def retry(
     """Put one job back to pending, or bring a pending one forward; returns it as it then stands."""
     delay = 0.0
     if run_at is not None:
-        delay = max(0.0, (in_utc(run_at) - runtime.store.now()).total_seconds())
+        run_at = in_utc(run_at)
+        delay = max(0.0, (run_at - runtime.store.now()).total_seconds())
     for _ in range(3):  # it may end, or be retried by somebody else, while we look
         job = one(runtime, job_id, tenant)
         if job.state is State.PROCESSING:
@@ -183,7 +184,7 @@ def retry(
             raise JobStateConflict(
                 job.id, job.state, "retried", "force=True (--force) runs it once more all the same"
             )
-        if _revive(runtime, [job], [delay], attempts=attempts, by=by):
+        if _revive(runtime, [job], [delay], attempts=attempts, by=by, run_at=run_at):
             break
     return one(runtime, job_id, tenant)
 
@@ -225,6 +226,7 @@ def _revive(
     *,
     attempts: int | None,
     by: str | None,
+    run_at: datetime | None = None,
 ) -> int:
     """Write it, with a note in each history, and ring for what is due."""
     by = checked_text("by", by, NAME_MAX_CHARS)
@@ -250,7 +252,7 @@ def _revive(
         )
         for job, delay, verdict in zip(jobs, delays, verdicts, strict=True)
     ]
-    written = runtime.store.revive(revivals)
+    written = runtime.store.revive(revivals, run_at=run_at)
     if written:
         _ring(runtime, jobs, delays, verdicts)
     return written

@@ -445,11 +445,11 @@ class MemoryStore:
             ]
             return self._delete(rows)
 
-    def revive(self, revivals: Sequence[Revival]) -> int:
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
         with self._lock:
-            return sum(self._revive(revival) for revival in revivals)
+            return sum(self._revive(revival, run_at) for revival in revivals)
 
-    def _revive(self, revival: Revival) -> bool:
+    def _revive(self, revival: Revival, run_at: datetime | None) -> bool:
         job, now = revival.job, self.now()
         row = self._rows.get(job.id)
         if row is None or (row.state, row.fence) != (job.state, job.fence):
@@ -460,7 +460,7 @@ class MemoryStore:
             row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
             row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
             row.progress, row.cancel_requested = 0.0, False
-        row.run_at = now + timedelta(seconds=revival.delay_seconds)
+        row.run_at = run_at or now + timedelta(seconds=revival.delay_seconds)
         row.errors = revival.errors or row.errors
         if revival.max_attempts is not None:
             row.new = row.new._replace(max_attempts=revival.max_attempts)

@@ -65,7 +65,7 @@ class Edits:
     def revive(
         self, connection: Connection, revivals: Sequence[Revival], parameters: Mapping[str, Any]
     ) -> int:
-        """Put rows back to pending that still are what their revivals found.
+        """Put rows back to pending that still are what their revivals found; binds ``run_at``.
 
         A name that only one job may hold (``job.dedupe_key``) is to be taken again here, in the
         connection's transaction and before the rows are written: what ended has let go of it.
@@ -95,7 +95,7 @@ class Edits:
 
         # No value reads a column that is assigned before it: MySQL would see the new one.
         assignments = {
-            "run_at": sql.later(v["delay_seconds"]),
+            "run_at": f"coalesce({sql.instant('run_at')}, {sql.later(v['delay_seconds'])})",
             "errors": f"coalesce({v['errors']}, j.errors)",
             "attempts": anew("attempts", "0"),
             "max_attempts": f"coalesce({v['max_attempts']}, j.max_attempts)",

@@ -486,10 +486,9 @@ class SqlStore:
             )
         )
 
-    def revive(self, revivals: Sequence[Revival]) -> int:
-        return self._write(
-            lambda connection: self._edits.revive(connection, revivals, self._parameters())
-        )
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+        values = self._parameters(run_at=self.sql.bind_instant(run_at))
+        return self._write(lambda connection: self._edits.revive(connection, revivals, values))
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
         values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
