@@ -23,6 +23,8 @@ from jobs.core.controls import (
     checked_text,
     subject_of,
 )
+from jobs.core.deadline import Budget
+from jobs.core.delivery import Fate
 from jobs.core.doorbell import Doorbell, SilentDoorbell
 from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.events import EventName, Events, Listener
@@ -37,6 +39,7 @@ from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
+from jobs.runtime.deliver import Delivery, run_deliveries
 from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
     Draft,
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from jobs.runtime.local import LocalRunner
 
 log = logging.getLogger("tickwork")
+LEAST_ANSWER_SECONDS = 4.0
 JobLike = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]] | Mapping[str, Any]
 
 
@@ -115,6 +119,7 @@ class Tickwork:
             doorbell=bell,
             rules=getattr(bell, "rules", None),
         )
+        self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
         for module in (*settings.handlers, *handlers):
@@ -389,17 +394,12 @@ class Tickwork:
         is recorded as what it did. Raises :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
-        before = self.store.get(job_id)
-        if before is None:
+        report = self.store.cancel(job_id)
+        if report is None:
             raise JobNotFound(job_id)
-        if before.state in (State.COMPLETED, State.FAILED, State.CANCELLED):
-            raise JobStateConflict(job_id, before.state, "cancelled")
-        job = self.store.cancel(job_id)
-        if job is None:
-            raise JobNotFound(job_id)
-        if job.state in (State.COMPLETED, State.FAILED):
-            raise JobStateConflict(job_id, job.state, "cancelled")
-        return job
+        if not report.accepted:
+            raise JobStateConflict(job_id, report.job.state, "cancelled")
+        return report.job
 
     def count(
         self, state: State | str | None = None, *, cap: int = 100_000, **which: Unpack[Which]
@@ -610,6 +610,17 @@ class Tickwork:
             begun=begun,
         )
 
+    def deliver(self, deliveries: Sequence[Delivery], budget: Budget) -> dict[int, Fate]:
+        """Run the jobs that messages name, inside ``budget``; returns each message's fate by key.
+
+        For consumers of a queue: the row decides what runs, and the fate says whether the message
+        has more to say. See :func:`jobs.runtime.deliver.run_deliveries`.
+        """
+        if self._consuming is None:
+            # Its messages stay on the queue, so nobody rings for jobs that go back to waiting.
+            self._consuming = replace(self._runtime, rings_settled=False)
+        return run_deliveries(self._consuming, deliveries, budget)
+
     def drain(
         self,
         limit: int | None = None,
@@ -735,7 +746,7 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
 
             return MemoryStore(namespace=settings.namespace, clock=clock)
         database = settings.database_url
-    from jobs.stores.sql import SqlStore  # late: the stub needs no SQLAlchemy
+    from jobs.stores.sql import ANSWER_SECONDS, SqlStore  # late: the stub needs no SQLAlchemy
 
     return SqlStore(
         database,
@@ -743,6 +754,8 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         prefix=settings.table_prefix,
         schema=settings.schema,
         clock=clock,
+        # A few silences and what they cost fit into a tick.
+        answer_seconds=min(ANSWER_SECONDS, max(settings.tick_limit / 4, LEAST_ANSWER_SECONDS)),
     )
 
 

@@ -37,8 +37,9 @@ MAY_IMPORT = {
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
     "testing": BELOW_HTTP,
-    "aws": BELOW_TOP,
-    "cli": (*BELOW_TOP, "demo"),
+    "ssm": CORE,
+    "aws": (*BELOW_TOP, "ssm"),
+    "cli": (*BELOW_TOP, "aws", "demo"),
     "demo": (*BELOW_TOP, "testing", "aws"),
     "__main__": ("cli",),
 }
@@ -50,26 +51,30 @@ ORDER = {
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
         *("queues", "presets", "controls", "store", "outcome", "ring", "doorbell", "events"),
+        "delivery",
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
+        *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
         *(
+            "bulk",
             "sessions",
             "inspect",
             "schema",
             "writer",
+            "attempts",
             "rings",
             "controls",
             "edits",
             "commits",
             "transaction",
-            "store",
         ),
+        "store",
     ),
     "jobs.runtime": (
         *("loop", "terms", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "steer", "tick", "drain", "worker", "local"),
+        *("schedules", "upkeep", "steer", "tick", "drain", "deliver", "worker", "local"),
     ),
+    "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel

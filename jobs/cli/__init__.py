@@ -15,6 +15,7 @@ from jobs.cli.database import database
 from jobs.cli.demo import demo
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import enqueue
+from jobs.cli.queue import redrive, worker
 from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 for command in (
-    *(demo, serve, tick, enqueue, list_jobs, show, stats, database),
+    *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues),
 ):
     main.add_command(command)

@@ -27,6 +27,9 @@ MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
 NAME_MAX_BYTES = 200
 HISTORY_MAX_ENTRIES = 10
+# Entries of the error history that are no attempt: what a person did to the job.
+RETRIED, RESET = "Retried", "Reset"
+NOTES = frozenset({RETRIED, RESET})
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.job import TERMINAL, Claimed, Job, State
 from jobs.core.names import check_kind, check_queue, check_tenant
-from jobs.core.outcome import Outcome, with_note
+from jobs.core.outcome import RESET, RETRIED, Outcome, with_note
 from jobs.core.registry import check_max_attempts
 from jobs.core.store import JobFilter, Revival, Verdict
 from jobs.runtime.base import Runtime
@@ -262,7 +262,7 @@ def _noted(job: Job, at: datetime, by: str | None) -> str | None:
     if job.state is State.PENDING:
         return None
     said = f"{job.state} after {job.attempts} of {job.max_attempts} attempts; retried"
-    return with_note(job.errors, job.attempts, at, "Retried", f"{said} by {by}" if by else said)
+    return with_note(job.errors, job.attempts, at, RETRIED, f"{said} by {by}" if by else said)
 
 
 def _ring(
@@ -314,8 +314,8 @@ def _put_back(runtime: Runtime, job: Claimed, seconds: float) -> Outcome:
         job.id,
         job.fence,
         State.PENDING,
-        error=f"Reset: {message}",
-        errors=with_note(job.errors, job.attempt, runtime.clock.now(), "Reset", message),
+        error=f"{RESET}: {message}",
+        errors=with_note(job.errors, job.attempt, runtime.clock.now(), RESET, message),
         delay_seconds=0.0,
         attempts_back=1 if job.attempt >= job.max_attempts else 0,
         keep_seconds=runtime.policy(job.kind, job.queue).keep_failed_seconds,

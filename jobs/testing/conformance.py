@@ -48,6 +48,7 @@ from jobs.testing.areas.store_rows import InsertConformance
 from jobs.testing.areas.store_settles import (
     SettleConformance,
     StalledConformance,
+    StandingConformance,
     TouchConformance,
 )
 from jobs.testing.areas.store_transactions import TransactionConformance
@@ -61,6 +62,7 @@ class StoreConformance(
     SettleConformance,
     TouchConformance,
     StalledConformance,
+    StandingConformance,
     CancelConformance,
     RetentionConformance,
     RingConformance,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import Executable, TextClause, bindparam, text
 
 from jobs.core.controls import EVERYTHING
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
@@ -324,6 +324,26 @@ class Statements:
         )
 
     @cached_property
+    def stalled_of(self) -> TextClause:
+        """As ``stalled``, of certain ids."""
+        return text(
+            f"SELECT {self.claimed_columns}, j.started_at, j.cancel_requested "
+            f"FROM {self.jobs} j {self.sql.by_key} WHERE j.id IN :ids "
+            f"AND j.namespace = :namespace AND {self.sql.still_processing} "
+            f"AND j.lease_until < {self.sql.now} ORDER BY j.lease_until LIMIT :limit"
+        ).bindparams(bindparam("ids", expanding=True))
+
+    @cached_property
+    def standing(self) -> TextClause:
+        """How certain rows stand, and the database's present instant beside each."""
+        return text(
+            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now}, "
+            f"CASE WHEN {self.not_paused} THEN 0 ELSE 1 END "
+            f"FROM {self.jobs} j {self.sql.by_key} "
+            "WHERE j.id IN :ids AND j.namespace = :namespace"
+        ).bindparams(bindparam("ids", expanding=True))
+
+    @cached_property
     def purge(self) -> TextClause:
         """A bounded delete."""
         return text(f"DELETE FROM {self.jobs} WHERE id IN ({self._outstayed})")
@@ -365,12 +385,21 @@ class Statements:
         ).bindparams(bindparam("ids", expanding=True))
 
     @cached_property
-    def cancel(self) -> TextClause:
-        """What has not started ends now, what runs is asked to stop; one statement, no race."""
-        return text(self._cancel("id = :id"))
+    def cancel(self) -> Executable:
+        """What has not started ends now, what runs is asked to stop; one statement, no race.
+
+        It answers with the row as written where the database can.
+        """
+        cancel = self._cancel("id = :id")
+        if not self.sql.returns_updated:
+            return text(cancel)
+        columns = [column for column in self.tables.jobs.c if column.computed is None]
+        returning = ", ".join(column.name for column in columns)
+        return text(f"{cancel} RETURNING {returning}").columns(*columns)
 
     @cached_property
     def cancel_many(self) -> TextClause:
+        """As ``cancel``, for many; it does not answer with the rows."""
         return text(self._cancel("id IN :ids")).bindparams(bindparam("ids", expanding=True))
 
     def _cancel(self, which: str) -> str:
