@@ -75,11 +75,12 @@ class ScheduleNotFound(TickworkError, LookupError):
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job."""
 
-    def __init__(self, job_id: str, state: str, action: str) -> None:
+    def __init__(self, job_id: str, state: str, action: str, mend: str = "") -> None:
         self.job_id = job_id
         self.state = state
         self.action = action
-        super().__init__(f"job {job_id} is {state}: it cannot be {action}")
+        more = f"; {mend}" if mend else ""
+        super().__init__(f"job {job_id} is {state}: it cannot be {action}{more}")
 
 
 class SchemaError(TickworkError):

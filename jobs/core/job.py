@@ -164,15 +164,23 @@ class Job:
 
 
 def shown_state(
-    state: str, *, attempts: int, run_at: datetime, lease_until: datetime | None, now: datetime
+    state: str,
+    *,
+    attempts: int,
+    run_at: datetime,
+    lease_until: datetime | None,
+    now: datetime,
+    paused: bool = False,
 ) -> str:
-    """What a person is told: the stored state, refined by the clock.
+    """What a person is told: the stored state, refined by the clock and by pauses.
 
     ``delayed`` is pending with ``run_at`` ahead, ``retrying`` is that with attempts used,
-    ``stalled`` is processing with an expired lease.
+    ``stalled`` is processing with an expired lease, ``paused`` is pending, due and held back.
     """
     if state == State.PENDING and run_at > now:
         return "retrying" if attempts else "delayed"
+    if state == State.PENDING and paused:
+        return "paused"
     if state == State.PROCESSING and lease_until is not None and lease_until < now:
         return "stalled"
     return str(state)
@@ -180,6 +188,7 @@ def shown_state(
 
 _BULL_WORDS = {
     "pending": "waiting",
+    "paused": "paused",
     "delayed": "delayed",
     "retrying": "delayed",
     "processing": "active",

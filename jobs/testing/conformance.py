@@ -19,6 +19,13 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.controls import (
+    CancelManyConformance,
+    CleaningConformance,
+    PauseConformance,
+    RetryConformance,
+    SettingsConformance,
+)
 from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
@@ -82,5 +89,10 @@ class RuntimeConformance(
     SessionConformance,
     NoSessionConformance,
     ScheduleConformance,
+    PauseConformance,
+    SettingsConformance,
+    CleaningConformance,
+    RetryConformance,
+    CancelManyConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""
