@@ -47,16 +47,17 @@ MAY_IMPORT = {
 # no circle and is no detour from an earlier file to a later one.
 ORDER = {
     "jobs.core": (
-        *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
+        *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
         *("store", "outcome", "ring", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
-        *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
+        *("sessions", "inspect", "schema", "writer", "rings", "keys", "commits", "transaction"),
+        "store",
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
+        *("loop", "base", "ring", "unique", "enqueue", "settle", "run", "execute"),
         *("schedules", "upkeep", "tick", "drain", "worker", "local"),
     ),
 }

@@ -31,7 +31,9 @@ class NewJob(NamedTuple):
     ``ring_after_seconds`` is when a tick is to ring it; ``None`` where rows are not rung.
     What most jobs leave at its default stands at the end, from ``flow`` on (see :attr:`is_plain`).
     ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``chain`` the JSON of the steps
-    still to follow; ``version`` that of its payload.
+    still to follow; ``version`` that of its payload. ``replaces`` is what a waiting job of the same
+    key or alias takes over from this one, ``debounce_max_seconds`` how long after its own enqueue
+    that job may be put off by it.
     """
 
     id: str
@@ -57,6 +59,8 @@ class NewJob(NamedTuple):
     schedule: str | None = None
     chain: str | None = None
     version: int = 1
+    replaces: tuple[str, ...] = ()
+    debounce_max_seconds: float | None = None
 
     @property
     def is_plain(self) -> bool:

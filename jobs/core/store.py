@@ -78,13 +78,14 @@ class Due(NamedTuple):
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
     lanes (``priority/queue/kind/flow``) that hold pending rows, due or not; ``unrung``: a pending
-    row is to be rung.
+    row is to be rung; ``keys``: a name is to be looked at, whether a job still holds it.
     """
 
     stalled: bool
     outstayed: bool
     lanes: tuple[str, ...]
     unrung: bool = False
+    keys: bool = False
 
 
 class Unrung(NamedTuple):
@@ -141,11 +142,27 @@ class Store(Protocol):
         ...
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
-        """Write jobs, in ``session``'s transaction if given; returns them as written."""
+        """Write jobs, in ``session``'s transaction if given; returns them as written.
+
+        One whose dedupe key or alias is held (:func:`jobs.core.keys.holds`) is not written: in its
+        place comes the job that holds it, ``existing``, onto which, if it still waits, what
+        ``replaces`` names was written. A name that an open transaction has just taken is waited
+        for. If the holder's row is gone, its id comes with what was asked for.
+        """
         ...
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
-        """Write many jobs by the fastest way there is, all or nothing; returns how many."""
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
+        """Write many jobs by the fastest way there is, all or nothing; returns how many.
+
+        ``existing`` is given, by the ids of those not written, the ids of the jobs that hold their
+        names; the first of several in one call holds it for the others.
+        """
         ...
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -214,6 +231,10 @@ class Store(Protocol):
         """Delete up to ``limit`` finished rows that are past their keeping; returns how many."""
         ...
 
+    def purge_keys(self, limit: int) -> int:
+        """Of up to ``limit`` names to be looked at, free those not held; returns how many."""
+        ...
+
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         """Delete finished rows of a kind beyond the newest ``keep``, at most ``limit``."""
         ...
@@ -244,6 +265,10 @@ class Store(Protocol):
 
     def get(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
+        ...
+
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        """The id of the job that a tenant calls by this alias, or ``None``."""
         ...
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.errors import CapabilityError
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
+from jobs.core.keys import alias_key, is_keyed
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
@@ -28,6 +29,7 @@ from jobs.core.store import (
     Unrung,
     Verdict,
 )
+from jobs.stores.memory_keys import MemoryKeys
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class MemoryStore:
         self._rows: dict[str, _Row] = {}
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
+        self._keys = MemoryKeys(self._state_of)
 
     def create_schema(self) -> None:
         return None
@@ -91,16 +94,68 @@ class MemoryStore:
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
         self._refuse_session(session)
         with self._lock:
-            return [_to_job(self._add(job)) for job in jobs]
+            return [self._add_or_find(job) for job in jobs]
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
         self._refuse_session(session)
         # All or nothing: a generator that fails half-way leaves no row.
         ready = list(jobs)
+        found: dict[str, str] = {}
         with self._lock:
             for job in ready:
-                self._add(job)
-        return len(ready)
+                holder = self._holder(job) if is_keyed(job) else None
+                if holder is None:
+                    self._add(job)
+                else:
+                    found[job.id] = holder
+        if existing is not None:
+            existing.update(found)
+        return len(ready) - len(found)
+
+    def _add_or_find(self, job: NewJob) -> Job:
+        holder = self._holder(job) if is_keyed(job) else None
+        if holder is None:
+            return _to_job(self._add(job))
+        row = self._rows.get(holder)
+        if row is not None:
+            return replace(_to_job(row), existing=True)
+        # Its row is gone and its window runs on: nothing but its id is known.
+        shown = _to_job(self._row(job, self.now()))
+        return replace(shown, id=holder, state=State.COMPLETED, existing=True)
+
+    def _holder(self, job: NewJob) -> str | None:
+        """The other job that has one of its names; else they are its own now."""
+        if job.id in self._rows:
+            return None
+        holder = self._keys.take(job, self.now())
+        waiting = None if holder is None else self._pending.get(holder)
+        if waiting is not None and job.replaces:
+            self._replace(waiting, job)
+        return holder
+
+    def _replace(self, row: _Row, job: NewJob) -> None:
+        now = self.now()
+        if "payload" in job.replaces:
+            row.new = row.new._replace(payload=job.payload, version=job.version)
+        if "priority" in job.replaces:
+            row.new = row.new._replace(priority=job.priority)
+        if "run_at" in job.replaces:
+            row.run_at = job.run_at or now + timedelta(seconds=job.delay_seconds)
+            if job.debounce_max_seconds is not None:
+                latest = row.created_at + timedelta(seconds=job.debounce_max_seconds)
+                row.run_at = min(row.run_at, latest)
+            if job.ring_after_seconds is not None:
+                row.ring_at = now + timedelta(seconds=job.ring_after_seconds)
+
+    def _state_of(self, job_id: str) -> State | None:
+        row = self._rows.get(job_id)
+        return None if row is None else row.state
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         return self.insert(jobs, session)
@@ -108,17 +163,18 @@ class MemoryStore:
     def _add(self, job: NewJob) -> _Row:
         if job.id in self._rows:
             return self._rows[job.id]  # sent twice: what became of it stands
-        now = self.now()
+        row = self._rows[job.id] = self._pending[job.id] = self._row(job, self.now())
+        return row
+
+    def _row(self, job: NewJob, now: datetime) -> _Row:
         expires, ring = job.expires_in_seconds, job.ring_after_seconds
-        row = _Row(
+        return _Row(
             job,
             created_at=now,
             run_at=job.run_at or now + timedelta(seconds=job.delay_seconds),
             expires_at=None if expires is None else now + timedelta(seconds=expires),
             ring_at=None if ring is None else now + timedelta(seconds=ring),
         )
-        self._rows[job.id] = self._pending[job.id] = row
-        return row
 
     def _refuse_session(self, session: Any) -> None:
         if session is not None:
@@ -267,6 +323,7 @@ class MemoryStore:
                 outstayed=any(self._outstayed(now)),
                 lanes=tuple(sorted({row.lane for row in self._pending.values()})),
                 unrung=rings and bool(self._unrung(now)),
+                keys=self._keys.is_due(now),
             )
 
     def _unrung(self, now: datetime) -> list[_Row]:
@@ -308,6 +365,10 @@ class MemoryStore:
             rows = sorted(self._outstayed(self.now()), key=lambda row: str(row.keep_until))
             return self._delete(rows[:limit])
 
+    def purge_keys(self, limit: int) -> int:
+        with self._lock:
+            return self._keys.sweep(self.now(), limit)
+
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         with self._lock:
             rows = [
@@ -344,6 +405,10 @@ class MemoryStore:
         with self._lock:
             row = self._rows.get(job_id)
             return None if row is None else _to_job(row)
+
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        with self._lock:
+            return self._keys.id_of(alias_key(tenant, alias))
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
         with self._lock:
@@ -390,6 +455,7 @@ class MemoryStore:
             total = len(self._rows)
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
+            self._keys.clear()
             return total
 
     def close(self) -> None:

@@ -44,6 +44,15 @@ from jobs.testing.areas.store_settles import (
     TouchConformance,
 )
 from jobs.testing.areas.store_transactions import TransactionConformance
+from jobs.testing.areas.unique import (
+    AliasConformance,
+    DedupeConformance,
+    KeyUpkeepConformance,
+    ManyKeysConformance,
+    ReplaceConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
+)
 
 __all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
 
@@ -59,6 +68,11 @@ class StoreConformance(
     RingConformance,
     OverdueConformance,
     TransactionConformance,
+    DedupeConformance,
+    ManyKeysConformance,
+    AliasConformance,
+    ReplaceConformance,
+    KeyUpkeepConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -77,5 +91,7 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -12,7 +12,10 @@ from jobs.stores.sql.tables import SQLITE_TIME_FORMAT
 
 # The columns of a row list, by what they hold.
 TEXT, INTEGER, NUMBER = "text", "integer", "number"
+# Texts short enough for a key: names and ids, and any others.
+ASCII, SHORT = "ascii", "short"
 Columns = Sequence[tuple[str, str]]
+_NUMERIC = frozenset({INTEGER, NUMBER})
 # With a digit in front none of them is the word NULL.
 _SAFE_ELEMENTS = re.compile(r"[0-9][A-Za-z0-9-]*(,[0-9][A-Za-z0-9-]*)*")
 
@@ -100,7 +103,11 @@ class PostgresqlSql(DialectSql):
     returns_claimed = True
     # Serialization failure, deadlock, lock not available, and a server that is starting or going.
     _passing = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
-    _types: ClassVar[dict[str, str]] = {TEXT: "text", INTEGER: "bigint", NUMBER: "float8"}
+    _types: ClassVar[dict[str, str]] = {
+        **dict.fromkeys((TEXT, ASCII, SHORT), "text"),
+        INTEGER: "bigint",
+        NUMBER: "float8",
+    }
 
     @property
     def now(self) -> str:
@@ -161,7 +168,7 @@ def _array(values: Sequence[Any], kind: str) -> str:
     if None in values:
         elements = ["NULL" if value is None else _element(value, kind) for value in values]
         return f"{{{','.join(elements)}}}"
-    if kind != TEXT:
+    if kind in _NUMERIC:
         return f"{{{','.join(map(repr, values))}}}"
     joined = ",".join(values)
     # Looked at in one go: ids need no quotes, and are what every list has.
@@ -171,7 +178,7 @@ def _array(values: Sequence[Any], kind: str) -> str:
 
 
 def _element(value: Any, kind: str) -> str:
-    if kind != TEXT:
+    if kind in _NUMERIC:
         return repr(value)
     text: str = value
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -220,6 +227,8 @@ class MysqlSql(DialectSql):
     _passing = frozenset({1205, 1213, 3572})  # lock wait timeout, deadlock, NOWAIT
     _types: ClassVar[dict[str, str]] = {
         TEXT: "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+        ASCII: "VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin",
+        SHORT: "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
         INTEGER: "BIGINT",
         NUMBER: "DOUBLE",
     }

@@ -57,6 +57,7 @@ class Statements:
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self.keys = f"{prefix}{tables.keys.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
@@ -106,6 +107,10 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
+            UNION ALL
+            SELECT 'keys', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.keys} WHERE namespace = :namespace
+                AND check_at <= {self.sql.now})
             """
 
     @cached_property

@@ -19,6 +19,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
 from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.keys import alias_key, is_keyed, may_be_key
 from jobs.core.names import NAME
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
@@ -36,6 +37,7 @@ from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
+from jobs.stores.sql.keys import KeyTaker
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
@@ -106,6 +108,7 @@ class SqlStore:
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
+        self._keys = KeyTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
         self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
@@ -143,6 +146,8 @@ class SqlStore:
     # -- enqueue -------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
+        if any(map(is_keyed, jobs)):
+            return self._insert_keyed(jobs, session)
         if session is not None:
             with self._explained():
                 self._insert(connection_of(session, self.engine), jobs)
@@ -164,14 +169,32 @@ class SqlStore:
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+    def _insert_keyed(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
+        def run(connection: Connection) -> list[Job]:
+            write = partial(self._insert, connection)
+            now = self.clock.now()
+            return self._keys.insert(connection, jobs, self._parameters(), write, now)
+
+        if session is None:
+            return self._write(run)
+        with self._explained():
+            return run(connection_of(session, self.engine))
+
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
+        existing = {} if existing is None else existing
         if session is not None:
-            return self._insert_many(connection_of(session, self.engine), jobs)[0]
+            return self._insert_many(connection_of(session, self.engine), jobs, existing)[0]
         # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
         total, last_id = 0, ""
         try:
             with self._explained(), self._writing() as connection:
-                total, last_id = self._insert_many(connection, jobs)
+                total, last_id = self._insert_many(connection, jobs, existing)
         except exc.DBAPIError as error:
             if not self._is_passing(error):
                 raise
@@ -180,17 +203,37 @@ class SqlStore:
                 raise StoreUnavailable(f"nothing was enqueued: {error.orig}") from error
         return total
 
-    def _insert_many(self, connection: Connection, jobs: Iterable[NewJob]) -> tuple[int, str]:
+    def _insert_many(
+        self, connection: Connection, jobs: Iterable[NewJob], existing: dict[str, str]
+    ) -> tuple[int, str]:
         """Returns how many rows were written, and the id of the last."""
-        with self._explained():
-            rows = bulk_rows(jobs, self.namespace, self._now(connection), self.sql)
-            total, last_id = 0, ""
+        total, last_id = 0, ""
+        keyed: list[NewJob] = []
+
+        def write(some: Iterable[NewJob], aside: Callable[[NewJob], None] | None = None) -> None:
+            nonlocal total, last_id
+            rows = bulk_rows(some, self.namespace, now, self.sql, aside)
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
                 for width in {len(row) for row in chunk}:
                     alike = [row for row in chunk if len(row) == width]
                     bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
+
+        def admit() -> None:
+            existing.update(self._keys.admit(connection, keyed, self._parameters(), write))
+            keyed.clear()
+
+        def aside(job: NewJob) -> None:
+            keyed.append(job)
+            if len(keyed) >= BULK_CHUNK_ROWS:
+                admit()
+
+        with self._explained():
+            now = self._now(connection)
+            write(jobs, aside)
+            if keyed:
+                admit()
             return total, last_id
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -329,6 +372,7 @@ class SqlStore:
             outstayed="outstayed" in what,
             lanes=tuple(row[1] for row in found if row[0] == "lane"),
             unrung="unrung" in what,
+            keys="keys" in what,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -355,6 +399,10 @@ class SqlStore:
         if self.sql.deletes_by_key:
             return self._delete_found(self.statements.outstayed, limit=limit)
         return self._count(self.statements.purge, limit=limit)
+
+    def purge_keys(self, limit: int) -> int:
+        parameters = self._parameters(limit=limit)
+        return self._write(lambda connection: self._keys.sweep(connection, parameters))
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         bounds = {"kind": kind, "state": str(state), "keep": keep, "limit": limit}
@@ -414,6 +462,12 @@ class SqlStore:
         row = self._read(lambda connection: connection.execute(statement).first())
         return None if row is None else to_job(row)
 
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        if not may_be_key(alias) or clean_text(tenant) != tenant:
+            return None
+        key = alias_key(tenant, alias)
+        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
+
     def list(self, where: JobFilter, limit: int) -> list[Job]:
         names = (where.kind, where.queue, where.before_id)
         if not all(name is None or may_be_name(name) for name in names) or (
@@ -437,8 +491,13 @@ class SqlStore:
         return self.get(job_id)
 
     def clear(self) -> int:
-        jobs = self.statements.jobs
-        return self._count(text(f"DELETE FROM {jobs} WHERE namespace = :namespace"))
+        everything = text(f"DELETE FROM {self.statements.jobs} WHERE namespace = :namespace")
+
+        def run(connection: Connection) -> int:
+            connection.execute(self._keys.statements.clear, self._parameters())
+            return connection.execute(everything, self._parameters()).rowcount
+
+        return self._write(run)
 
     def close(self) -> None:
         if self._owns_engine:
