@@ -380,7 +380,8 @@ class Tickwork:
         """Cancel a job: at once if it has not started, else by asking it to stop.
 
         It is named as for :meth:`get`. A running handler notices at ``ctx.checkpoint()``; one that
-        never looks runs to its end and is recorded as what it did. Raises :class:`~jobs.core.errors.JobNotFound`, and
+        never looks runs to its end and is recorded as what it did. Raises
+        :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
         before = self.get(job_id, tenant=tenant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jobs.core.errors import ConfigurationError
@@ -85,11 +85,12 @@ def _replacing(options: Mapping[str, Any]) -> dict[str, Any]:
     if replace is None or replace is False:
         return {}
     parts = REPLACEABLE if replace is True else replace
-    if isinstance(parts, str) or not set(parts) <= set(REPLACEABLE) or not parts:
+    named = set(parts) if isinstance(parts, Iterable) and not isinstance(parts, str) else set()
+    if not named or not named <= set(REPLACEABLE):
         raise ConfigurationError(
             f"replace is True or some of {', '.join(REPLACEABLE)}, not {replace!r}"
         )
-    return {"replaces": tuple(sorted(set(parts)))}
+    return {"replaces": tuple(sorted(named))}
 
 
 def _debouncing(options: Mapping[str, Any], given: set[str], seconds: SecondsOf) -> dict[str, Any]:

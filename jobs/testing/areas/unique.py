@@ -395,7 +395,11 @@ class ReplaceConformance(Conformance):
 
     def test_a_running_and_an_ended_job_are_left_alone(self, store: Store) -> None:
         first = put_keyed(store, payload='{"n": 1}')
-        newer = {"payload": '{"n": 2}', "priority": 1, "replaces": ("payload", "priority")}
+        newer: dict[str, Any] = {
+            "payload": '{"n": 2}',
+            "priority": 1,
+            "replaces": ("payload", "priority"),
+        }
         held = claim_one(store)
         assert put_keyed(store, **newer).id == first.id
         store.settle([completed(held)])
@@ -417,7 +421,7 @@ class ReplaceConformance(Conformance):
         self, store: Store, manual_clock: ManualClock
     ) -> None:
         begun = manual_clock.now()
-        wait = {
+        wait: dict[str, Any] = {
             "delay_seconds": 30.0,
             "debounce_max_seconds": 70.0,
             "replaces": ("payload", "run_at"),
@@ -607,10 +611,10 @@ class UniqueEnqueueConformance(Conformance):
             job = tickwork.enqueue("beta", {"n": number}, dedupe_key="d", debounce=30)
         assert job.run_at == job.created_at + timedelta(seconds=300)
         assert job.payload == {"n": 39}
-        limited = {"dedupe_key": "e", "debounce": 30, "debounce_max": 45}
-        tickwork.enqueue("beta", {}, **limited)  # type: ignore[arg-type]
+        limited: dict[str, Any] = {"dedupe_key": "e", "debounce": 30, "debounce_max": 45}
+        tickwork.enqueue("beta", {}, **limited)
         manual_clock.advance(29)
-        job = tickwork.enqueue("beta", {}, **limited)  # type: ignore[arg-type]
+        job = tickwork.enqueue("beta", {}, **limited)
         assert job.run_at == job.created_at + timedelta(seconds=45)
 
     @pytest.mark.parametrize(
