@@ -132,6 +132,67 @@ def test_two_that_take_a_free_key_over_in_open_transactions(concurrent_store: Sq
         assert second.result().id == job.id
 
 
+@pytest.mark.parametrize("taker", ["enqueue", "retry", "enqueue and upkeep"])
+def test_a_key_that_is_taken_between_the_look_and_the_lock(
+    concurrent_store: SqlStore, concurrent_database: Database, taker: str
+) -> None:
+    """The second caller saw that the key was free; by the time it has the row, it is not."""
+    store = concurrent_store
+    first = die(store, put(store))
+    store.clock.advance(7200)  # type: ignore[attr-defined]
+    other = SqlStore(concurrent_database.url, clock=store.clock)
+    taken: list[str] = []
+
+    def in_between(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if taken or "k.held_until >" not in statement:
+            return
+        taken.append("")
+        if taker == "retry":
+            retry(other, first)
+            taken[0] = first.id
+        else:
+            if taker != "enqueue":
+                assert other.purge_keys(10) == 1
+            taken[0] = put(other).id
+
+    event.listen(store.engine, "after_cursor_execute", in_between)
+    try:
+        job = put(store)
+    finally:
+        event.remove(store.engine, "after_cursor_execute", in_between)
+        other.close()
+    assert taken == [job.id]
+    assert job.existing
+    assert job.state is State.PENDING
+    live = store.list(JobFilter(state=State.PENDING), 10)
+    assert [each.id for each in live] == [job.id]
+
+
+def test_a_key_that_upkeep_frees_between_the_look_and_the_lock(
+    concurrent_store: SqlStore, concurrent_database: Database
+) -> None:
+    store = concurrent_store
+    die(store, put(store))
+    store.clock.advance(7200)  # type: ignore[attr-defined]
+    other = SqlStore(concurrent_database.url, clock=store.clock)
+    swept: list[int] = []
+
+    def in_between(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not swept and "k.held_until >" in statement:
+            swept.append(0)
+            swept[0] = other.purge_keys(10)
+
+    event.listen(store.engine, "after_cursor_execute", in_between)
+    try:
+        job = put(store)
+    finally:
+        event.remove(store.engine, "after_cursor_execute", in_between)
+        other.close()
+    assert swept == [1]
+    assert not job.existing
+    assert put(store).id == job.id
+
+
 def test_callers_that_find_a_held_key_do_not_wait_for_each_other(
     concurrent_store: SqlStore,
 ) -> None:
