@@ -314,6 +314,15 @@ def test_a_retried_job_takes_its_key_again(store: SqlStore) -> None:
     assert put(store).id == job.id
 
 
+def test_a_retried_job_keeps_its_window(store: SqlStore) -> None:
+    (job,) = store.insert([new_job(dedupe_key="k", dedupe_window_seconds=3600.0)])
+    retry(store, die(store, job))
+    store.settle([completed(claim_one(store))])
+    assert put(store).id == job.id
+    store.clock.advance(3600)  # type: ignore[attr-defined]
+    assert not put(store).existing
+
+
 def test_a_retried_job_whose_key_was_swept_takes_it_again(store: SqlStore) -> None:
     job = die(store, put(store))
     store.clock.advance(7200)  # type: ignore[attr-defined]

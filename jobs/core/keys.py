@@ -79,7 +79,7 @@ def wants_of(job: NewJob) -> list[Want]:
 
 
 def retaken(job: Job) -> Want:
-    """The dedupe key of a finished job that is to wait again: held from now on while it lives."""
+    """The dedupe key of a finished job that is to wait again: held while it lives."""
     assert job.dedupe_key is not None
     return Want(dedupe_key(job.tenant, job.kind, job.dedupe_key), job.id, 0.0)
 

@@ -53,6 +53,8 @@ class MemoryKeys:
                 f"its dedupe_key {job.dedupe_key!r} is held by job {held.job_id}, which is {state}",
             )
         self._write([want], now)
+        if held is not None and held.job_id == job.id:
+            self._names[want.key].held_until = held.held_until  # its own window runs on
 
     def _write(self, wants: Sequence[Want], now: datetime) -> None:
         for want in wants:

@@ -7,7 +7,7 @@ transaction's job as well. A name that is free again is taken over under its row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -34,6 +34,7 @@ from jobs.stores.sql.statements import Statements
 
 _KEY = (("scope", ASCII), ("tenant", SHORT), ("name", SHORT))
 _WANT = (*_KEY, ("id", ASCII), ("window_seconds", NUMBER), ("look_seconds", NUMBER))
+_TAKE_OVER = (*_WANT, ("old_id", ASCII))
 _LOOK = (*_KEY, ("look_seconds", NUMBER))
 _MATCH = (
     "k.namespace = :namespace AND k.scope = v.scope AND k.tenant = v.tenant AND k.name = v.name"
@@ -121,14 +122,28 @@ class KeyStatements:
 
     @cached_property
     def take_over(self) -> TextClause:
-        """Give names to other jobs; their rows are locked."""
+        """Give names to other jobs, if they are still those of the jobs that were looked at.
+
+        Tells which, but on MySQL, where their rows are locked.
+        """
         sql = self.sql
+        # MySQL assigns from left to right, so the job, which the window reads, comes last. A job
+        # that takes its own name again keeps its window.
         assigned = {
-            "job_id": "v.id",
-            "held_until": sql.later("v.window_seconds"),
+            "held_until": "CASE WHEN k.job_id = v.id THEN k.held_until "
+            f"ELSE {sql.later('v.window_seconds')} END",
             "check_at": sql.later("v.look_seconds"),
+            "job_id": "v.id",
         }
-        return text(self._update(_WANT, assigned))
+        statement = self._update(_TAKE_OVER, assigned)
+        match sql.name:
+            case "mysql":
+                return text(statement)
+            case "sqlite":
+                told = "scope, tenant, name"
+            case _:
+                told = "k.scope, k.tenant, k.name"
+        return text(f"{statement} AND k.job_id = v.old_id RETURNING {told}")
 
     @cached_property
     def look_again(self) -> TextClause:
@@ -392,26 +407,16 @@ class KeyTaker:
             left = [want for want in left if want.key not in won]
             if not left:
                 return held
-            held |= self._held(connection, left, parameters, is_held)
-            free = [want for want in left if want.key not in held]
-            if free and self.sql.name == "postgresql":
-                packed = self._pack(_KEY, [want.key for want in free])
+            standing = self._standing(connection, left, parameters)
+            if self.sql.name == "postgresql" and not all(map(is_held, standing.values())):
+                free = [key for key, found in standing.items() if not is_held(found)]
+                packed = self._pack(_KEY, sorted(free))
                 connection.execute(self.statements.lock, {**parameters, **packed})
-                held |= self._held(connection, free, parameters, is_held)
-                free = [want for want in free if want.key not in held]
-            left = free
-            if not left:
-                return held
-            taken = connection.execute(
-                self.statements.take_over, {**parameters, **self._pack_wants(left)}
-            ).rowcount
-            if taken == len(left):
-                return held
-            # Upkeep has deleted one meanwhile: it can be written now.
-            now = self._standing(connection, left, parameters)
-            left = [
-                want for want in left if want.key not in now or now[want.key].job_id != want.job_id
-            ]
+                standing = self._standing(connection, left, parameters)
+            held |= {key: found for key, found in standing.items() if is_held(found)}
+            taken = self._take_over(connection, left, standing, held, parameters)
+            # What is in neither was deleted by upkeep meanwhile: it can be written now.
+            left = [want for want in left if want.key not in held and want.key not in taken]
             if not left:
                 return held
         raise StoreUnavailable("a key changed hands again and again; nothing was enqueued")
@@ -424,34 +429,41 @@ class KeyTaker:
         is_held: Callable[[Standing], bool],
     ) -> dict[Key, Standing]:
         # First without any lock: of callers that find a name held, none waits for the other.
-        held = self._held(connection, wants, parameters, is_held)
+        standing = self._standing(connection, wants, parameters)
+        held = {key: found for key, found in standing.items() if is_held(found)}
         left = [want for want in wants if want.key not in held]
         if not left:
             return held
         connection.execute(self.statements.take, {**parameters, **self._pack_wants(left)})
         standing = self._standing(connection, left, parameters, locked=True)
-        free = []
-        for want in left:
-            found = standing.get(want.key)
-            if found is None or (found.job_id == want.job_id and found.state is None):
-                continue
-            if is_held(found):
-                held[want.key] = found
-            else:
-                free.append(want)
-        if free:
-            connection.execute(self.statements.take_over, {**parameters, **self._pack_wants(free)})
+        own = {want.key: want.job_id for want in left}
+        for key, found in list(standing.items()):
+            if found.job_id == own[key] and found.state is None:
+                del standing[key]  # just written
+            elif is_held(found):
+                held[key] = found
+        self._take_over(connection, left, standing, held, parameters)
         return held
 
-    def _held(
+    def _take_over(
         self,
         connection: Connection,
         wants: Sequence[Want],
+        standing: Mapping[Key, Standing],
+        held: Mapping[Key, Standing],
         parameters: dict[str, Any],
-        is_held: Callable[[Standing], bool],
-    ) -> dict[Key, Standing]:
-        standing = self._standing(connection, wants, parameters)
-        return {key: found for key, found in standing.items() if is_held(found)}
+    ) -> set[Key]:
+        """Give the names that stand there unheld to those that want them; returns which."""
+        rows = [
+            (*_row(want), standing[want.key].job_id)
+            for want in wants
+            if want.key in standing and want.key not in held
+        ]
+        if not rows:
+            return set()
+        packed = self._pack(_TAKE_OVER, rows)
+        taken = connection.execute(self.statements.take_over, {**parameters, **packed})
+        return {Key(*row) for row in taken} if taken.returns_rows else set()
 
     def _standing(
         self,
@@ -506,10 +518,11 @@ class KeyTaker:
         return found
 
     def _pack_wants(self, wants: Sequence[Want]) -> dict[str, Any]:
-        rows = [
-            (*want.key, want.job_id, want.window_seconds, want.look_after_seconds) for want in wants
-        ]
-        return self._pack(_WANT, rows)
+        return self._pack(_WANT, list(map(_row, wants)))
 
     def _pack(self, columns: Any, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
         return self.sql.pack(columns, list(zip(*rows, strict=True)))
+
+
+def _row(want: Want) -> tuple[Any, ...]:
+    return (*want.key, want.job_id, want.window_seconds, want.look_after_seconds)
