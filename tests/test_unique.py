@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import subprocess
 import sys
 import threading
@@ -18,13 +20,13 @@ from sqlalchemy import create_engine, event, text
 from jobs import Job, State, Tickwork
 from jobs.core.clock import ManualClock
 from jobs.core.errors import JobStateConflict
-from jobs.core.job import NewJob
+from jobs.core.job import Claimed, NewJob
 from jobs.core.keys import dedupe_key, retaken
-from jobs.core.store import JobFilter
+from jobs.core.store import JobFilter, Verdict
 from jobs.stores.memory import MemoryStore
 from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import normalize_url
-from jobs.testing.areas.base import claim_one, completed, failed, in_threads, new_job
+from jobs.testing.areas.base import claim, claim_one, completed, failed, in_threads, new_job
 from tests.support.databases import Database
 
 ROOT = Path(__file__).parents[1]
@@ -207,6 +209,19 @@ def test_callers_that_find_a_held_key_do_not_wait_for_each_other(
         store.settle([completed(claim_one(store, ids=[job.id]))])
 
 
+def test_an_open_transaction_holds_its_own_keys_alone(concurrent_store: SqlStore) -> None:
+    store = concurrent_store
+    dead = [die(store, put(store, key)) for key in ("b", "d")]
+    with store.engine.connect() as first:
+        assert not put(store, "c", session=first, alias="c").existing
+        assert not put(store, "d", session=first).existing  # taken over
+        others = InThread(lambda: store.insert_many([keyed(key) for key in "abefg"]))
+        assert others.result() == 5
+        assert not InThread(lambda: put(store, "c", tenant="acme")).result().existing
+        first.commit()
+    assert len(ids(store)) == len(dead) + 8
+
+
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
 def test_a_session_of_either_isolation(concurrent_database: Database, level: Any) -> None:
     """The caller's own engine: MySQL's default is REPEATABLE READ."""
@@ -240,6 +255,47 @@ def test_a_try_whose_answer_was_lost_is_not_taken_for_another(store: SqlStore) -
     after = store.insert([new])[0]
     assert (after.id, after.existing, after.state) == (first.id, False, State.COMPLETED)
     assert ids(store) == [first.id]
+
+
+def test_whatever_happens_at_once_a_key_has_one_live_job(store: SqlStore) -> None:
+    """Enqueues, ends, retries and upkeep in six threads; looked at after every step."""
+    twice = text(
+        "SELECT dedupe_key, count(*) FROM tickwork_jobs WHERE state IN ('pending', 'processing') "
+        "GROUP BY dedupe_key HAVING count(*) > 1"
+    )
+
+    def end(settle: Callable[[Claimed], Verdict]) -> None:
+        store.settle([settle(job) for job in claim(store, 1)])
+
+    def retry_one(dice: random.Random) -> None:
+        dead = store.list(JobFilter(state=State.FAILED), 5)
+        if dead:
+            with contextlib.suppress(JobStateConflict):
+                retry(store, dice.choice(dead))
+
+    def work(number: int) -> int:
+        dice, made = random.Random(number), 0
+        for _ in range(50):
+            key = dice.choice("ab")
+            match dice.randrange(8):
+                case 0 | 1 | 2:
+                    made += not put(store, key).existing
+                case 3:
+                    made += store.insert_many([keyed("b"), keyed("a"), keyed(key)])
+                case 4:
+                    end(completed)
+                case 5:
+                    end(failed)
+                case 6:
+                    retry_one(dice)
+                case 7:
+                    store.clock.advance(700)  # type: ignore[attr-defined]
+                    store.purge_keys(10)
+            with store.engine.connect() as connection:
+                assert connection.execute(twice).all() == []
+        return made
+
+    assert sum(in_threads(6, work)) == len(ids(store)) > 2
 
 
 PROCESS = """
@@ -294,13 +350,14 @@ def test_it_works_behind_a_transaction_pooler(pgbouncer_database: Database) -> N
 
 def retry(store: SqlStore, job: Job, connection: Any = None) -> None:
     """As a retry does: the key first, then the row, in one transaction."""
+    again = text(
+        "UPDATE tickwork_jobs SET state = 'pending', finished_at = NULL "
+        "WHERE id = :id AND state = 'failed'"
+    )
 
     def run(connection: Any) -> None:
         store._keys.retake_key(connection, job, store._parameters())
-        connection.execute(
-            text("UPDATE tickwork_jobs SET state = 'pending', finished_at = NULL WHERE id = :id"),
-            {"id": job.id},
-        )
+        connection.execute(again, {"id": job.id})
 
     if connection is None:
         store._write(run)

@@ -76,8 +76,11 @@ class DialectSql:
         """A value that is the same in every row of a list, bound once and typed."""
         return f":same_{name}"
 
-    def rows(self, columns: Columns) -> str:
-        """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows."""
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
+        """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows.
+
+        With ``any_driver`` also for a connection of the caller's, whose driver may be another.
+        """
         raise NotImplementedError
 
     def pack(self, columns: Columns, by_column: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -137,8 +140,12 @@ class PostgresqlSql(DialectSql):
     def same_for_all(self, name: str, kind: str) -> str:
         return f"CAST(:same_{name} AS {self._types[kind]})"
 
-    def rows(self, columns: Columns) -> str:
-        arrays = ", ".join(f"CAST(:c_{name} AS {self._types[kind]}[])" for name, kind in columns)
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
+        # Some drivers (asyncpg) want a list where an array is expected; for text all take text.
+        given = "CAST(:c_{} AS text)" if any_driver else ":c_{}"
+        arrays = ", ".join(
+            f"CAST({given.format(name)} AS {self._types[kind]}[])" for name, kind in columns
+        )
         return f"unnest({arrays}) AS v({', '.join(name for name, _ in columns)})"
 
     def update_from(
@@ -207,7 +214,7 @@ class SqliteSql(DialectSql):
     def read_instant(self, value: Any) -> datetime:
         return datetime.fromisoformat(value).replace(tzinfo=UTC)
 
-    def rows(self, columns: Columns) -> str:
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
         picked = ", ".join(
             f"json_extract(value, '$[{place}]') AS {name}"
             for place, (name, _) in enumerate(columns)
@@ -249,7 +256,7 @@ class MysqlSql(DialectSql):
     def read_instant(self, value: Any) -> datetime:
         return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
 
-    def rows(self, columns: Columns) -> str:
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
         listed = ", ".join(
             f"{name} {self._column_type(name, kind)} PATH '$[{place}]'"
             for place, (name, kind) in enumerate(columns)

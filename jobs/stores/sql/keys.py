@@ -68,6 +68,9 @@ class KeyStatements:
         self.jobs = statements.jobs
         self.keys = statements.keys
 
+    def _rows(self, columns: Any) -> str:
+        return self.sql.rows(columns, any_driver=True)
+
     def _listed(self, columns: Any) -> str:
         """The keys of a row list, each by one step down the primary key."""
         match self.sql.name:
@@ -77,7 +80,7 @@ class KeyStatements:
                 join = f"CROSS JOIN {self.keys} AS k"
             case _:
                 join = f"JOIN {self.keys} AS k"
-        return f"{self.sql.rows(columns)} {join} ON {_MATCH}"
+        return f"{self._rows(columns)} {join} ON {_MATCH}"
 
     @cached_property
     def take(self) -> TextClause:
@@ -92,7 +95,7 @@ class KeyStatements:
                 (namespace, scope, tenant, name, job_id, held_until, check_at)
             SELECT :namespace, v.scope, v.tenant, v.name, v.id, {sql.later("v.window_seconds")},
                 {sql.later("v.look_seconds")}
-            FROM {sql.rows(_WANT)} WHERE 1 = 1 ORDER BY v.scope, v.tenant, v.name
+            FROM {self._rows(_WANT)} WHERE 1 = 1 ORDER BY v.scope, v.tenant, v.name
             {tail}
             """)
 
@@ -155,7 +158,7 @@ class KeyStatements:
             listed = ", ".join(f"k.{column} = {value}" for column, value in assigned.items())
             return f"UPDATE {self._listed(columns)} SET {listed}"
         listed = ", ".join(f"{column} = {value}" for column, value in assigned.items())
-        return f"UPDATE {self.keys} AS k SET {listed} FROM {self.sql.rows(columns)} WHERE {_MATCH}"
+        return f"UPDATE {self.keys} AS k SET {listed} FROM {self._rows(columns)} WHERE {_MATCH}"
 
     @cached_property
     def delete(self) -> TextClause:
@@ -166,7 +169,7 @@ class KeyStatements:
             case "sqlite":
                 found = f"SELECT k.rowid FROM {self._listed(_KEY)}"
                 return text(f"DELETE FROM {self.keys} WHERE rowid IN ({found})")
-        return text(f"DELETE FROM {self.keys} AS k USING {self.sql.rows(_KEY)} WHERE {_MATCH}")
+        return text(f"DELETE FROM {self.keys} AS k USING {self._rows(_KEY)} WHERE {_MATCH}")
 
     @cached_property
     def due(self) -> TextClause:
