@@ -53,6 +53,15 @@ from jobs.testing.areas.store_settles import (
     TouchConformance,
 )
 from jobs.testing.areas.store_transactions import TransactionConformance
+from jobs.testing.areas.unique import (
+    AliasConformance,
+    DedupeConformance,
+    KeyUpkeepConformance,
+    ManyKeysConformance,
+    ReplaceConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
+)
 
 __all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
 
@@ -70,6 +79,11 @@ class StoreConformance(
     OverdueConformance,
     ScheduleStoreConformance,
     TransactionConformance,
+    DedupeConformance,
+    ManyKeysConformance,
+    AliasConformance,
+    ReplaceConformance,
+    KeyUpkeepConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -94,5 +108,7 @@ class RuntimeConformance(
     CleaningConformance,
     RetryConformance,
     CancelManyConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""
