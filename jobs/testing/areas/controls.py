@@ -12,10 +12,12 @@ import pytest
 from jobs.core.clock import Clock, ManualClock
 from jobs.core.context import JobContext
 from jobs.core.controls import Said
+from jobs.core.deadline import tick_budget
 from jobs.core.errors import ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.ids import new_id
 from jobs.core.job import TERMINAL, State
 from jobs.core.store import Capability, JobFilter, Revival, Store
+from jobs.runtime.deliver import Delivery
 from jobs.system import Tickwork
 from jobs.testing.areas.base import (
     KINDS,
@@ -61,6 +63,8 @@ class PauseConformance(Conformance):
         assert claim(store, ids=[held]) == []
         assert claimed_ids(claim(store, ids=[held, free])) == expected
         assert claim(store) == claim(store, lanes=lanes) == []
+        standing = store.standing([held, free])
+        assert (standing[held].paused, standing[free].paused) == (True, not expected)
         assert store.resume(subject, by="ada")
         assert store.paused() == frozenset()
         assert sorted(claimed_ids(claim(store))) == sorted({held, free} - set(expected))
@@ -126,6 +130,17 @@ class PauseConformance(Conformance):
         assert tickwork.resume("all")
         drain(tickwork)
         assert sorted(ran) == sorted([lost.id, old.id, *(job.id for job in jobs)])
+
+    def test_a_message_of_a_paused_job_is_kept(self, tickwork: Tickwork) -> None:
+        tickwork.register_handler("alpha", lambda payload: None)
+        job = tickwork.enqueue("alpha", queue="mail")
+        tickwork.pause("mail")
+        now = tickwork.clock.monotonic()
+        budget = tick_budget(now, now, 25.0, 60.0)
+        fate = tickwork.deliver([Delivery(1, job.id)], budget)[1]
+        assert (fate.keep, fate.reason) == (True, "paused")
+        tickwork.resume("mail")
+        assert tickwork.deliver([Delivery(2, job.id)], budget)[2].reason == "completed"
 
     def test_retention_goes_on_while_paused(
         self, tickwork: Tickwork, manual_clock: ManualClock
