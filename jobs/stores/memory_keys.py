@@ -50,7 +50,8 @@ class MemoryKeys:
                 job.id,
                 job.state,
                 "retried",
-                because=f"its dedupe_key {job.dedupe_key!r} is held by job {held.job_id}, which is {state}",
+                because=f"its dedupe_key {job.dedupe_key!r} is held by job {held.job_id}, "
+                f"which is {state}",
             )
         self._write([want], now)
         if held is not None and held.job_id == job.id:

@@ -387,8 +387,8 @@ class KeyTaker:
                 job.id,
                 job.state,
                 "retried",
-                because=f"its dedupe_key {job.dedupe_key!r} is held by job {standing.job_id}, which is "
-                f"{standing.state}",
+                because=f"its dedupe_key {job.dedupe_key!r} is held by job {standing.job_id}, "
+                f"which is {standing.state}",
             )
 
     def _take(
