@@ -20,7 +20,9 @@ from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, J
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob, State
-from jobs.core.registry import Handler, Registry, RetentionLike
+from jobs.core.limits import Breaker, RateLike
+from jobs.core.queues import QueueSettings
+from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
@@ -147,12 +149,25 @@ class Tickwork:
         api: bool = False,
         remove_on_complete: RetentionLike | None = None,
         remove_on_fail: RetentionLike | None = None,
+        max_concurrency: int | None = None,
+        rate_limit: RateLike | None = None,
+        concurrency_key: ConcurrencyKey | None = None,
+        max_concurrency_per_key: int | None = None,
+        rate_limit_per_key: RateLike | None = None,
+        concurrency_in_process: int | None = None,
+        breaker: Breaker | None = None,
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
         ``timeout`` in seconds; ``max_attempts`` counts the first execution; ``transactional`` gives
         it ``ctx.session``, whose writes commit together with the job's completion; ``api`` lets the
         kind be enqueued over HTTP. Left out, the settings' defaults hold.
+
+        ``max_concurrency`` is how many of its jobs run at once over all processes, ``rate_limit``
+        how many start in a while (``"100/s"``, ``"10/m"``, ``"3/10s"``); with ``_per_key`` the same
+        for each concurrency key, which ``concurrency_key`` makes from the payload where ``enqueue``
+        is given none. ``concurrency_in_process`` is how many run at once in one process; ``breaker``
+        a :class:`~jobs.core.limits.Breaker`.
         """
         declare = declare_handler(
             kind,
@@ -165,8 +180,33 @@ class Tickwork:
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            max_concurrency=max_concurrency,
+            rate_limit=rate_limit,
+            concurrency_key=concurrency_key,
+            max_concurrency_per_key=max_concurrency_per_key,
+            rate_limit_per_key=rate_limit_per_key,
+            concurrency_in_process=concurrency_in_process,
+            breaker=breaker,
         )
         return lambda function: self.register(declare(function))
+
+    def queue(
+        self,
+        name: str,
+        *,
+        max_concurrency: int | None = None,
+        rate_limit: RateLike | None = None,
+        concurrency_in_process: int | None = None,
+    ) -> QueueSettings:
+        """Declare a queue's limits: at once and in a while over all processes, and in a process."""
+        return self.registry.add_queue(
+            QueueSettings(
+                name,
+                max_concurrency=max_concurrency,
+                rate_limit=rate_limit,
+                concurrency_in_process=concurrency_in_process,
+            )
+        )
 
     def register(self, declared: Handler) -> Handler:
         """Bind a handler to this system."""

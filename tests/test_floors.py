@@ -48,11 +48,11 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
-        *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("flow", "limits", "queues", "settings", "deadline", "context", "enqueuer", "registry"),
         *("store", "outcome", "ring", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
+        *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "limits", "bulk"),
         *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
     ),
     "jobs.runtime": (

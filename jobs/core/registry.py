@@ -15,8 +15,10 @@ from jobs.core.backoff import Backoff, BackoffCallable, BackoffLike, as_backoff
 from jobs.core.context import JobContext
 from jobs.core.errors import ConfigurationError, UnknownKind
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
+from jobs.core.limits import Breaker, Limit, Limits, RateLike, as_rate, check_at_once
 from jobs.core.names import check_kind, check_queue
 from jobs.core.payload import payload_type
+from jobs.core.queues import QueueSettings
 
 if TYPE_CHECKING:
     from jobs.core.enqueuer import Enqueuer
@@ -45,6 +47,8 @@ class Retention:
 
 
 RetentionLike = bool | Mapping[str, float] | Retention
+# From a job's payload, as the handler gets it, to its concurrency key (or to none).
+ConcurrencyKey = Callable[[Any], str | None]
 
 
 def as_retention(value: RetentionLike | None, default: Retention) -> Retention:
@@ -82,6 +86,13 @@ class Handler:
     api: bool = False
     remove_on_complete: RetentionLike | None = None
     remove_on_fail: RetentionLike | None = None
+    max_concurrency: int | None = None
+    rate_limit: RateLike | None = None
+    concurrency_key: ConcurrencyKey | None = None
+    max_concurrency_per_key: int | None = None
+    rate_limit_per_key: RateLike | None = None
+    concurrency_in_process: int | None = None
+    breaker: Breaker | None = None
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
@@ -98,6 +109,7 @@ class Handler:
             check_timeout(self.timeout)
         for retention in (self.remove_on_complete, self.remove_on_fail):
             as_retention(retention, Retention())
+        self._check_limits()
         self._check_callable()
         self.is_async = _is_coroutine_function(self.function)
         if self.transactional and self.is_async:
@@ -106,6 +118,37 @@ class Handler:
                 "its session belongs to one thread"
             )
         self._read_signature()
+
+    def _check_limits(self) -> None:
+        try:
+            for name in ("max_concurrency", "max_concurrency_per_key", "concurrency_in_process"):
+                check_at_once(name, getattr(self, name))
+            for name in ("rate_limit", "rate_limit_per_key"):
+                as_rate(name, getattr(self, name))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"kind {self.kind!r}: {error}") from None
+        if self.concurrency_key is not None and not callable(self.concurrency_key):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: concurrency_key is a function from the payload to the key, "
+                f"not {self.concurrency_key!r}; a fixed key is given to enqueue"
+            )
+        if self.breaker is not None and not isinstance(self.breaker, Breaker):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: breaker is a Breaker(...), not {self.breaker!r}"
+            )
+
+    @property
+    def limit(self) -> Limit:
+        """What holds for all jobs of the kind together, over all processes."""
+        breaker = self.breaker if self.breaker is not None and not self.breaker.per_key else None
+        return Limit(self.max_concurrency, as_rate("rate_limit", self.rate_limit), breaker)
+
+    @property
+    def limit_per_key(self) -> Limit:
+        """What holds for the jobs of each concurrency key of the kind."""
+        breaker = self.breaker if self.breaker is not None and self.breaker.per_key else None
+        rate = as_rate("rate_limit_per_key", self.rate_limit_per_key)
+        return Limit(self.max_concurrency_per_key, rate, breaker)
 
     def _check_callable(self) -> None:
         if not callable(self.function):
@@ -226,11 +269,19 @@ def handler(
     api: bool = False,
     remove_on_complete: RetentionLike | None = None,
     remove_on_fail: RetentionLike | None = None,
+    max_concurrency: int | None = None,
+    rate_limit: RateLike | None = None,
+    concurrency_key: ConcurrencyKey | None = None,
+    max_concurrency_per_key: int | None = None,
+    rate_limit_per_key: RateLike | None = None,
+    concurrency_in_process: int | None = None,
+    breaker: Breaker | None = None,
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
 
     It is bound when its module is named in ``JOBS_HANDLERS`` (or ``handlers=[...]``), which is how
     a library ships kinds. ``timeout`` is in seconds; ``max_attempts`` counts the first execution.
+    The limits are those of ``Tickwork.handler``.
 
     >>> @handler("resize", timeout=20)
     ... def resize(payload: dict) -> None: ...
@@ -250,6 +301,13 @@ def handler(
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            max_concurrency=max_concurrency,
+            rate_limit=rate_limit,
+            concurrency_key=concurrency_key,
+            max_concurrency_per_key=max_concurrency_per_key,
+            rate_limit_per_key=rate_limit_per_key,
+            concurrency_in_process=concurrency_in_process,
+            breaker=breaker,
         )
         functools.update_wrapper(declared, function, updated=())
         return declared
@@ -262,6 +320,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._queues: dict[str, QueueSettings] = {}
+        self._limits: Limits | None = None
 
     def add(self, declared: Handler) -> Handler:
         """Register; a second function under a kind that is taken is a ConfigurationError."""
@@ -272,7 +332,36 @@ class Registry:
                 f"{_place(declared)}; rename one"
             )
         self._handlers[declared.kind] = declared
+        self._limits = None
         return declared
+
+    def add_queue(self, declared: QueueSettings) -> QueueSettings:
+        """Declare a queue; other settings for one that is declared are a ConfigurationError."""
+        present = self._queues.setdefault(declared.name, declared)
+        if present != declared:
+            raise ConfigurationError(
+                f"queue {declared.name!r} is declared twice, with other settings: {present} and "
+                f"{declared}; declare it in one place"
+            )
+        self._limits = None
+        return present
+
+    @property
+    def queues(self) -> Mapping[str, QueueSettings]:
+        """The declared queues by name."""
+        return self._queues
+
+    @property
+    def limits(self) -> Limits:
+        """What the kinds and the queues say of their limits over all processes."""
+        if self._limits is None:
+            handlers = list(self._handlers.values())
+            self._limits = Limits(
+                queues={name: q.limit for name, q in self._queues.items() if q.limit},
+                kinds={each.kind: each.limit for each in handlers if each.limit},
+                keys={each.kind: each.limit_per_key for each in handlers if each.limit_per_key},
+            )
+        return self._limits
 
     def get(self, kind: str) -> Handler:
         """The handler, or :class:`UnknownKind` that lists what is registered."""
