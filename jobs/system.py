@@ -166,8 +166,8 @@ class Tickwork:
         ``max_concurrency`` is how many of its jobs run at once over all processes, ``rate_limit``
         how many start in a while (``"100/s"``, ``"10/m"``, ``"3/10s"``); with ``_per_key`` the same
         for each concurrency key, which ``concurrency_key`` makes from the payload where ``enqueue``
-        is given none. ``concurrency_in_process`` is how many run at once in one process; ``breaker``
-        a :class:`~jobs.core.limits.Breaker`.
+        is given none. ``concurrency_in_process`` is how many run at once in one process;
+        ``breaker`` is a :class:`~jobs.core.limits.Breaker`.
         """
         declare = declare_handler(
             kind,

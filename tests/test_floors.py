@@ -52,7 +52,8 @@ ORDER = {
         *("store", "outcome", "ring", "doorbell", "events"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "limits", "bulk"),
+        *("tables", "dialects", "engine", "rowlist", "lanes", "statements", "rows", "claim"),
+        *("limits", "bulk"),
         *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
     ),
     "jobs.runtime": (

@@ -28,17 +28,17 @@ _RATE = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{0,9})\s*([smhd])\s*")
 
 
 class Rate(NamedTuple):
-    """At most ``count`` in every ``seconds``."""
+    """At most ``most`` in any ``seconds``."""
 
-    count: int
+    most: int
     seconds: float
 
     def __str__(self) -> str:
         for unit, seconds in reversed(_UNITS.items()):
             if self.seconds % seconds == 0:
                 times = int(self.seconds / seconds)
-                return f"{self.count}/{'' if times == 1 else times}{unit}"
-        return f"{self.count}/{self.seconds:g}s"
+                return f"{self.most}/{'' if times == 1 else times}{unit}"
+        return f"{self.most}/{self.seconds:g}s"
 
 
 RateLike = str | Rate
@@ -50,12 +50,12 @@ def as_rate(name: str, value: object) -> Rate | None:
     ``name`` is how the caller calls it, for the ConfigurationError that anything else is.
 
     >>> as_rate("rate_limit", "3/10s")
-    Rate(count=3, seconds=10.0)
+    Rate(most=3, seconds=10.0)
     """
     if value is None:
         return None
     if isinstance(value, Rate):
-        count, seconds = value
+        most, seconds = value
     else:
         found = _RATE.fullmatch(value) if isinstance(value, str) else None
         if found is None:
@@ -64,12 +64,12 @@ def as_rate(name: str, value: object) -> Rate | None:
                 f"'3/10s', not {value!r}"
             )
         times = int(found[2]) if found[2] else 1
-        count, seconds = int(found[1]), times * _UNITS[found[3]]
-    if not 1 <= count <= MOST_AT_ONCE:
-        raise ConfigurationError(f"{name} lets 1 to {MOST_AT_ONCE:,} jobs start, not {count!r}")
+        most, seconds = int(found[1]), times * _UNITS[found[3]]
+    if not 1 <= most <= MOST_AT_ONCE:
+        raise ConfigurationError(f"{name} lets 1 to {MOST_AT_ONCE:,} jobs start, not {most!r}")
     if not 0 < seconds <= LONGEST_WINDOW_SECONDS:
         raise ConfigurationError(f"{name} is over 1 second to 366 days, not {seconds:g} seconds")
-    return Rate(count, float(seconds))
+    return Rate(most, float(seconds))
 
 
 def check_at_once(name: str, value: object) -> int | None:
@@ -167,7 +167,8 @@ class BreakerState(NamedTuple):
         return self._replace(opened_at=now, open_until=now + timedelta(seconds=seconds))
 
     def _last_pause(self) -> float:
-        assert self.opened_at is not None and self.open_until is not None
+        assert self.opened_at is not None
+        assert self.open_until is not None
         return (self.open_until - self.opened_at).total_seconds()
 
     def _longest(self, breaker: Breaker) -> float:
@@ -185,7 +186,7 @@ class Limit(NamedTuple):
         return any(part is not None for part in self)
 
 
-class Result(NamedTuple):
+class Tally(NamedTuple):
     """How many attempts of something with a breaker have ended well and badly."""
 
     name: str
@@ -233,6 +234,11 @@ class Limits:
         return by_name.get(rest, Limit())
 
 
+def key_label(tenant: str, concurrency_key: str | None) -> str:
+    """What a key's digest stands for, for people."""
+    return " ".join(filter(None, (tenant and f"tenant {tenant}", concurrency_key)))
+
+
 class Use(NamedTuple):
     """What a store found of one name: running now, taken in the rate's window, the breaker."""
 
@@ -246,7 +252,7 @@ class Use(NamedTuple):
         if limit.at_once is not None:
             left = limit.at_once - self.running
         if limit.rate is not None:
-            left = min(left, limit.rate.count - self.taken)
+            left = min(left, limit.rate.most - self.taken)
         if limit.breaker is not None:
             left = min(left, self.state.lets_through(now, self.running))
         return max(0, left)

@@ -16,6 +16,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.errors import CapabilityError
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
+from jobs.core.limits import Head, Limits, LimitStatus, Tally, key_label
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
@@ -28,6 +29,7 @@ from jobs.core.store import (
     Unrung,
     Verdict,
 )
+from jobs.stores.memory_limits import MemoryLimits
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class MemoryStore:
         self._rows: dict[str, _Row] = {}
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
+        self._limits = MemoryLimits()
 
     def create_schema(self) -> None:
         return None
@@ -145,22 +148,45 @@ class MemoryStore:
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         with self._lock:
             now = self.now()
             due_by = now - timedelta(seconds=overdue_seconds)
-            due = (
+            due = [
                 row
                 for row in self._candidates(ids)
                 if row.run_at <= due_by
                 and row.new.kind in kinds
                 and (queues is None or row.new.queue in queues)
-            )
+            ]
+            if limits or any(row.new.flow for row in due):
+                places = mark if mark and ids is None else None
+                due = self._in_turns(due, limit, limits or Limits(), now, places)
             best = heapq.nsmallest(max(limit, 0), due, key=lambda row: row.order)
             lease_until = now + timedelta(seconds=lease_seconds)
             return [
                 self._take(row, now, lease_until, place < mark) for place, row in enumerate(best)
             ]
+
+    def _in_turns(
+        self, due: list[_Row], limit: int, limits: Limits, now: datetime, places: int | None
+    ) -> list[_Row]:
+        for row in due:
+            new = row.new
+            if new.flow and new.kind in limits.keys:
+                self._limits.label(
+                    f"key/{new.kind}/{new.flow}", key_label(new.tenant, new.concurrency_key)
+                )
+        chosen = self._limits.choose(
+            (Head(row.run_at, row.new.id, row.lane) for row in due),
+            limit,
+            limits,
+            running=[row.lane for row in self._processing.values()],
+            now=now,
+            places=places,
+        )
+        return [self._pending[job_id] for job_id in chosen]
 
     def _candidates(self, ids: Collection[str] | None) -> Iterable[_Row]:
         if ids is None:
@@ -248,6 +274,19 @@ class MemoryStore:
             row.progress = percent
         if note is not None:
             row.progress_note = note
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        with self._lock:
+            self._limits.note(results, self.now())
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        with self._lock:
+            running = [row.lane for row in self._processing.values()]
+            return self._limits.statuses(limits, running, self.now())
+
+    def reset_breaker(self, name: str) -> bool:
+        with self._lock:
+            return self._limits.states.pop(name, None) is not None
 
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
         raise CapabilityError(

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import TextClause, bindparam, text
 
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
+from jobs.stores.sql import lanes
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.rowlist import Listed
 from jobs.stores.sql.tables import Tables
@@ -57,47 +58,31 @@ class Statements:
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self.limits = f"{prefix}{tables.limits.name}"
+        self.takings = f"{prefix}{tables.takings.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
 
-    @property
-    def _lanes(self) -> str:
-        """The lanes that hold pending rows, each found by one step down the index."""
-        return f"""
-            lanes(lane) AS (
-                SELECT (SELECT min(lane) FROM {self.jobs} WHERE {_DUE})
-                UNION ALL
-                SELECT (SELECT min(j.lane) FROM {self.jobs} j
-                        WHERE j.namespace = :namespace AND j.state = 'pending'
-                          AND j.lane > lanes.lane)
-                FROM lanes WHERE lanes.lane IS NOT NULL
-            )"""
+    def probe(self, *, rings: bool, flows: bool) -> TextClause:
+        """One statement: the live lanes, whether a lease ran out, whether a row outstayed.
 
-    @cached_property
-    def probe(self) -> TextClause:
-        """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
-        return text(self._probe)
-
-    @cached_property
-    def probe_with_rings(self) -> TextClause:
-        """As ``probe``, and whether a row is to be rung."""
-        return text(f"""{self._probe}
-            UNION ALL
-            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
-                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})
-            """)
+        With ``rings`` also whether a row is to be rung, with ``flows`` more than one flow a lane.
+        """
+        return self._once(("probe", rings, flows), lambda: self._probe(rings, flows))
 
     @property
     def _dual(self) -> str:
         return " FROM DUAL" if self.sql.name == "mysql" else ""
 
-    @property
-    def _probe(self) -> str:
+    def _probe(self, rings: bool, flows: bool) -> str:
         dual = self._dual
+        unrung = f"""
+            UNION ALL
+            SELECT 'unrung', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})"""
         return f"""
-            WITH RECURSIVE {self._lanes}
-            SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL
+            {self._live_lanes(flows, "'lane' AS what, lane")}
             UNION ALL
             SELECT 'stalled', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
@@ -106,12 +91,16 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
-            """
+            {unrung if rings else ""}"""
 
-    @cached_property
-    def lanes(self) -> TextClause:
+    def lanes(self, *, flows: bool) -> TextClause:
         """The live lanes alone."""
-        return text(f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL")
+        return self._once(("lanes", flows), lambda: self._live_lanes(flows, "lane"))
+
+    def _live_lanes(self, flows: bool, columns: str) -> str:
+        found = (lanes.flows if flows else lanes.bases)(self.jobs, self.sql)
+        name = "live" if flows else "lanes"
+        return f"WITH RECURSIVE {found} SELECT {columns} FROM {name} WHERE lane IS NOT NULL"
 
     @cached_property
     def now(self) -> TextClause:

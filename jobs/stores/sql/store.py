@@ -19,6 +19,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
 from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.limits import Limits, LimitStatus, Tally
 from jobs.core.names import NAME
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
@@ -33,9 +34,11 @@ from jobs.core.store import (
 )
 from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.bulk import bulk_insert
-from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
+from jobs.stores.sql.claim import Claimer, in_chunks, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
+from jobs.stores.sql.lanes import has_flow, random_spread, spread_parameters
+from jobs.stores.sql.limits import Turns, Wanted, need_turns
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
@@ -105,6 +108,11 @@ class SqlStore:
         self._overdue_statements = Statements(self.sql, self.tables, overdue=True)
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
+        self._turns = Turns(self._claimer)
+        self._overdue_turns = Turns(self._overdue_claimer)
+        # Whether lanes with flows were seen last: most deployments have none, and do not look.
+        self._has_flows = False
+        self.spread: Callable[[], float] = random_spread
         self._ring_taker = RingTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
@@ -215,6 +223,7 @@ class SqlStore:
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         claimer = self._overdue_claimer if overdue_seconds else self._claimer
         if ids is not None:
@@ -222,21 +231,70 @@ class SqlStore:
         if limit < 1 or not kinds or (ids is not None and not ids):
             return []
 
+        times = {"lease_seconds": lease_seconds, "mark": mark}
+        if overdue_seconds:
+            times["overdue_seconds"] = overdue_seconds
+        if ids is not None and limits:
+            wanted = wanted_lanes(self._lanes_of_ids(list(ids)), kinds, queues)
+            return self._claim_in_turns(Wanted.of(wanted, limits, list(ids)), limit, times)
+        in_turns: list[Wanted] = []
+
         def run(connection: Connection) -> list[Claimed]:
-            parameters = self._parameters(lease_seconds=lease_seconds, mark=mark)
-            if overdue_seconds:
-                parameters["overdue_seconds"] = overdue_seconds
+            parameters = self._parameters(**times)
             if ids is not None:
                 return claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, queues)
+            if need_turns(wanted, limits):
+                in_turns.append(Wanted.of(wanted, limits or Limits()))
+                return []
             return claimer.claim(connection, wanted, limit, parameters)
 
         # By ids it locks rows and then takes them, which needs a transaction around both.
-        return self._write(run, alone=ids is None)
+        claimed = self._write(run, alone=ids is None)
+        return self._claim_in_turns(in_turns[-1], limit, times) if in_turns else claimed
+
+    def _claim_in_turns(self, wanted: Wanted, limit: int, times: dict[str, float]) -> list[Claimed]:
+        turns = self._overdue_turns if "overdue_seconds" in times else self._turns
+        if unknown := turns.unknown(wanted):
+            # In a transaction of its own: nobody waits for a new row for as long as a claim takes.
+            self._write(lambda connection: turns.make(connection, unknown, self._parameters()))
+        return self._write(
+            lambda connection: turns.claim(connection, wanted, limit, self._parameters(**times)),
+            alone=not wanted.limits and wanted.ids is None,
+        )
+
+    def _lanes_of_ids(self, ids: list[str]) -> list[str]:
+        return self._read(lambda c: self._turns.lanes_of_ids(c, ids, self._parameters()))
 
     def _lanes(self, connection: Connection) -> list[str]:
-        return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
+        """The live lanes; once one with a flow is among them, more of the flows as well."""
+        flows = self._has_flows
+        parameters = self._parameters(**(spread_parameters(self.spread) if flows else {}))
+        statement = self.statements.lanes(flows=flows)
+        found = list(connection.execute(statement, parameters).scalars())
+        return self._with_flows(connection, found) if flows != any(map(has_flow, found)) else found
+
+    def _with_flows(self, connection: Connection, lanes: list[str]) -> list[str]:
+        self._has_flows = any(map(has_flow, lanes))
+        return self._lanes(connection) if self._has_flows else lanes
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        def run(connection: Connection) -> list[str]:
+            return self._turns.note_results(connection, results, self._parameters())
+
+        if results and (missing := self._write(run)):
+            made = dict.fromkeys(missing, "")
+            self._write(lambda connection: self._turns.make(connection, made, self._parameters()))
+            self._write(run)
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        return self._read(lambda c: self._turns.statuses(c, limits, self._parameters()))
+
+    def reset_breaker(self, name: str) -> bool:
+        if not may_be_limit(name):
+            return False
+        return self._write(lambda c: self._turns.reset(c, name, self._parameters()))
 
     def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         if not verdicts:
@@ -319,15 +377,18 @@ class SqlStore:
     # -- upkeep --------------------------------------------------------------------------------
 
     def probe(self, *, rings: bool = False) -> Due:
-        statement = self.statements.probe_with_rings if rings else self.statements.probe
-        found = self._read(
-            lambda connection: connection.execute(statement, self._parameters()).all()
-        )
+        flows = self._has_flows
+        statement = self.statements.probe(rings=rings, flows=flows)
+        parameters = self._parameters(**(spread_parameters(self.spread) if flows else {}))
+        found = self._read(lambda connection: connection.execute(statement, parameters).all())
         what = {row[0] for row in found}
+        lanes = [row[1] for row in found if row[0] == "lane"]
+        if flows != any(map(has_flow, lanes)):
+            lanes = self._read(lambda connection: self._with_flows(connection, lanes))
         return Due(
             stalled="stalled" in what,
             outstayed="outstayed" in what,
-            lanes=tuple(row[1] for row in found if row[0] == "lane"),
+            lanes=tuple(sorted(set(lanes))) if self._has_flows else tuple(lanes),
             unrung="unrung" in what,
         )
 
@@ -392,19 +453,26 @@ class SqlStore:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, None)
-            if not wanted:
-                return 0
-            key = (len(wanted), bool(overdue_seconds))
-            statement = self._due_counts.get(key)
-            if statement is None:
-                texts = self._overdue_statements if overdue_seconds else self.statements
-                statement = self._due_counts[key] = inspect.due_count(texts, len(wanted))
-            parameters = self._parameters(cap=cap, **numbered("lane", wanted))
-            if overdue_seconds:
-                parameters["overdue_seconds"] = overdue_seconds
-            return int(connection.execute(statement, parameters).scalar_one())
+            total = 0
+            for chunk in in_chunks(wanted):
+                if total < cap:
+                    total += self._due_in(connection, chunk, cap - total, overdue_seconds)
+            return total
 
         return self._read(run)
+
+    def _due_in(
+        self, connection: Connection, lanes: Sequence[str], cap: int, overdue_seconds: float
+    ) -> int:
+        key = (len(lanes), bool(overdue_seconds))
+        statement = self._due_counts.get(key)
+        if statement is None:
+            texts = self._overdue_statements if overdue_seconds else self.statements
+            statement = self._due_counts[key] = inspect.due_count(texts, len(lanes))
+        parameters = self._parameters(cap=cap, **numbered("lane", lanes))
+        if overdue_seconds:
+            parameters["overdue_seconds"] = overdue_seconds
+        return int(connection.execute(statement, parameters).scalar_one())
 
     def get(self, job_id: str) -> Job | None:
         if not may_be_name(job_id):
@@ -538,6 +606,11 @@ def may_be_name(text: str) -> bool:
     A database would refuse such text (NUL, a lone surrogate, another character set) with an error.
     """
     return NAME.fullmatch(text) is not None
+
+
+def may_be_limit(name: str) -> bool:
+    """Whether this can be the name of a limit."""
+    return all(may_be_name(part) for part in name.split("/"))
 
 
 def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:

@@ -1,0 +1,610 @@
+"""Claims with limits, and in turns over the tenants: quotas from what runs, then the usual taking.
+
+What runs is counted from the rows themselves, so that no crash can leak a place. A row in
+``limits`` is only something to lock: claims that share a limit go one after the other, each seeing
+what the one before has committed. Queues and kinds are waited for; a key that another claim is
+looking at is left to it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, TextClause, bindparam, text
+
+from jobs.core.flow import Lane, flow_of
+from jobs.core.ids import new_id
+from jobs.core.job import Claimed
+from jobs.core.limits import (
+    BreakerState,
+    Head,
+    Limit,
+    Limits,
+    LimitStatus,
+    Tally,
+    Use,
+    allocate,
+    key_label,
+    quotas,
+)
+from jobs.stores.sql.claim import Claimer, in_chunks, numbered
+from jobs.stores.sql.dialects import NUMBER, TEXT
+from jobs.stores.sql.lanes import has_flow
+
+# A key's row is made anew once a day, so that those of keys no longer used can be deleted.
+KEY_SECONDS = 86_400.0
+# One claim in so many deletes old takings, at most so many: more than claims write.
+TIDY_EVERY, TIDIED = 8, 100
+# The rows made known to a process: past that many it asks anew.
+MOST_KNOWN = 50_000
+MOST_LISTED = 1000
+_RATED = (("name", TEXT), ("seconds", NUMBER))
+
+
+class Wanted(NamedTuple):
+    """What a claim looks at: lanes with the limits on each, and all of those by name.
+
+    With ``ids`` only those rows of the lanes.
+    """
+
+    lanes: dict[str, tuple[str, ...]]
+    limits: dict[str, Limit]
+    ids: list[str] | None = None
+
+    @classmethod
+    def of(cls, lanes: Collection[str], limits: Limits, ids: list[str] | None = None) -> Wanted:
+        """Everything that holds for these lanes."""
+        names: dict[str, tuple[str, ...]] = {}
+        by_name: dict[str, Limit] = {}
+        for lane in lanes:
+            found = limits.of_lane(Lane(lane))
+            names[lane] = tuple(found)
+            by_name.update(found)
+        return cls(names, by_name, ids)
+
+
+def need_turns(lanes: Collection[str], limits: Limits | None) -> bool:
+    """Whether a claim of these lanes is more than taking the best rows."""
+    if any(map(has_flow, lanes)):
+        return True
+    return bool(limits) and any(limits.of_lane(Lane(lane)) for lane in lanes)  # type: ignore[union-attr]
+
+
+class Turns:
+    """Claims in turns and within limits, over the statements of one store."""
+
+    def __init__(self, claimer: Claimer, lot: Callable[[], float] = random.random) -> None:
+        self.claimer = claimer
+        self.lot = lot
+        self._known: set[str] = set()
+        self._built: dict[Any, TextClause] = {}
+
+    # -- the rows to lock ----------------------------------------------------------------------
+
+    def unknown(self, wanted: Wanted) -> dict[str, str]:
+        """The names whose rows this process has not seen, each with a lane that has it."""
+        if wanted.limits.keys() <= self._known:
+            return {}
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        return {
+            name: lane
+            for lane, names in wanted.lanes.items()
+            for name in names
+            if name not in self._known
+        }
+
+    def make(
+        self, connection: Connection, unknown: Mapping[str, str], parameters: dict[str, Any]
+    ) -> None:
+        """Make the rows that are missing, and delete as many of keys no longer used."""
+        s = self._statements
+        labels = self._labels(connection, unknown, parameters)
+        conflict = ("INSERT IGNORE", "") if s.sql.name == "mysql" else ("INSERT", _DO_NOTHING)
+        insert = self._once(
+            "make",
+            f"{conflict[0]} INTO {s.limits} (namespace, name, label, used_at) "
+            f"VALUES (:namespace, :name, :label, {s.sql.now}){conflict[1]}",
+        )
+        connection.execute(
+            insert,
+            [{**parameters, "name": name, "label": labels.get(name)} for name in sorted(unknown)],
+        )
+        old = self._once(
+            "old",
+            f"SELECT name FROM {s.limits} WHERE namespace = :namespace "
+            f"AND used_at < {s.sql.later(f'-{KEY_SECONDS}')} AND name LIKE 'key/%' "
+            "AND opened_at IS NULL ORDER BY used_at LIMIT :many",
+        )
+        names = connection.execute(old, {**parameters, "many": 2 * len(unknown)}).scalars()
+        # A claim that still knows such a row makes it anew when it does not find it.
+        if gone := sorted(set(names) - unknown.keys()):
+            self._delete_keys(connection, gone, parameters)
+        self._known.update(unknown)
+
+    def _delete_keys(
+        self, connection: Connection, names: list[str], parameters: dict[str, Any]
+    ) -> None:
+        s = self._statements
+        skip = "" if s.sql.name == "sqlite" else " FOR UPDATE SKIP LOCKED"
+        lock = self._once(
+            "idle keys",
+            f"SELECT name FROM {s.limits} WHERE namespace = :namespace AND name IN :names "
+            f"AND opened_at IS NULL ORDER BY name{skip}",
+        )
+        idle = list(connection.execute(lock, {**parameters, "names": names}).scalars())
+        if idle:
+            delete = self._once(
+                "delete keys",
+                f"DELETE FROM {s.limits} WHERE namespace = :namespace AND name IN :names",
+            )
+            connection.execute(delete, {**parameters, "names": idle})
+
+    def _labels(
+        self, connection: Connection, unknown: Mapping[str, str], parameters: dict[str, Any]
+    ) -> dict[str, str]:
+        """What the digests of keys stand for, from a row of each lane."""
+        keys = {name: lane for name, lane in unknown.items() if name.startswith("key/")}
+        s, labels = self._statements, {}
+        for chunk in in_chunks(list(keys)):
+            each = (
+                f"SELECT * FROM (SELECT lane, tenant, concurrency_key FROM {s.jobs} "
+                "WHERE namespace = :namespace AND state = 'pending' "
+                f"AND lane = :lane_{number} LIMIT 1) AS lane_{number}"
+                for number in range(len(chunk))
+            )
+            found = connection.execute(
+                self._once(("labels", len(chunk)), " UNION ALL ".join(each)),
+                {**parameters, **numbered("lane", [keys[name] for name in chunk])},
+            )
+            by_lane = {row.lane: (row.tenant, row.concurrency_key) for row in found}
+            for name in chunk:
+                tenant, key = by_lane.get(keys[name], ("", None))
+                labels[name] = key_label(tenant, key)
+        return labels
+
+    def _lock(
+        self, connection: Connection, names: Collection[str], parameters: dict[str, Any]
+    ) -> dict[str, BreakerState]:
+        """The rows of these names, locked in their order; of keys, those that are free."""
+        keys = sorted(name for name in names if name.startswith("key/"))
+        others = sorted(name for name in names if not name.startswith("key/"))
+        found = {**self._read_locked(connection, keys, parameters, " SKIP LOCKED")}
+        found.update(self._read_locked(connection, others, parameters, ""))
+        # Deleted meanwhile, or another's: it is made anew, if it must be, before the next claim.
+        self._known.difference_update(names - found.keys())
+        return found
+
+    def _read_locked(
+        self, connection: Connection, names: list[str], parameters: dict[str, Any], skip: str
+    ) -> dict[str, BreakerState]:
+        if not names:
+            return {}
+        s = self._statements
+        lock = "" if s.sql.name == "sqlite" else f" FOR UPDATE{skip}"
+        statement = self._once(
+            ("lock", skip),
+            "SELECT name, window_at, successes, failures, opened_at, open_until "
+            f"FROM {s.limits} WHERE namespace = :namespace AND name IN :names ORDER BY name{lock}",
+        )
+        rows = connection.execute(statement, {**parameters, "names": names})
+        return {row[0]: self._state(row[1:]) for row in rows}
+
+    def _state(self, row: Sequence[Any]) -> BreakerState:
+        def instant(value: Any) -> datetime | None:
+            return None if value is None else self._statements.sql.read_instant(value)
+
+        return BreakerState(instant(row[0]), row[1], row[2], instant(row[3]), instant(row[4]))
+
+    # -- the claim -----------------------------------------------------------------------------
+
+    def claim(
+        self, connection: Connection, wanted: Wanted, limit: int, parameters: dict[str, Any]
+    ) -> list[Claimed]:
+        """Up to ``limit`` due rows of the wanted lanes, within their limits and in turns."""
+        states = self._lock(connection, wanted.limits.keys(), parameters)
+        lanes = {
+            lane: names for lane, names in wanted.lanes.items() if all(n in states for n in names)
+        }
+        limits = {name: wanted.limits[name] for name in states}
+        free = self._free(connection, limits, states, parameters)
+        lanes = {lane: names for lane, names in lanes.items() if all(free[n] > 0 for n in names)}
+        if not lanes:
+            return []
+        mark = parameters["mark"]
+        rates = {name: limit.rate for name, limit in limits.items() if limit.rate is not None}
+        last = {} if wanted.ids is not None or not mark else dict.fromkeys(rates, mark)
+        if wanted.ids is not None:
+            heads = self._heads_by_id(connection, wanted.ids, lanes, parameters)
+            chosen = allocate(heads, limit, names=lanes, free=free, lot=self.lot)
+            ids = [head.id for head in chosen]
+            kinds = {Lane(head.lane).kind for head in chosen}
+            claimed = (
+                self.claimer.claim_ids(connection, ids, kinds, limit, parameters) if ids else []
+            )
+        else:
+            claimed = self._claim(connection, lanes, limit, free, last, parameters)
+        if rates:
+            self._note(connection, self._spent(claimed, lanes, rates), rates, parameters)
+        return claimed
+
+    def _claim(
+        self,
+        connection: Connection,
+        lanes: Mapping[str, tuple[str, ...]],
+        limit: int,
+        free: dict[str, float],
+        last: Mapping[str, int],
+        parameters: dict[str, Any],
+    ) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        for chunk in in_chunks(sorted(lanes)):
+            # Few of many lanes at first: of most only their first rows are wanted.
+            each = limit if len(chunk) < 8 else max(8, 2 * limit // len(chunk))
+            ahead: Sequence[str] = chunk
+            while ahead and len(claimed) < limit:
+                most = min(each, limit - len(claimed))
+                heads = self._heads(connection, ahead, most, lanes, free, parameters)
+                taken = self._take(connection, heads, limit, claimed, lanes, free, last, parameters)
+                # Some lanes may have more than was looked at.
+                full = Counter(head.lane for head in heads)
+                ahead = [lane for lane in ahead if full[lane] == most and _may(lanes[lane], free)]
+                if most == limit - len(claimed) or not taken:
+                    break
+                each = limit
+            if len(claimed) < limit and self._statements.sql.concurrent_writers:
+                self._take_rest(connection, heads, limit, claimed, lanes, free, last, parameters)
+        claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+        return claimed
+
+    def _take(
+        self,
+        connection: Connection,
+        heads: Sequence[Head],
+        limit: int,
+        claimed: list[Claimed],
+        lanes: Mapping[str, tuple[str, ...]],
+        free: dict[str, float],
+        last: Mapping[str, int],
+        parameters: dict[str, Any],
+    ) -> int:
+        """Take what :func:`allocate` says, and count it; returns how many it said."""
+        done = len(claimed)
+        rated = {name: max(0, place - done) for name, place in last.items()}
+        chosen = allocate(heads, limit - done, names=lanes, free=free, rated=rated, lot=self.lot)
+        if chosen:
+            self._take_quotas(connection, quotas(chosen), claimed, lanes, free, parameters)
+        return len(chosen)
+
+    def _take_quotas(
+        self,
+        connection: Connection,
+        quotas: Mapping[str, int],
+        claimed: list[Claimed],
+        lanes: Mapping[str, tuple[str, ...]],
+        free: dict[str, float],
+        parameters: dict[str, Any],
+    ) -> None:
+        mark = max(0, parameters["mark"] - len(claimed))
+        rows = self.claimer.take_quotas(connection, quotas, {**parameters, "mark": mark})
+        for job in rows:
+            for name in lanes.get(lane_of(job), ()):
+                free[name] -= 1
+        claimed += rows
+
+    def _take_rest(
+        self,
+        connection: Connection,
+        heads: Sequence[Head],
+        limit: int,
+        claimed: list[Claimed],
+        lanes: Mapping[str, tuple[str, ...]],
+        free: dict[str, float],
+        last: Mapping[str, int],
+        parameters: dict[str, Any],
+    ) -> None:
+        """The heads were in another claim's hands: take what is free, lane by lane."""
+        mine = Counter(map(lane_of, claimed))
+        seen = Counter(head.lane for head in heads)
+        for lane in sorted(seen):
+            left = limit - len(claimed)
+            for name in lanes[lane]:
+                left = min(left, int(min(left, free[name])))
+                if name in last:
+                    left = min(left, last[name] - len(claimed))
+            if left > 0 and seen[lane] > mine[lane]:
+                self._take_quotas(connection, {lane: left}, claimed, lanes, free, parameters)
+
+    def _heads(
+        self,
+        connection: Connection,
+        among: Sequence[str],
+        most: int,
+        lanes: Mapping[str, tuple[str, ...]],
+        free: Mapping[str, float],
+        parameters: dict[str, Any],
+    ) -> list[Head]:
+        """The first due rows of the lanes, of each no more than its limits leave free."""
+        s, chosen = self._statements, list(among)
+        numbers = [int(min([most, *(free[name] for name in lanes[lane])])) for lane in chosen]
+        if s.sql.name == "postgresql":
+            statement = self._once(
+                "heads",
+                "SELECT h.run_at, h.id, l.lane "
+                "FROM unnest(CAST(:lanes AS text[]), CAST(:quotas AS bigint[])) AS l(lane, quota) "
+                f"CROSS JOIN LATERAL ({s.due_in('l.lane', 'l.quota')}) AS h",
+            )
+            given: dict[str, Any] = {"lanes": chosen, "quotas": numbers}
+        else:
+            each = (
+                f"SELECT * FROM ({s.due_in(f':lane_{n}', f':quota_{n}', 'run_at, id, lane')}) "
+                f"AS lane_{n}"
+                for n in range(len(chosen))
+            )
+            statement = self._once(("heads", len(chosen)), " UNION ALL ".join(each))
+            given = {**numbered("lane", chosen), **numbered("quota", numbers)}
+        return [Head._make(row) for row in connection.execute(statement, {**parameters, **given})]
+
+    def _heads_by_id(
+        self,
+        connection: Connection,
+        ids: list[str],
+        lanes: Mapping[str, tuple[str, ...]],
+        parameters: dict[str, Any],
+    ) -> list[Head]:
+        s = self._statements
+        statement = self._once(
+            "heads by id",
+            f"SELECT j.run_at, j.id, j.lane FROM {s.jobs} j {s.sql.by_key} WHERE j.id IN :ids "
+            f"AND j.namespace = :namespace AND j.state = 'pending' AND j.run_at <= {s.due_by}",
+        )
+        rows = connection.execute(statement, {**parameters, "ids": ids})
+        return [Head._make(row) for row in rows if row.lane in lanes]
+
+    def lanes_of_ids(
+        self, connection: Connection, ids: list[str], parameters: dict[str, Any]
+    ) -> list[str]:
+        """The lanes of those ids that wait."""
+        s = self._statements
+        statement = self._once(
+            "lanes of ids",
+            f"SELECT DISTINCT j.lane FROM {s.jobs} j {s.sql.by_key} WHERE j.id IN :ids "
+            "AND j.namespace = :namespace AND j.state = 'pending'",
+        )
+        return list(connection.execute(statement, {**parameters, "ids": ids}).scalars())
+
+    # -- what is used --------------------------------------------------------------------------
+
+    def _free(
+        self,
+        connection: Connection,
+        limits: Mapping[str, Limit],
+        states: Mapping[str, BreakerState],
+        parameters: dict[str, Any],
+    ) -> dict[str, float]:
+        """How many more of each name may be claimed."""
+        if not limits:
+            return {}
+        opened = any(states[name].open_until for name, limit in limits.items() if limit.breaker)
+        running: Mapping[str, int] = {}
+        if opened or any(limit.at_once is not None for limit in limits.values()):
+            running = self._running(connection, parameters)
+        taken = self._taken(connection, limits, parameters)
+        now = self._now(connection, parameters) if opened else _LONG_AGO
+        return {
+            name: Use(running.get(name, 0), taken.get(name, 0), states[name]).free(limit, now)
+            for name, limit in limits.items()
+        }
+
+    def _now(self, connection: Connection, parameters: dict[str, Any]) -> datetime:
+        sql = self._statements.sql
+        value = connection.execute(self._once("now", f"SELECT {sql.now}"), parameters).scalar_one()
+        return sql.read_instant(value)
+
+    def _running(self, connection: Connection, parameters: dict[str, Any]) -> dict[str, int]:
+        """What is in processing by name; as many rows as are in flight are looked at."""
+        statement = self._once(
+            "running",
+            f"SELECT queue, kind, flow, count(*) FROM {self._statements.jobs} "
+            "WHERE namespace = :namespace AND state = 'processing' GROUP BY queue, kind, flow",
+        )
+        found: Counter[str] = Counter()
+        for queue, kind, flow, count in connection.execute(statement, parameters):
+            found[f"queue/{queue}"] += count
+            found[f"kind/{kind}"] += count
+            if flow:
+                found[f"key/{kind}/{flow}"] += count
+        return found
+
+    def _taken(
+        self, connection: Connection, limits: Mapping[str, Limit], parameters: dict[str, Any]
+    ) -> dict[str, int]:
+        """What was taken of names with a rate, each in its window."""
+        rated = [(name, each.rate.seconds) for name, each in limits.items() if each.rate]
+        if not rated:
+            return {}
+        sql = self._statements.sql
+        packed = sql.pack(_RATED, list(zip(*rated, strict=True)))
+        began = sql.later("-v.seconds")
+        name = "v.name" if sql.name != "mysql" else "CONVERT(v.name USING ascii) COLLATE ascii_bin"
+        statement = self._once(
+            "taken",
+            f"SELECT v.name, (SELECT sum(t.taken) FROM {self._statements.takings} t "
+            f"WHERE t.namespace = :namespace AND t.name = {name} AND t.taken_at > {began}) "
+            f"FROM {sql.rows(_RATED)}",
+        )
+        rows = connection.execute(statement, {**parameters, **packed})
+        return {row[0]: int(row[1] or 0) for row in rows}
+
+    def _spent(
+        self,
+        claimed: Sequence[Claimed],
+        lanes: Mapping[str, tuple[str, ...]],
+        rates: Collection[str],
+    ) -> Counter[str]:
+        return Counter(
+            name for job in claimed for name in lanes.get(lane_of(job), ()) if name in rates
+        )
+
+    def _note(
+        self,
+        connection: Connection,
+        spent: Mapping[str, int],
+        rates: Mapping[str, Any],
+        parameters: dict[str, Any],
+    ) -> None:
+        """Write down what was taken, and now and then delete what no window sees any more."""
+        if not spent:
+            return
+        s = self._statements
+        insert = self._once(
+            "take",
+            f"INSERT INTO {s.takings} (namespace, name, taken_at, id, taken) "
+            f"VALUES (:namespace, :name, {s.sql.now}, :id, :taken)",
+        )
+        rows = [
+            {**parameters, "name": name, "taken": taken, "id": new_id()}
+            for name, taken in sorted(spent.items())
+        ]
+        connection.execute(insert, rows if len(rows) > 1 else rows[0])
+        if self.lot() * TIDY_EVERY < 1:
+            name = self._drawn(list(spent))
+            seconds = rates[name].seconds
+            self._tidy(connection, {**parameters, "name": name, "seconds": seconds})
+
+    def _drawn(self, names: list[str]) -> str:
+        return names[int(self.lot() * len(names))]
+
+    def _tidy(self, connection: Connection, parameters: dict[str, Any]) -> None:
+        s = self._statements
+        old = (
+            f"namespace = :namespace AND name = :name "
+            f"AND taken_at <= {s.sql.later('-' + s.sql.number('seconds'))}"
+        )
+        if s.sql.name == "mysql":
+            delete = f"DELETE FROM {s.takings} WHERE {old} ORDER BY taken_at LIMIT {TIDIED}"
+        else:
+            delete = (
+                f"DELETE FROM {s.takings} WHERE namespace = :namespace AND name = :name "
+                f"AND id IN (SELECT id FROM {s.takings} WHERE {old} "
+                f"ORDER BY taken_at LIMIT {TIDIED})"
+            )
+        connection.execute(self._once("tidy", delete), parameters)
+
+    # -- breakers ------------------------------------------------------------------------------
+
+    def note_results(
+        self, connection: Connection, results: Sequence[Tally], parameters: dict[str, Any]
+    ) -> list[str]:
+        """Count ends of attempts for breakers; returns the names whose rows are missing."""
+        by_name = {result.name: result for result in sorted(results)}
+        states = self._read_locked(connection, list(by_name), parameters, "")
+        s, now = self._statements, None
+        changed = []
+        for name, state in states.items():
+            now = now or self._now(connection, parameters)
+            _, breaker, successes, failures = by_name[name]
+            new = state.after(breaker, successes, failures, now)
+            if new != state:
+                changed.append({**parameters, "name": name, **self._bound(new)})
+        if changed:
+            write = self._once(
+                "breakers",
+                f"UPDATE {s.limits} SET window_at = :window_at, successes = :successes, "
+                "failures = :failures, opened_at = :opened_at, open_until = :open_until "
+                "WHERE namespace = :namespace AND name = :name",
+            )
+            connection.execute(write, changed if len(changed) > 1 else changed[0])
+        return [name for name in by_name if name not in states]
+
+    def _bound(self, state: BreakerState) -> dict[str, Any]:
+        bind = self._statements.sql.bind_instant
+        return {
+            "window_at": bind(state.window_at),
+            "successes": state.successes,
+            "failures": state.failures,
+            "opened_at": bind(state.opened_at),
+            "open_until": bind(state.open_until),
+        }
+
+    def reset(self, connection: Connection, name: str, parameters: dict[str, Any]) -> bool:
+        """Close a breaker and forget its counts; whether there is such a row."""
+        if not self._read_locked(connection, [name], parameters, ""):
+            return False
+        write = self._once(
+            "reset",
+            f"UPDATE {self._statements.limits} SET window_at = NULL, successes = 0, failures = 0, "
+            "opened_at = NULL, open_until = NULL WHERE namespace = :namespace AND name = :name",
+        )
+        connection.execute(write, {**parameters, "name": name})
+        return True
+
+    # -- look ----------------------------------------------------------------------------------
+
+    def statuses(
+        self, connection: Connection, limits: Limits, parameters: dict[str, Any]
+    ) -> list[LimitStatus]:
+        """Every limit as it stands; of keys the newest."""
+        s = self._statements
+        read = self._once(
+            "statuses",
+            "SELECT name, label, window_at, successes, failures, opened_at, open_until "
+            f"FROM {s.limits} WHERE namespace = :namespace ORDER BY used_at DESC "
+            f"LIMIT {MOST_LISTED}",
+        )
+        labels: dict[str, str | None] = {}
+        states: defaultdict[str, BreakerState] = defaultdict(BreakerState)
+        for name, label, *state in connection.execute(read, parameters):
+            labels[name], states[name] = label or None, self._state(state)
+        names = {f"queue/{each}" for each in limits.queues} | {
+            f"kind/{each}" for each in limits.kinds
+        }
+        names |= {name for name in labels if limits.of_name(name)}
+        by_name = {name: limits.of_name(name) for name in names}
+        running = self._running(connection, parameters)
+        taken = self._taken(connection, by_name, parameters)
+        now = self._now(connection, parameters)
+        return [
+            LimitStatus.of(
+                name,
+                labels.get(name),
+                by_name[name],
+                Use(running.get(name, 0), taken.get(name, 0), states[name]),
+                now,
+            )
+            for name in sorted(names)
+        ]
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    @property
+    def _statements(self) -> Any:
+        return self.claimer.statements
+
+    def _once(self, key: Any, statement: str) -> TextClause:
+        built = self._built.get(key)
+        if built is None:
+            built = text(statement)
+            for name in ("names", "ids"):
+                if f":{name} " in f"{statement} ":
+                    built = built.bindparams(bindparam(name, expanding=True))
+            self._built[key] = built
+        return built
+
+
+_DO_NOTHING = " ON CONFLICT DO NOTHING"
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def _may(names: Sequence[str], free: Mapping[str, float]) -> bool:
+    return all(free[name] > 0 for name in names)
+
+
+def lane_of(job: Claimed) -> str:
+    """The lane that a claimed job waited in."""
+    flow = flow_of(job.tenant, job.concurrency_key)
+    return f"{job.priority}/{job.queue}/{job.kind}/{flow}"
