@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Any, Unpack
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.doorbell import Doorbell, SilentDoorbell
-from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
+from jobs.core.errors import (
+    CapabilityError,
+    ConfigurationError,
+    JobNotFound,
+    JobStateConflict,
+    NoSuchLimit,
+)
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob, State
-from jobs.core.limits import Breaker, RateLike
+from jobs.core.limits import Breaker, LimitStatus, RateLike
 from jobs.core.queues import QueueSettings
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike
 from jobs.core.registry import handler as declare_handler
@@ -254,7 +260,8 @@ class Tickwork:
 
         Options: ``queue``, ``priority`` (1 first to 5 last), ``delay`` (seconds) or ``run_at`` (an
         aware datetime), ``max_attempts``, ``timeout`` (seconds), ``backoff``, ``expires_in``
-        (seconds; not started by then, it is cancelled), ``tenant``. ``session`` takes a SQLAlchemy
+        (seconds; not started by then, it is cancelled), ``tenant``, ``concurrency_key`` (jobs of
+        one share the kind's limits per key). ``session`` takes a SQLAlchemy
         Session, scoped_session or Connection: the job commits with it or not at all; the id is
         known at once, the doorbell is rung and the listeners are told once it has committed. For
         what must not break a request, see :meth:`try_enqueue`.
@@ -410,6 +417,23 @@ class Tickwork:
         if job.state in (State.COMPLETED, State.FAILED):
             raise JobStateConflict(job_id, job.state, "cancelled")
         return job
+
+    def limits(self) -> builtins.list[LimitStatus]:
+        """Every limit that is declared here as it stands: what is allowed, and what is used."""
+        return self.store.limits_now(self.registry.limits)
+
+    def breakers(self) -> builtins.list[LimitStatus]:
+        """The circuit breakers as they stand."""
+        return [each for each in self.limits() if each.breaker is not None]
+
+    def reset_breaker(self, name: str) -> None:
+        """Close a circuit breaker and forget what it counted; ``name`` as :meth:`breakers` tells.
+
+        Raises :class:`~jobs.core.errors.NoSuchLimit`.
+        """
+        declared = self.registry.limits.of_name(name).breaker is not None
+        if not declared or not self.store.reset_breaker(name):
+            raise NoSuchLimit(name, [each.name for each in self.breakers()])
 
     def clear(self, *, force: bool = False) -> int:
         """Delete every job of this namespace; refuses on SQL without ``force=True``."""

@@ -57,7 +57,7 @@ ORDER = {
         *("sessions", "inspect", "schema", "writer", "rings", "commits", "transaction", "store"),
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
+        *("loop", "gate", "base", "ring", "enqueue", "settle", "breakers", "run", "execute"),
         *("schedules", "upkeep", "tick", "drain", "worker", "local"),
     ),
 }

@@ -12,6 +12,7 @@ from jobs import __version__
 from jobs.cli.base import CarefulGroup
 from jobs.cli.database import database
 from jobs.cli.demo import demo
+from jobs.cli.limits import limits
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import cancel, enqueue
 from jobs.cli.serve import serve
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (demo, serve, tick, enqueue, list_jobs, show, stats, cancel, database):
+for command in (demo, serve, tick, enqueue, list_jobs, show, stats, limits, cancel, database):
     main.add_command(command)

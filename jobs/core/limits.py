@@ -202,17 +202,16 @@ class Limits:
     queues: Mapping[str, Limit] = field(default_factory=dict)
     kinds: Mapping[str, Limit] = field(default_factory=dict)
     keys: Mapping[str, Limit] = field(default_factory=dict)
+    breakers: Mapping[str, Breaker] = field(init=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Find the breakers by kind, once: they are asked for at every flush."""
+        for limits in (self.kinds, self.keys):
+            found = {kind: each.breaker for kind, each in limits.items() if each.breaker}
+            object.__setattr__(self, "breakers", {**self.breakers, **found})
 
     def __bool__(self) -> bool:
         return bool(self.queues or self.kinds or self.keys)
-
-    @property
-    def breakers(self) -> dict[str, Breaker]:
-        """The breakers by kind."""
-        found = {}
-        for limits in (self.kinds, self.keys):
-            found.update({k: each.breaker for k, each in limits.items() if each.breaker})
-        return found
 
     def of_lane(self, lane: Lane) -> dict[str, Limit]:
         """What holds for the jobs of a lane, by name."""
@@ -236,7 +235,8 @@ class Limits:
 
 def key_label(tenant: str, concurrency_key: str | None) -> str:
     """What a key's digest stands for, for people."""
-    return " ".join(filter(None, (tenant and f"tenant {tenant}", concurrency_key)))
+    key = None if concurrency_key is None else f"key {concurrency_key}"
+    return ", ".join(filter(None, (tenant and f"tenant {tenant}", key)))
 
 
 class Use(NamedTuple):

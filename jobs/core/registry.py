@@ -322,6 +322,7 @@ class Registry:
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
         self._limits: Limits | None = None
+        self._in_process: bool | None = None
 
     def add(self, declared: Handler) -> Handler:
         """Register; a second function under a kind that is taken is a ConfigurationError."""
@@ -332,7 +333,7 @@ class Registry:
                 f"{_place(declared)}; rename one"
             )
         self._handlers[declared.kind] = declared
-        self._limits = None
+        self._limits = self._in_process = None
         return declared
 
     def add_queue(self, declared: QueueSettings) -> QueueSettings:
@@ -343,13 +344,22 @@ class Registry:
                 f"queue {declared.name!r} is declared twice, with other settings: {present} and "
                 f"{declared}; declare it in one place"
             )
-        self._limits = None
+        self._limits = self._in_process = None
         return present
 
     @property
     def queues(self) -> Mapping[str, QueueSettings]:
         """The declared queues by name."""
         return self._queues
+
+    @property
+    def limits_in_process(self) -> bool:
+        """Whether a kind or a queue says how many of its jobs run at once in a process."""
+        if self._in_process is None:
+            self._in_process = any(
+                each.concurrency_in_process for each in self._queues.values()
+            ) or any(each.concurrency_in_process for each in self._handlers.values())
+        return self._in_process
 
     @property
     def limits(self) -> Limits:

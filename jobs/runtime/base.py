@@ -15,6 +15,7 @@ from jobs.core.registry import Handler, Registry, Retention, as_retention
 from jobs.core.ring import RingRules
 from jobs.core.settings import Settings
 from jobs.core.store import Store
+from jobs.runtime.gate import Gate
 from jobs.runtime.loop import LoopThread
 
 
@@ -43,6 +44,7 @@ class Runtime:
     rules: RingRules | None = None
     rings_settled: bool = True
     loop: LoopThread = field(default_factory=LoopThread)
+    gate: Gate = field(default_factory=Gate)
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -8,6 +8,7 @@ from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
 from jobs.runtime.base import Runtime, completed_retention, failed_retention
+from jobs.runtime.breakers import note_ends
 from jobs.runtime.execute import BatchReport, tell
 from jobs.runtime.ring import ring_due
 from jobs.runtime.settle import settle_all
@@ -43,6 +44,7 @@ def reclaim(runtime: Runtime, limit: int = RECLAIMS_PER_TICK) -> int:
         if job.id not in late:
             log.warning("job %s: runner lost; %s", job.id, outcome.name)
             tell(runtime, job, outcome)
+    note_ends(runtime, {job.id: job for job in stalled}, outcomes, late)
     return len(outcomes) - len(late)
 
 

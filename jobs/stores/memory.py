@@ -427,6 +427,7 @@ class MemoryStore:
     def clear(self) -> int:
         with self._lock:
             total = len(self._rows)
+            self._limits.clear()
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
             return total

@@ -19,6 +19,12 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.limits import (
+    BreakerConformance,
+    FairnessConformance,
+    LimitConformance,
+    LimitedRunnersConformance,
+)
 from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
@@ -58,6 +64,9 @@ class StoreConformance(
     RetentionConformance,
     RingConformance,
     OverdueConformance,
+    LimitConformance,
+    FairnessConformance,
+    BreakerConformance,
     TransactionConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
@@ -77,5 +86,6 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    LimitedRunnersConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

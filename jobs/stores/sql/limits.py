@@ -242,6 +242,7 @@ class Turns:
         parameters: dict[str, Any],
     ) -> list[Claimed]:
         claimed: list[Claimed] = []
+        heads: list[Head] = []
         for chunk in in_chunks(sorted(lanes)):
             # Few of many lanes at first: of most only their first rows are wanted.
             each = limit if len(chunk) < 8 else max(8, 2 * limit // len(chunk))
@@ -403,7 +404,8 @@ class Turns:
     def _now(self, connection: Connection, parameters: dict[str, Any]) -> datetime:
         sql = self._statements.sql
         value = connection.execute(self._once("now", f"SELECT {sql.now}"), parameters).scalar_one()
-        return sql.read_instant(value)
+        now: datetime = sql.read_instant(value)
+        return now
 
     def _running(self, connection: Connection, parameters: dict[str, Any]) -> dict[str, int]:
         """What is in processing by name; as many rows as are in flight are looked at."""
