@@ -9,6 +9,7 @@ looking at is left to it.
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -35,12 +36,13 @@ from jobs.stores.sql.claim import Claimer, in_chunks, numbered
 from jobs.stores.sql.dialects import NUMBER, TEXT
 from jobs.stores.sql.lanes import has_flow
 
-# A key's row is made anew once a day, so that those of keys no longer used can be deleted.
+# A key's row that nobody used for so long is deleted; who uses one says so at half that time.
 KEY_SECONDS = 86_400.0
 # One claim in so many deletes old takings, at most so many: more than claims write.
 TIDY_EVERY, TIDIED = 8, 100
 # The rows made known to a process: past that many it asks anew.
 MOST_KNOWN = 50_000
+MOST_MISSED = 5
 MOST_LISTED = 1000
 _RATED = (("name", TEXT), ("seconds", NUMBER))
 
@@ -80,14 +82,16 @@ class Turns:
     def __init__(self, claimer: Claimer, lot: Callable[[], float] = random.random) -> None:
         self.claimer = claimer
         self.lot = lot
-        self._known: set[str] = set()
+        self._known: dict[str, float] = {}
+        self._missed: Counter[str] = Counter()
         self._built: dict[Any, TextClause] = {}
 
     # -- the rows to lock ----------------------------------------------------------------------
 
     def unknown(self, wanted: Wanted) -> dict[str, str]:
-        """The names whose rows this process has not seen, each with a lane that has it."""
-        if wanted.limits.keys() <= self._known:
+        """The names whose rows this process has not seen lately, each with a lane that has it."""
+        since = time.time() - KEY_SECONDS / 2
+        if all(self._known.get(name, 0) > since for name in wanted.limits):
             return {}
         if len(self._known) > MOST_KNOWN:
             self._known.clear()
@@ -95,7 +99,7 @@ class Turns:
             name: lane
             for lane, names in wanted.lanes.items()
             for name in names
-            if name not in self._known
+            if self._known.get(name, 0) <= since
         }
 
     def make(
@@ -103,28 +107,56 @@ class Turns:
     ) -> None:
         """Make the rows that are missing, and delete as many of keys no longer used."""
         s = self._statements
-        labels = self._labels(connection, unknown, parameters)
-        conflict = ("INSERT IGNORE", "") if s.sql.name == "mysql" else ("INSERT", _DO_NOTHING)
+        aged = s.sql.later(f"-{KEY_SECONDS / 2}")
+        read = self._once(
+            "present",
+            f"SELECT name, CASE WHEN used_at < {aged} THEN 1 ELSE 0 END AS aged FROM {s.limits} "
+            "WHERE namespace = :namespace AND name IN :names",
+        )
+        rows = connection.execute(read, {**parameters, "names": list(unknown)})
+        present = {row.name: row.aged for row in rows}
+        if old := sorted(name for name, is_aged in present.items() if is_aged):
+            refresh = self._once(
+                "refresh",
+                f"UPDATE {s.limits} SET used_at = {s.sql.now} "
+                "WHERE namespace = :namespace AND name IN :names",
+            )
+            connection.execute(refresh, {**parameters, "names": old})
+        missing = {name: lane for name, lane in unknown.items() if name not in present}
+        if missing:
+            self._insert(connection, missing, parameters)
+            self._delete_idle(connection, missing, parameters)
+        self._known.update(dict.fromkeys(unknown, time.time()))
+
+    def _insert(
+        self, connection: Connection, missing: Mapping[str, str], parameters: dict[str, Any]
+    ) -> None:
+        s = self._statements
+        labels = self._labels(connection, missing, parameters)
+        verb, rest = ("INSERT IGNORE", "") if s.sql.name == "mysql" else ("INSERT", _DO_NOTHING)
         insert = self._once(
             "make",
-            f"{conflict[0]} INTO {s.limits} (namespace, name, label, used_at) "
-            f"VALUES (:namespace, :name, :label, {s.sql.now}){conflict[1]}",
+            f"{verb} INTO {s.limits} (namespace, name, label, used_at) "
+            f"VALUES (:namespace, :name, :label, {s.sql.now}){rest}",
         )
         connection.execute(
             insert,
-            [{**parameters, "name": name, "label": labels.get(name)} for name in sorted(unknown)],
+            [{**parameters, "name": name, "label": labels.get(name)} for name in sorted(missing)],
         )
+
+    def _delete_idle(
+        self, connection: Connection, missing: Mapping[str, str], parameters: dict[str, Any]
+    ) -> None:
+        s = self._statements
         old = self._once(
             "old",
             f"SELECT name FROM {s.limits} WHERE namespace = :namespace "
             f"AND used_at < {s.sql.later(f'-{KEY_SECONDS}')} AND name LIKE 'key/%' "
             "AND opened_at IS NULL ORDER BY used_at LIMIT :many",
         )
-        names = connection.execute(old, {**parameters, "many": 2 * len(unknown)}).scalars()
-        # A claim that still knows such a row makes it anew when it does not find it.
-        if gone := sorted(set(names) - unknown.keys()):
+        names = connection.execute(old, {**parameters, "many": 2 * len(missing)}).scalars()
+        if gone := sorted(set(names) - missing.keys()):
             self._delete_keys(connection, gone, parameters)
-        self._known.update(unknown)
 
     def _delete_keys(
         self, connection: Connection, names: list[str], parameters: dict[str, Any]
@@ -175,8 +207,14 @@ class Turns:
         others = sorted(name for name in names if not name.startswith("key/"))
         found = {**self._read_locked(connection, keys, parameters, " SKIP LOCKED")}
         found.update(self._read_locked(connection, others, parameters, ""))
-        # Deleted meanwhile, or another's: it is made anew, if it must be, before the next claim.
-        self._known.difference_update(names - found.keys())
+        for name in names:
+            if name in found:
+                self._missed.pop(name, None)
+                continue
+            # Another's just now; if it is so again and again, perhaps the row is gone.
+            self._missed[name] += 1
+            if self._missed[name] >= MOST_MISSED or not name.startswith("key/"):
+                self._known.pop(name, None)
         return found
 
     def _read_locked(

@@ -340,6 +340,17 @@ class Statements:
             WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
             """)
 
+    @cached_property
+    def clear_limits(self) -> tuple[TextClause, TextClause]:
+        """What was taken and counted is forgotten; the rows stay, as runners know of them."""
+        return (
+            text(f"DELETE FROM {self.takings} WHERE namespace = :namespace"),
+            text(
+                f"UPDATE {self.limits} SET window_at = NULL, successes = 0, failures = 0, "
+                "opened_at = NULL, open_until = NULL WHERE namespace = :namespace"
+            ),
+        )
+
     # -- rings --------------------------------------------------------------------------------
 
     @property

@@ -505,8 +505,8 @@ class SqlStore:
         return self.get(job_id)
 
     def clear(self) -> int:
-        for table in (self.statements.takings, self.statements.limits):
-            self._count(text(f"DELETE FROM {table} WHERE namespace = :namespace"))
+        for statement in self.statements.clear_limits:
+            self._count(statement)
         jobs = self.statements.jobs
         return self._count(text(f"DELETE FROM {jobs} WHERE namespace = :namespace"))
 

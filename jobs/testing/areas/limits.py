@@ -278,7 +278,7 @@ def takings_of(store: Store) -> int:
 
     takings = store.statements.takings  # type: ignore[attr-defined]
     with engine.connect() as connection:
-        statement = text(f"SELECT count(*) FROM {takings} WHERE namespace = :namespace")
+        statement = text(f"SELECT count(*) FROM {takings} WHERE namespace = :namespace")  # noqa: S608
         return int(connection.execute(statement, {"namespace": store.namespace}).scalar_one())
 
 
@@ -329,15 +329,15 @@ class FairnessConformance(Conformance):
         assert len(claim(store, 200)) == 130
 
     def test_of_very_many_tenants_each_gets_its_turn(self, store: Store) -> None:
-        store.insert_many(of_tenant(f"t{n}") for n in range(1000) for _ in range(3))
-        assert len(store.probe().lanes) <= 1000
+        """Long before the older jobs of the others are done, which takes 800 claims."""
+        store.insert_many(of_tenant(f"t{n}") for _ in range(40) for n in range(200))
         single = put(store, of_tenant("new"))[0]
-        for _ in range(200):
+        for _ in range(600):
             taken = claim(store, 10)
             assert len(taken) == 10
             if single in claimed_ids(taken):
                 return
-        raise AssertionError("not within 200 claims of 10")
+        raise AssertionError("not within 600 claims of 10")
 
     def test_of_very_many_keys_each_gets_its_turn(self, store: Store) -> None:
         """All but one are full; the free one is found among them."""
@@ -613,7 +613,7 @@ class LimitedRunnersConformance(Conformance):
         self, make_tickwork: MakeTickwork, manual_clock: ManualClock
     ) -> None:
         tickwork = make_tickwork()
-        assert manual_clock
+        assert tickwork.clock is manual_clock
 
         @tickwork.handler("call", max_attempts=1, breaker=Breaker(minimum=100))
         def call(payload: dict[str, Any]) -> None:

@@ -97,6 +97,7 @@ def upgrade() -> None:
     for name, index, columns in (
         ("keys", "held", ["namespace", "held_until"]),
         ("keys", "job", ["job_id"]),
+        ("limits", "used", ["namespace", "used_at"]),
         ("schedules", "next", ["namespace", "next_at"]),
         ("groups", "check", ["namespace", "check_at"]),
     ):
