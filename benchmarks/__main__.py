@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import core
+from benchmarks import core, flow
 
 
 def main() -> int:
@@ -19,7 +19,16 @@ def main() -> int:
     one.add_argument("--rows", type=int, default=1_000_000, help="history and backlog for claims")
     one.add_argument("--only", default="", help="comma-separated parts: " + ", ".join(core.PARTS))
     one.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    two = suites.add_parser("flow", help="claims with limits, tenants and breakers")
+    two.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
+    two.add_argument("--rows", type=int, default=200_000, help="the larger backlog")
+    two.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     options = parser.parse_args()
+    if options.suite == "flow":
+        tell = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr))
+        found = flow.measure(options.database, options.rows, tell)
+        print(json.dumps(found, indent=None if options.json else 2))
+        return 0
     only = [name for name in options.only.split(",") if name]
     unknown = sorted(set(only) - set(core.PARTS))
     if unknown:

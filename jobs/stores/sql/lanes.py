@@ -8,7 +8,11 @@ and every flow gets its turn.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
 
 from jobs.core.flow import FLOW_CHARS, KEY_CHARS, PAST_FLOWS, TENANT_CHARS
 from jobs.stores.sql.dialects import DialectSql
@@ -122,3 +126,99 @@ def _joined(sql: DialectSql, *parts: str) -> str:
     if sql.name == "mysql":
         return f"CONCAT({', '.join(parts)})"
     return f"({' || '.join(parts)})"
+
+
+class SteppedLanes:
+    """The lanes on MySQL, which finds the next one by a constant alone.
+
+    With anything else it reads the index from its beginning, backlog and all. So each statement
+    steps on from the lanes that the last one found: as long as no base lane appears, one statement
+    tells all. Of flows it tells those after the ones known, and after points by lot.
+    """
+
+    def __init__(self, jobs: str, spread: Callable[[], float]) -> None:
+        self.jobs = jobs
+        self.spread = spread
+        self._known: frozenset[str] = frozenset()
+
+    def find(
+        self, connection: Connection, parameters: dict[str, Any], also: str | None = None
+    ) -> tuple[list[str], list[str]]:
+        """The lanes, and what the SELECTs in ``also`` found."""
+        points = self._points(self._known)
+        found: set[str] = set()
+        others: list[str] = []
+        bases = set(map(base_of, self._known))
+        for turn in range(MOST_TURNS):
+            rows = self._step(connection, sorted(points), parameters, None if turn else also)
+            lanes = {row[1] for row in rows if row[0] == "lane" and row[1] is not None}
+            others += [row[0] for row in rows if row[0] != "lane"]
+            new = lanes - found
+            found |= lanes
+            fresh = {lane for lane in new if base_of(lane) not in bases}
+            if turn < MOST_TURNS_FOR_FLOWS:
+                seen = Counter(base_of(lane) for lane in found)
+                fresh |= {
+                    lane
+                    for lane in new - self._known
+                    if has_flow(lane) and seen[base_of(lane)] < MOST_REMEMBERED
+                }
+            bases |= set(map(base_of, new))
+            points = self._points(frozenset(fresh))
+            if not fresh:
+                break
+        self._known = frozenset(found)
+        return sorted(found), others
+
+    def _points(self, known: frozenset[str]) -> set[tuple[str, str]]:
+        """Where to step on from, and how far at most."""
+        points = {(str(priority), _BEHIND) for priority in range(1, 6)} if not known else set()
+        points.add(("", _BEHIND))
+        flows: dict[str, list[str]] = {}
+        for lane in known:
+            points.add((lane, _BEHIND))
+            if has_flow(lane):
+                flows.setdefault(base_of(lane), []).append(lane)
+        for base, lanes in flows.items():
+            points.add((base, _BEHIND))
+            points.add((base + PAST_FLOWS, _BEHIND))
+            points.difference_update((lane, _BEHIND) for lane in lanes)
+            chosen = sorted(lanes, key=lambda _: self.spread())[:MOST_REMEMBERED]
+            points.update((lane, base + PAST_FLOWS) for lane in chosen)
+            for number in range(MOST_BY_LOT):
+                drawn = spread_parameters(self.spread)
+                at = base + drawn["spread_tenant"]
+                if number % 2:
+                    at = chosen[number % len(chosen)][:-KEY_CHARS] + drawn["spread_key"]
+                points.add((at, base + PAST_FLOWS))
+        return points
+
+    def _step(
+        self,
+        connection: Connection,
+        points: list[tuple[str, str]],
+        parameters: dict[str, Any],
+        also: str | None,
+    ) -> Sequence[Any]:
+        steps = " UNION ALL ".join(
+            f"SELECT 'lane' AS what, min(lane) AS lane FROM {self.jobs} WHERE {_PENDING} "
+            f"AND lane > :after_{n} AND lane < :upto_{n}"
+            for n in range(len(points))
+        )
+        given = {f"after_{n}": after for n, (after, _) in enumerate(points)}
+        given |= {f"upto_{n}": upto for n, (_, upto) in enumerate(points)}
+        statement = text(steps if also is None else f"{steps} UNION ALL {also}")
+        return connection.execute(statement, {**parameters, **given}).all()
+
+
+def base_of(lane: str) -> str:
+    """The lane without its flow."""
+    return lane[: lane.rindex("/") + 1]
+
+
+# Of the flows known of a base lane, those to step on from, and the points by lot beside them.
+MOST_REMEMBERED, MOST_BY_LOT = 48, 16
+# Statements of one look at most; each finds at least one more base lane, or is the last. Where few
+# flows are known, new ones are stepped on from as well.
+MOST_TURNS, MOST_TURNS_FOR_FLOWS = 200, 2
+_BEHIND = "9"  # sorts after every priority

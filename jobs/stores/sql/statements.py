@@ -76,14 +76,17 @@ class Statements:
         return " FROM DUAL" if self.sql.name == "mysql" else ""
 
     def _probe(self, rings: bool, flows: bool) -> str:
+        found = self._live_lanes(flows, "'lane' AS what, lane")
+        return f"{found} UNION ALL {self.upkeep(rings)}"
+
+    def upkeep(self, rings: bool) -> str:
+        """SELECTs that tell what upkeep is due."""
         dual = self._dual
         unrung = f"""
             UNION ALL
             SELECT 'unrung', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})"""
         return f"""
-            {self._live_lanes(flows, "'lane' AS what, lane")}
-            UNION ALL
             SELECT 'stalled', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND state = 'processing' AND lease_until < {self.sql.now})

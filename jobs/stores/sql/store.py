@@ -37,7 +37,7 @@ from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, in_chunks, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import READ_ONLY, make_engine
-from jobs.stores.sql.lanes import has_flow, random_spread, spread_parameters
+from jobs.stores.sql.lanes import SteppedLanes, has_flow, random_spread, spread_parameters
 from jobs.stores.sql.limits import Turns, Wanted, need_turns
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
@@ -113,6 +113,9 @@ class SqlStore:
         # Whether lanes with flows were seen last: most deployments have none, and do not look.
         self._has_flows = False
         self.spread: Callable[[], float] = random_spread
+        self._stepped: SteppedLanes | None = None
+        if self.sql.name == "mysql":
+            self._stepped = SteppedLanes(self.statements.jobs, self.spread)
         self._ring_taker = RingTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
@@ -269,6 +272,8 @@ class SqlStore:
 
     def _lanes(self, connection: Connection) -> list[str]:
         """The live lanes; once one with a flow is among them, more of the flows as well."""
+        if self._stepped is not None:
+            return self._stepped.find(connection, self._parameters())[0]
         flows = self._has_flows
         parameters = self._parameters(**(spread_parameters(self.spread) if flows else {}))
         statement = self.statements.lanes(flows=flows)
@@ -377,20 +382,26 @@ class SqlStore:
     # -- upkeep --------------------------------------------------------------------------------
 
     def probe(self, *, rings: bool = False) -> Due:
-        flows = self._has_flows
-        statement = self.statements.probe(rings=rings, flows=flows)
-        parameters = self._parameters(**(spread_parameters(self.spread) if flows else {}))
-        found = self._read(lambda connection: connection.execute(statement, parameters).all())
-        what = {row[0] for row in found}
-        lanes = [row[1] for row in found if row[0] == "lane"]
-        if flows != any(map(has_flow, lanes)):
-            lanes = self._read(lambda connection: self._with_flows(connection, lanes))
+        lanes, what = self._read(lambda connection: self._probe(connection, rings))
         return Due(
             stalled="stalled" in what,
             outstayed="outstayed" in what,
             lanes=tuple(sorted(set(lanes))) if self._has_flows else tuple(lanes),
             unrung="unrung" in what,
         )
+
+    def _probe(self, connection: Connection, rings: bool) -> tuple[list[str], list[str]]:
+        if self._stepped is not None:
+            also = self.statements.upkeep(rings)
+            return self._stepped.find(connection, self._parameters(), also)
+        flows = self._has_flows
+        statement = self.statements.probe(rings=rings, flows=flows)
+        parameters = self._parameters(**(spread_parameters(self.spread) if flows else {}))
+        found = connection.execute(statement, parameters).all()
+        lanes = [row[1] for row in found if row[0] == "lane"]
+        if flows != any(map(has_flow, lanes)):
+            lanes = self._with_flows(connection, lanes)
+        return lanes, [row[0] for row in found]
 
     def take_rings(self, limit: int) -> list[Unrung]:
         # On MySQL it locks rows and then takes them, which needs a transaction around both.
