@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from jobs.core.errors import ConfigurationError
-from jobs.core.flow import Lane
+from jobs.core.flow import Lane, parsed
 
 LONGEST_WINDOW_SECONDS = 366 * 86_400.0
 MOST_AT_ONCE = 1_000_000
@@ -385,9 +385,8 @@ def allocate(
 
 def _by_priority(heads: Iterable[Head]) -> list[list[_Waiting]]:
     found: dict[int, dict[str, _Waiting]] = {}
-    lanes: dict[str, Lane] = {}
     for head in sorted(heads):
-        lane = lanes.get(head.lane) or lanes.setdefault(head.lane, Lane(head.lane))
+        lane = parsed(head.lane)
         owners = found.setdefault(lane.priority, {})
         owner = owners.get(lane.owner) or owners.setdefault(lane.owner, _Waiting())
         owner.heads.append(head)

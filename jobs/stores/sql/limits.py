@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, TextClause, bindparam, text
 
-from jobs.core.flow import Lane, flow_of
+from jobs.core.flow import flow_of, parsed
 from jobs.core.ids import new_id
 from jobs.core.job import Claimed
 from jobs.core.limits import (
@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
         names: dict[str, tuple[str, ...]] = {}
         by_name: dict[str, Limit] = {}
         for lane in lanes:
-            found = limits.of_lane(Lane(lane))
+            found = limits.of_lane(parsed(lane))
             names[lane] = tuple(found)
             by_name.update(found)
         return cls(names, by_name, ids)
@@ -75,7 +75,7 @@ def need_turns(lanes: Collection[str], limits: Limits | None) -> bool:
     """Whether a claim of these lanes is more than taking the best rows."""
     if any(map(has_flow, lanes)):
         return True
-    return bool(limits) and any(limits.of_lane(Lane(lane)) for lane in lanes)  # type: ignore[union-attr]
+    return bool(limits) and any(limits.of_lane(parsed(lane)) for lane in lanes)  # type: ignore[union-attr]
 
 
 class Turns:
@@ -267,7 +267,7 @@ class Turns:
             heads = self._heads_by_id(connection, wanted.ids, lanes, parameters)
             chosen = allocate(heads, limit, names=lanes, free=free, lot=self.lot)
             ids = [head.id for head in chosen]
-            kinds = {Lane(head.lane).kind for head in chosen}
+            kinds = {parsed(head.lane).kind for head in chosen}
             claimed = (
                 self.claimer.claim_ids(connection, ids, kinds, limit, parameters) if ids else []
             )
@@ -471,7 +471,8 @@ class Turns:
             elif what == "taken":
                 taken[name] = int(number or 0)
             else:
-                _count_running(running, *name.split("/"), text_id, number)
+                queue, kind = name.split("/")
+                _count_running(running, queue, kind, text_id, number)
         return heads, running, taken
 
     @property
