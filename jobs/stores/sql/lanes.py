@@ -220,5 +220,5 @@ def base_of(lane: str) -> str:
 MOST_REMEMBERED, MOST_BY_LOT = 48, 16
 # Statements of one look at most; each finds at least one more base lane, or is the last. Where few
 # flows are known, new ones are stepped on from as well.
-MOST_TURNS, MOST_TURNS_FOR_FLOWS = 200, 2
+MOST_TURNS, MOST_TURNS_FOR_FLOWS = 5000, 8
 _BEHIND = "9"  # sorts after every priority

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -292,20 +292,19 @@ class Turns:
         heads: list[Head] = []
         for chunk in self._in_chunks(lanes):
             each = few(limit, chunk)
-            ahead: Sequence[str] = chunk
-            while ahead and len(claimed) < limit:
-                most = min(each, limit - len(claimed))
+            while each and len(claimed) < limit:
                 if seen is None:
-                    heads = self._heads(connection, ahead, most, lanes, free, parameters)
+                    heads = self._heads(connection, each, lanes, free, parameters)
                 else:
                     heads, seen = [head for head in seen if head.lane in lanes], None
-                taken = self._take(connection, heads, limit, claimed, lanes, free, last, parameters)
+                before = len(claimed)
+                self._take(connection, heads, limit, claimed, lanes, free, last, parameters)
                 # Some lanes may have more than was looked at.
-                full = Counter(head.lane for head in heads)
-                ahead = [lane for lane in ahead if full[lane] == most and _may(lanes[lane], free)]
-                if most == limit - len(claimed) or not taken:
+                found, left = Counter(head.lane for head in heads), limit - len(claimed)
+                full = [lane for lane, most in each.items() if most <= found[lane]]
+                each = dict.fromkeys((n for n in full if _may(lanes[n], free)), left)
+                if len(claimed) == before:
                     break
-                each = limit
             if len(claimed) < limit and self._statements.sql.concurrent_writers:
                 self._take_rest(connection, heads, limit, claimed, lanes, free, last, parameters)
         claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
@@ -328,14 +327,13 @@ class Turns:
         free: dict[str, float],
         last: Mapping[str, int],
         parameters: dict[str, Any],
-    ) -> int:
-        """Take what :func:`allocate` says, and count it; returns how many it said."""
+    ) -> None:
+        """Take what :func:`allocate` says, and count it."""
         done = len(claimed)
         rated = {name: max(0, place - done) for name, place in last.items()}
         chosen = allocate(heads, limit - done, names=lanes, free=free, rated=rated, lot=self.lot)
         if chosen:
             self._take_quotas(connection, quotas(chosen), claimed, lanes, free, parameters)
-        return len(chosen)
 
     def _take_quotas(
         self,
@@ -379,15 +377,16 @@ class Turns:
     def _heads(
         self,
         connection: Connection,
-        among: Sequence[str],
-        most: int,
+        among: Mapping[str, int],
         lanes: Mapping[str, tuple[str, ...]],
         free: Mapping[str, float],
         parameters: dict[str, Any],
     ) -> list[Head]:
-        """The first due rows of the lanes, of each no more than its limits leave free."""
+        """The first due rows of the lanes, of each no more than asked for and its limits leave."""
         s, chosen = self._statements, list(among)
-        numbers = [int(min([most, *(free[name] for name in lanes[lane])])) for lane in chosen]
+        numbers = [
+            int(min([most, *(free[name] for name in lanes[lane])])) for lane, most in among.items()
+        ]
         if s.sql.name == "postgresql":
             statement = self._once("heads", f"SELECT h.run_at, h.id, q.lane {self._lateral}")
             given: dict[str, Any] = {"lanes": chosen, "quotas": numbers}
@@ -442,11 +441,13 @@ class Turns:
     ) -> tuple[list[Head], Mapping[str, int], dict[str, int]]:
         """On PostgreSQL, the heads and all that is counted in one statement."""
         s = self._statements
-        most = min(few(limit, lanes), limit)
-        at_once = {name: each.at_once or most for name, each in limits.items()}
+        first = few(limit, lanes)
+        at_once = {name: each.at_once or limit for name, each in limits.items()}
         given: dict[str, Any] = {
             "lanes": list(lanes),
-            "quotas": [min([most, *(at_once[n] for n in names)]) for names in lanes.values()],
+            "quotas": [
+                min([first[lane], *(at_once[n] for n in names)]) for lane, names in lanes.items()
+            ],
         }
         rated = [(name, each.rate.seconds) for name, each in limits.items() if each.rate]
         counts = _counts(limits, states)
@@ -707,9 +708,13 @@ _DO_NOTHING = " ON CONFLICT DO NOTHING"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def few(limit: int, lanes: Sized) -> int:
-    """How many rows of each lane to look at first: of many lanes only the first are wanted."""
-    return limit if len(lanes) < 4 else 2 * limit // len(lanes) + 2
+def few(limit: int, lanes: Collection[str]) -> dict[str, int]:
+    """How many rows of each lane to look at first: a tenant of many is not likely to get all."""
+    of_owner = Counter(parsed(lane).owner for lane in lanes)
+    return {
+        lane: min(limit, 2 * limit // len(of_owner) // of_owner[parsed(lane).owner] + 2)
+        for lane in lanes
+    }
 
 
 def _counts(limits: Mapping[str, Limit], states: Mapping[str, BreakerState]) -> bool:
