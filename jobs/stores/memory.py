@@ -19,6 +19,7 @@ from jobs.core.controls import Control, Said, changed_settings, holds_back, open
 from jobs.core.errors import CapabilityError, JobStateConflict
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
 from jobs.core.keys import alias_key, dedupe_key, is_keyed
+from jobs.core.limits import Head, Limits, LimitStatus, Tally, key_label
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
@@ -37,6 +38,7 @@ from jobs.core.store import (
     standing_at,
 )
 from jobs.stores.memory_keys import MemoryKeys
+from jobs.stores.memory_limits import MemoryLimits
 from jobs.stores.memory_schedules import MemorySchedules
 
 
@@ -89,6 +91,7 @@ class MemoryStore:
         self._schedules = MemorySchedules()
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
+        self._limits = MemoryLimits()
 
     def create_schema(self) -> None:
         return None
@@ -211,23 +214,46 @@ class MemoryStore:
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         with self._lock:
             now, paused = self.now(), self._paused()
             due_by = now - timedelta(seconds=overdue_seconds)
-            due = (
+            due = [
                 row
                 for row in self._candidates(ids)
                 if row.run_at <= due_by
                 and row.new.kind in kinds
                 and (queues is None or row.new.queue in queues)
                 and not holds_back(paused, row.new.queue, row.new.kind)
-            )
+            ]
+            if limits or any(row.new.flow for row in due):
+                places = mark if mark and ids is None else None
+                due = self._in_turns(due, limit, limits or Limits(), now, places)
             best = heapq.nsmallest(max(limit, 0), due, key=lambda row: row.order)
             lease_until = now + timedelta(seconds=lease_seconds)
             return [
                 self._take(row, now, lease_until, place < mark) for place, row in enumerate(best)
             ]
+
+    def _in_turns(
+        self, due: list[_Row], limit: int, limits: Limits, now: datetime, places: int | None
+    ) -> list[_Row]:
+        for row in due:
+            new = row.new
+            if new.flow and new.kind in limits.keys:
+                self._limits.label(
+                    f"key/{new.kind}/{new.flow}", key_label(new.tenant, new.concurrency_key)
+                )
+        chosen = self._limits.choose(
+            (Head(row.run_at, row.new.id, row.lane) for row in due),
+            limit,
+            limits,
+            running=[row.lane for row in self._processing.values()],
+            now=now,
+            places=places,
+        )
+        return [self._pending[job_id] for job_id in chosen]
 
     def _candidates(self, ids: Collection[str] | None) -> Iterable[_Row]:
         if ids is None:
@@ -315,6 +341,19 @@ class MemoryStore:
             row.progress = percent
         if note is not None:
             row.progress_note = note
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        with self._lock:
+            self._limits.note(results, self.now())
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        with self._lock:
+            running = [row.lane for row in self._processing.values()]
+            return self._limits.statuses(limits, running, self.now())
+
+    def reset_breaker(self, name: str) -> bool:
+        with self._lock:
+            return self._limits.states.pop(name, None) is not None
 
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
         raise CapabilityError(
@@ -547,6 +586,7 @@ class MemoryStore:
     def clear(self) -> int:
         with self._lock:
             total = len(self._rows)
+            self._limits.clear()
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
             self._keys.clear()
