@@ -48,9 +48,9 @@ MAY_IMPORT = {
 # no circle and is no detour from an earlier file to a later one.
 ORDER = {
     "jobs.core": (
-        *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
+        *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("schedule", "cron", "slots"),
+        *("schedule", "cron", "slots", "queues", "presets", "controls"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
@@ -64,14 +64,18 @@ ORDER = {
             "attempts",
             "rings",
             "schedules",
+            "controls",
+            "keys",
+            "edits",
             "commits",
             "transaction",
         ),
         "store",
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "timetable", "upkeep", "tick", "drain", "deliver", "worker", "local"),
+        *("loop", "terms", "base", "ring", "unique", "enqueue", "settle", "run", "execute"),
+        *("schedules", "timetable", "upkeep", "steer", "tick", "drain", "deliver", "worker"),
+        "local",
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

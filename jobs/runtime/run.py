@@ -215,7 +215,7 @@ class Run:
         return decide(
             claimed,
             ending,
-            self.runtime.policy(claimed.kind),
+            self.runtime.policy(claimed.kind, claimed.queue),
             at=self.runtime.clock.now(),
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
@@ -223,7 +223,7 @@ class Run:
 
     def timed_out(self, now: float) -> Outcome:
         """The outcome of a run that did not end by its deadline."""
-        declared = self.claimed.timeout_seconds or self.handler.timeout
+        declared = self.runtime.timeout(self.claimed)
         if not self.cut_off:
             because = f"its timeout is {self.timeout:g} s"
         elif declared is None:

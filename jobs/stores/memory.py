@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import builtins
 import heapq
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
-from jobs.core.errors import CapabilityError
+from jobs.core.controls import Control, Said, changed_settings, holds_back, open_lanes
+from jobs.core.errors import CapabilityError, JobStateConflict
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
+from jobs.core.keys import alias_key, dedupe_key, is_keyed
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
@@ -24,6 +27,7 @@ from jobs.core.store import (
     Capability,
     Due,
     JobFilter,
+    Revival,
     Standing,
     StoreTransaction,
     Touch,
@@ -32,6 +36,7 @@ from jobs.core.store import (
     Verdict,
     standing_at,
 )
+from jobs.stores.memory_keys import MemoryKeys
 from jobs.stores.memory_schedules import MemorySchedules
 
 
@@ -82,6 +87,8 @@ class MemoryStore:
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
         self._schedules = MemorySchedules()
+        self._controls: dict[str, Control] = {}
+        self._keys = MemoryKeys(self._state_of)
 
     def create_schema(self) -> None:
         return None
@@ -97,16 +104,68 @@ class MemoryStore:
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
         self._refuse_session(session)
         with self._lock:
-            return [_to_job(self._add(job)) for job in jobs]
+            return [self._add_or_find(job) for job in jobs]
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
         self._refuse_session(session)
         # All or nothing: a generator that fails half-way leaves no row.
         ready = list(jobs)
+        found: dict[str, str] = {}
         with self._lock:
             for job in ready:
-                self._add(job)
-        return len(ready)
+                holder = self._holder(job) if is_keyed(job) else None
+                if holder is None:
+                    self._add(job)
+                else:
+                    found[job.id] = holder
+        if existing is not None:
+            existing.update(found)
+        return len(ready) - len(found)
+
+    def _add_or_find(self, job: NewJob) -> Job:
+        holder = self._holder(job) if is_keyed(job) else None
+        if holder is None:
+            return _to_job(self._add(job))
+        row = self._rows.get(holder)
+        if row is not None:
+            return replace(_to_job(row), existing=True)
+        # Its row is gone and its window runs on: nothing but its id is known.
+        shown = _to_job(self._row(job, self.now()))
+        return replace(shown, id=holder, state=State.COMPLETED, existing=True)
+
+    def _holder(self, job: NewJob) -> str | None:
+        """The other job that has one of its names; else they are its own now."""
+        if job.id in self._rows:
+            return None
+        holder = self._keys.take(job, self.now())
+        waiting = None if holder is None else self._pending.get(holder)
+        if waiting is not None and job.replaces:
+            self._replace(waiting, job)
+        return holder
+
+    def _replace(self, row: _Row, job: NewJob) -> None:
+        now = self.now()
+        if "payload" in job.replaces:
+            row.new = row.new._replace(payload=job.payload, version=job.version)
+        if "priority" in job.replaces:
+            row.new = row.new._replace(priority=job.priority)
+        if "run_at" in job.replaces:
+            row.run_at = job.run_at or now + timedelta(seconds=job.delay_seconds)
+            if job.debounce_max_seconds is not None:
+                latest = row.created_at + timedelta(seconds=job.debounce_max_seconds)
+                row.run_at = min(row.run_at, latest)
+            if job.ring_after_seconds is not None:
+                row.ring_at = now + timedelta(seconds=job.ring_after_seconds)
+
+    def _state_of(self, job_id: str) -> State | None:
+        row = self._rows.get(job_id)
+        return None if row is None else row.state
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         return self.insert(jobs, session)
@@ -114,17 +173,18 @@ class MemoryStore:
     def _add(self, job: NewJob) -> _Row:
         if job.id in self._rows:
             return self._rows[job.id]  # sent twice: what became of it stands
-        now = self.now()
+        row = self._rows[job.id] = self._pending[job.id] = self._row(job, self.now())
+        return row
+
+    def _row(self, job: NewJob, now: datetime) -> _Row:
         expires, ring = job.expires_in_seconds, job.ring_after_seconds
-        row = _Row(
+        return _Row(
             job,
             created_at=now,
             run_at=job.run_at or now + timedelta(seconds=job.delay_seconds),
             expires_at=None if expires is None else now + timedelta(seconds=expires),
             ring_at=None if ring is None else now + timedelta(seconds=ring),
         )
-        self._rows[job.id] = self._pending[job.id] = row
-        return row
 
     def _refuse_session(self, session: Any) -> None:
         if session is not None:
@@ -153,7 +213,7 @@ class MemoryStore:
         overdue_seconds: float = 0.0,
     ) -> list[Claimed]:
         with self._lock:
-            now = self.now()
+            now, paused = self.now(), self._paused()
             due_by = now - timedelta(seconds=overdue_seconds)
             due = (
                 row
@@ -161,6 +221,7 @@ class MemoryStore:
                 if row.run_at <= due_by
                 and row.new.kind in kinds
                 and (queues is None or row.new.queue in queues)
+                and not holds_back(paused, row.new.queue, row.new.kind)
             )
             best = heapq.nsmallest(max(limit, 0), due, key=lambda row: row.order)
             lease_until = now + timedelta(seconds=lease_seconds)
@@ -267,13 +328,16 @@ class MemoryStore:
 
     def probe(self, *, rings: bool = False) -> Due:
         with self._lock:
-            now = self.now()
+            now, said = self.now(), self._said()
+            lanes = sorted({row.lane for row in self._pending.values()})
             return Due(
                 stalled=any(_is_stalled(row, now) for row in self._processing.values()),
                 outstayed=any(self._outstayed(now)),
-                lanes=tuple(sorted({row.lane for row in self._pending.values()})),
+                lanes=open_lanes(lanes, said.paused),
                 unrung=rings and bool(self._unrung(now)),
                 scheduled=self._schedules.is_due(now),
+                said=said,
+                keys=self._keys.is_due(now),
             )
 
     def _unrung(self, now: datetime) -> list[_Row]:
@@ -318,7 +382,7 @@ class MemoryStore:
 
     def standing(self, ids: Collection[str]) -> dict[str, Standing]:
         with self._lock:
-            now = self.now()
+            now, paused = self.now(), self._paused()
             rows = [self._rows[job_id] for job_id in set(ids) if job_id in self._rows]
             return {
                 row.new.id: standing_at(
@@ -329,6 +393,7 @@ class MemoryStore:
                     row.run_at,
                     row.lease_until,
                     now,
+                    paused=holds_back(paused, row.new.queue, row.new.kind),
                 )
                 for row in rows
             }
@@ -337,6 +402,10 @@ class MemoryStore:
         with self._lock:
             rows = sorted(self._outstayed(self.now()), key=lambda row: str(row.keep_until))
             return self._delete(rows[:limit])
+
+    def purge_keys(self, limit: int) -> int:
+        with self._lock:
+            return self._keys.sweep(self.now(), limit)
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         with self._lock:
@@ -410,9 +479,13 @@ class MemoryStore:
         overdue_seconds: float = 0.0,
     ) -> int:
         with self._lock:
-            by = self.now() - timedelta(seconds=overdue_seconds)
+            by, paused = self.now() - timedelta(seconds=overdue_seconds), self._paused()
             due = sum(
-                1 for row in self._pending.values() if row.run_at <= by and row.new.kind in kinds
+                1
+                for row in self._pending.values()
+                if row.run_at <= by
+                and row.new.kind in kinds
+                and not holds_back(paused, row.new.queue, row.new.kind)
             )
             return min(due, cap)
 
@@ -421,15 +494,23 @@ class MemoryStore:
             row = self._rows.get(job_id)
             return None if row is None else _to_job(row)
 
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        with self._lock:
+            return self._keys.id_of(alias_key(tenant, alias))
+
     def list(self, where: JobFilter, limit: int) -> list[Job]:
         with self._lock:
-            found = [row for row in self._rows.values() if _matches(row, where)]
-            found.sort(key=lambda row: row.new.id, reverse=True)
-            return [_to_job(row) for row in found[:limit]]
+            return [_to_job(row) for row in self._found(where)[:limit]]
+
+    def _found(self, where: JobFilter) -> builtins.list[_Row]:
+        now = self.now()
+        found = [row for row in self._rows.values() if _matches(row, where, now)]
+        found.sort(key=lambda row: row.new.id, reverse=where.after_id is None)
+        return found
 
     def counts(self) -> dict[tuple[str, str, str], int]:
         with self._lock:
-            now = self.now()
+            now, paused = self.now(), self._paused()
             return dict(
                 Counter(
                     (
@@ -441,6 +522,7 @@ class MemoryStore:
                             run_at=row.run_at,
                             lease_until=row.lease_until,
                             now=now,
+                            paused=holds_back(paused, row.new.queue, row.new.kind),
                         ),
                     )
                     for row in self._rows.values()
@@ -467,7 +549,151 @@ class MemoryStore:
             total = len(self._rows)
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
+            self._keys.clear()
             return total
+
+    # -- what people do to many rows -----------------------------------------------------------
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        with self._lock:
+            return [row.new.id for row in self._found(where)[:limit]]
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        with self._lock:
+            live = [job_id for job_id in ids if self._is_live(job_id)]
+            for job_id in live:
+                self.cancel(job_id)
+            return len(live)
+
+    def _is_live(self, job_id: str) -> bool:
+        return job_id in self._pending or job_id in self._processing
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        with self._lock:
+            by = None
+            if ended_for_seconds is not None:
+                by = self.now() - timedelta(seconds=ended_for_seconds)
+            rows = [
+                row
+                for job_id in set(ids)
+                if (row := self._rows.get(job_id)) is not None
+                and row.state in states
+                and row.state is not State.PROCESSING
+                and (by is None or (row.finished_at is not None and row.finished_at <= by))
+            ]
+            return self._delete(rows)
+
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+        with self._lock:
+            return sum(self._revive(revival, run_at) for revival in revivals)
+
+    def _revive(self, revival: Revival, run_at: datetime | None) -> bool:
+        job, now = revival.job, self.now()
+        row = self._rows.get(job.id)
+        if row is None or (row.state, row.fence) != (job.state, job.fence):
+            return False
+        if row.state is State.PROCESSING:
+            return False
+        if row.state in TERMINAL:
+            try:
+                self._keys.retake_key(job, now)
+            except JobStateConflict:
+                return False
+            row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
+            row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
+            row.progress, row.cancel_requested = 0.0, False
+        row.run_at = run_at or now + timedelta(seconds=revival.delay_seconds)
+        row.errors = revival.errors or row.errors
+        if revival.max_attempts is not None:
+            row.new = row.new._replace(max_attempts=revival.max_attempts)
+        if revival.ring_after_seconds is not None:
+            row.ring_at = now + timedelta(seconds=revival.ring_after_seconds)
+        self._move(row, State.PENDING)
+        return True
+
+    def holder_of(self, job: Job) -> str | None:
+        if job.dedupe_key is None:
+            return None
+        with self._lock:
+            return self._keys.id_of(dedupe_key(job.tenant, job.kind, job.dedupe_key))
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        with self._lock:
+            now = self.now()
+            by = now - timedelta(seconds=running_for_seconds)
+            started = [
+                (row.started_at, row.new.id, row)
+                for row in self._processing.values()
+                if row.started_at is not None and row.started_at <= by
+            ]
+            return [_to_claimed(row, now) for *_, row in sorted(started)[:limit]]
+
+    # -- controls ------------------------------------------------------------------------------
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        with self._lock:
+            now, control = self.now(), self._control(subject)
+            self._controls[subject] = control._replace(
+                paused_at=control.paused_at or now,
+                paused_by=by,
+                paused_because=because,
+                changed_at=now,
+                changed_by=by,
+            )
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        with self._lock:
+            control = self._controls.get(subject)
+            if control is None or control.paused_at is None:
+                return False
+            self._controls[subject] = control._replace(
+                paused_at=None,
+                paused_by=None,
+                paused_because=None,
+                changed_at=self.now(),
+                changed_by=by,
+            )
+            return True
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        with self._lock:
+            control = self._control(subject)
+            settings, text = changed_settings(control.settings, changes)
+            self._controls[subject] = control._replace(
+                settings=text, changed_at=self.now(), changed_by=by
+            )
+            return settings
+
+    def _control(self, subject: str) -> Control:
+        bare = Control(subject, None, None, None, None, self.now(), None)
+        return self._controls.get(subject, bare)
+
+    def controls(self) -> builtins.list[Control]:
+        with self._lock:
+            return [control for _, control in sorted(self._controls.items())]
+
+    def paused(self) -> frozenset[str]:
+        with self._lock:
+            return self._paused()
+
+    def _paused(self) -> frozenset[str]:
+        return frozenset(each.subject for each in self._controls.values() if each.is_paused)
+
+    def _said(self) -> Said:
+        settings = {
+            subject: control.settings
+            for subject, control in self._controls.items()
+            if control.settings is not None
+        }
+        return Said(self._paused(), settings)
 
     def close(self) -> None:
         return None
@@ -477,7 +703,15 @@ def _is_stalled(row: _Row, now: datetime) -> bool:
     return row.lease_until is not None and row.lease_until < now
 
 
-def _matches(row: _Row, where: JobFilter) -> bool:
+def _matches(row: _Row, where: JobFilter, now: datetime) -> bool:
+    if where.error is not None and where.error not in (row.error or ""):
+        return False
+    if where.older_than_seconds is not None:
+        by = now - timedelta(seconds=where.older_than_seconds)
+        if (row.finished_at or row.created_at) > by:
+            return False
+    if where.after_id is not None and row.new.id <= where.after_id:
+        return False
     return all(
         wanted is None or actual == wanted
         for wanted, actual in (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -15,8 +17,10 @@ from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
+from jobs.core.controls import Control, holds_back
 from jobs.core.errors import StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.keys import alias_key, dedupe_key, is_keyed, may_be_key, wants_again
 from jobs.core.names import NAME
 from jobs.core.schedule import Schedule
 from jobs.core.store import (
@@ -25,6 +29,7 @@ from jobs.core.store import (
     Capability,
     Due,
     JobFilter,
+    Revival,
     Standing,
     StoreTransaction,
     Touch,
@@ -37,8 +42,11 @@ from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
+from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
+from jobs.stores.sql.edits import Edits
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
+from jobs.stores.sql.keys import KeyTaker
 from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
@@ -111,6 +119,9 @@ class SqlStore:
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
         self._schedules = ScheduleTable(self.tables, namespace)
+        self._edits = Edits(self.statements)
+        self._controls = Controls(self.statements)
+        self._keys = KeyTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -148,6 +159,8 @@ class SqlStore:
     # -- enqueue -------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
+        if any(map(is_keyed, jobs)):
+            return self._insert_keyed(jobs, session)
         if session is not None:
             with self.attempts.explained():
                 self._insert(connection_of(session, self.engine), jobs)
@@ -169,9 +182,27 @@ class SqlStore:
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+    def _insert_keyed(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
+        def run(connection: Connection) -> list[Job]:
+            write = partial(self._insert, connection)
+            now = self.clock.now()
+            return self._keys.insert(connection, jobs, self._parameters(), write, now)
+
+        if session is None:
+            return self._write(run)
+        with self.attempts.explained():
+            return run(connection_of(session, self.engine))
+
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
+        existing = {} if existing is None else existing
         if session is not None:
-            return self._insert_many(connection_of(session, self.engine), jobs)[0]
+            return self._insert_many(connection_of(session, self.engine), jobs, existing)[0]
         # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
         total, last_id = 0, ""
         try:
@@ -182,7 +213,9 @@ class SqlStore:
                 self.attempts.connect() as connection,
                 connection.begin() as transaction,
             ):
-                total, last_id = self._insert_many(connection, jobs, self.attempts.watched)
+                total, last_id = self._insert_many(
+                    connection, jobs, existing, self.attempts.watched
+                )
                 with self.attempts.watched(connection):
                     transaction.commit()
         except (exc.DBAPIError, LineCut) as error:
@@ -198,14 +231,16 @@ class SqlStore:
         self,
         connection: Connection,
         jobs: Iterable[NewJob],
+        existing: dict[str, str],
         watched: Callable[[Connection], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> tuple[int, str]:
         """Returns how many rows were written, and the id of the last."""
-        with self.attempts.explained():
-            with watched(connection):
-                now = self._now(connection)
-            rows = bulk_rows(jobs, self.namespace, now, self.sql)
-            total, last_id = 0, ""
+        total, last_id = 0, ""
+        keyed: list[NewJob] = []
+
+        def write(some: Iterable[NewJob], aside: Callable[[NewJob], None] | None = None) -> None:
+            nonlocal total, last_id
+            rows = bulk_rows(some, self.namespace, now, self.sql, aside)
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
                 for width in {len(row) for row in chunk}:
                     alike = [row for row in chunk if len(row) == width]
@@ -213,6 +248,21 @@ class SqlStore:
                         bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
+
+        def admit() -> None:
+            existing.update(self._keys.admit(connection, keyed, self._parameters(), write))
+            keyed.clear()
+
+        def aside(job: NewJob) -> None:
+            keyed.append(job)
+            if len(keyed) >= BULK_CHUNK_ROWS:
+                admit()
+
+        with self.attempts.explained():
+            now = self._now(connection)
+            write(jobs, aside)
+            if keyed:
+                admit()
             return total, last_id
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -257,8 +307,8 @@ class SqlStore:
         # MySQL locks rows by their ids and then takes them, in a transaction around both.
         return self._write(run, alone=ids is None or claimer.claims_ids_at_once)
 
-    def _lanes(self, connection: Connection) -> list[str]:
-        return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
+    def _lanes(self, connection: Connection) -> Sequence[str]:
+        return live_lanes(connection.execute(self.statements.lanes, self._parameters()).all())[0]
 
     def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         if not verdicts:
@@ -346,12 +396,15 @@ class SqlStore:
             lambda connection: connection.execute(statement, self._parameters()).all()
         )
         what = {row[0] for row in found}
+        lanes, said = live_lanes(found)
         return Due(
             stalled="stalled" in what,
             outstayed="outstayed" in what,
-            lanes=tuple(row[1] for row in found if row[0] == "lane"),
+            lanes=lanes,
             unrung="unrung" in what,
             scheduled="scheduled" in what,
+            said=said,
+            keys="keys" in what,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -394,6 +447,7 @@ class SqlStore:
                 instant(row[4]),
                 None if row[5] is None else instant(row[5]),
                 instant(row[6]),
+                paused=bool(row[7]),
             )
             for row in rows
         }
@@ -402,6 +456,10 @@ class SqlStore:
         if self.sql.deletes_by_key:
             return self._delete_found(self.statements.outstayed, limit=limit)
         return self._count(self.statements.purge, limit=limit)
+
+    def purge_keys(self, limit: int) -> int:
+        parameters = self._parameters(limit=limit)
+        return self._write(lambda connection: self._keys.sweep(connection, parameters))
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         bounds = {"kind": kind, "state": str(state), "keep": keep, "limit": limit}
@@ -517,22 +575,43 @@ class SqlStore:
         row = connection.execute(statement).first()
         return None if row is None else to_job(row)
 
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        if not may_be_key(alias) or clean_text(tenant) != tenant:
+            return None
+        key = alias_key(tenant, alias)
+        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
+
     def list(self, where: JobFilter, limit: int) -> list[Job]:
-        names = (where.kind, where.queue, where.before_id)
-        if not all(name is None or may_be_name(name) for name in names) or (
-            where.tenant is not None and clean_text(where.tenant) != where.tenant
+        return [to_job(row) for row in self._listed(where, limit, ids_only=False)]
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        return [row.id for row in self._listed(where, limit, ids_only=True)]
+
+    def _listed(self, where: JobFilter, limit: int, *, ids_only: bool) -> Sequence[Any]:
+        names = (where.kind, where.queue, where.before_id, where.after_id or None)
+        texts = (where.tenant, where.error)
+        if not all(name is None or may_be_name(name) for name in names) or any(
+            text is not None and clean_text(text) != text for text in texts
         ):
             return []
-        statement = inspect.listing(self.tables, self.namespace, where, limit)
-        rows = self._read(lambda connection: connection.execute(statement).all())
-        return [to_job(row) for row in rows]
+        statement = inspect.listing(self.statements, where, limit, ids_only=ids_only)
+        parameters = self._parameters(**inspect.listing_parameters(where))
+        return self._read(lambda connection: connection.execute(statement, parameters).all())
 
     def counts(self) -> dict[tuple[str, str, str], int]:
-        statement = inspect.counts(self.statements)
-        rows = self._read(
-            lambda connection: connection.execute(statement, self._parameters()).all()
-        )
-        return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
+        statement, parameters = inspect.counts(self.statements), self._parameters()
+
+        def run(connection: Connection) -> tuple[Sequence[Any], frozenset[str]]:
+            rows = connection.execute(statement, parameters).all()
+            return rows, self._controls.said(connection, parameters).paused
+
+        rows, paused = self._read(run)
+        counted: Counter[tuple[str, str, str]] = Counter()
+        for queue, kind, shown, count in rows:
+            if shown == State.PENDING and holds_back(paused, queue, kind):
+                shown = "paused"
+            counted[queue, kind, shown] += int(count)
+        return dict(counted)
 
     def cancel(self, job_id: str) -> CancelReport | None:
         if not may_be_name(job_id):
@@ -557,14 +636,92 @@ class SqlStore:
         # On its own it is one statement, unless there is nothing to cancel.
         return self._write(run, alone=self.sql.returns_updated)
 
-    def clear(self) -> int:
-        jobs = self.statements.jobs
-        statement = text(f"DELETE FROM {jobs} WHERE namespace = :namespace")
+    # -- what people do to many rows, and controls ---------------------------------------------
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        named = _names(ids)
+        if not named:
+            return 0
+        statement, keep_seconds = self.statements.cancel_many, CANCELLED_KEEP_SECONDS
+        return self._count(statement, ids=named, keep_seconds=keep_seconds)
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        named = _names(ids)
+        if not named or not states:
+            return 0
         return self._write(
-            lambda connection: connection.execute(statement, self._parameters()).rowcount,
-            alone=True,
-            answer_seconds=LONG_ANSWER_SECONDS,
+            lambda connection: self._edits.remove(
+                connection, named, states, ended_for_seconds, self._parameters()
+            )
         )
+
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+        values = self._parameters(run_at=self.sql.bind_instant(run_at))
+        wants = wants_again(each.job for each in revivals)
+
+        def run(connection: Connection) -> int:
+            held = self._keys.retake(connection, list(wants.values()), self._parameters())
+            again = {want.job_id for key, want in wants.items() if key not in held}
+            free = [
+                each for each in revivals if each.job.id in again or not wants_again([each.job])
+            ]
+            return self._edits.revive(connection, free, values)
+
+        return self._write(run)
+
+    def holder_of(self, job: Job) -> str | None:
+        if job.dedupe_key is None:
+            return None
+        key = dedupe_key(job.tenant, job.kind, job.dedupe_key)
+        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
+        rows = self._read(lambda connection: connection.execute(self._edits.stuck, values).all())
+        return [read_stalled(row, self.sql) for row in rows]
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        self._write(
+            lambda connection: self._controls.pause(
+                connection, subject, by, because, self._parameters()
+            )
+        )
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        return self._write(
+            lambda connection: self._controls.resume(connection, subject, by, self._parameters())
+        )
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        return self._write(
+            lambda connection: self._controls.change(
+                connection, subject, changes, by, self._parameters()
+            )
+        )
+
+    def controls(self) -> builtins.list[Control]:
+        return self._read(lambda connection: self._controls.listed(connection, self.namespace))
+
+    def paused(self) -> frozenset[str]:
+        said = self._read(lambda connection: self._controls.said(connection, self._parameters()))
+        return said.paused
+
+    def clear(self) -> int:
+        everything = text(f"DELETE FROM {self.statements.jobs} WHERE namespace = :namespace")
+
+        def run(connection: Connection) -> int:
+            connection.execute(self._keys.statements.clear, self._parameters())
+            return connection.execute(everything, self._parameters()).rowcount
+
+        return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
 
     def close(self) -> None:
         if self._owns_engine:
@@ -586,6 +743,10 @@ def may_be_name(text: str) -> bool:
     A database would refuse such text (NUL, a lone surrogate, another character set) with an error.
     """
     return NAME.fullmatch(text) is not None
+
+
+def _names(ids: Collection[str]) -> list[str]:
+    return sorted(job_id for job_id in set(ids) if may_be_name(job_id))
 
 
 def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:
