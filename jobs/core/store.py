@@ -411,13 +411,6 @@ class Store(Protocol):
         """The earliest slot to come of all schedules, if there is one."""
         ...
 
-    def forget_slots(self, limit: int) -> int:
-        """Delete up to ``limit`` notes of slots whose time to be held is over; returns how many.
-
-        They are held for :data:`SLOT_HELD_SECONDS`.
-        """
-        ...
-
     def get(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
         ...

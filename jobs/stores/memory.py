@@ -503,10 +503,6 @@ class MemoryStore:
         with self._lock:
             return self._schedules.next_at()
 
-    def forget_slots(self, limit: int) -> int:
-        with self._lock:
-            return self._schedules.forget(self.now(), limit)
-
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(

@@ -606,9 +606,6 @@ class SqlStore:
     def next_schedule_at(self) -> datetime | None:
         return self._read(self._schedules.next_at)
 
-    def forget_slots(self, limit: int) -> int:
-        return self._write(lambda c: self._schedules.forget(c, self._now(c), limit))
-
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(
