@@ -3,10 +3,16 @@
 #   make test PYTHON=python3.13 VENV=.venv313     another interpreter, in an environment of its own
 #   make test ARGS="-k lease -x"                  arguments for pytest
 #   make test UV=                                 pip even where uv is installed
+#   make package-lambda REQUIREMENTS=requirements.txt INCLUDE="datasets.toml templates" ARCH=arm64
 
 VENV ?= .venv
 UV ?= $(shell command -v uv 2>/dev/null)
 ARGS ?=
+# As `provider.runtime` in serverless.yml.
+PYTHON_LAMBDA ?= 3.12
+ARCH ?= x86_64
+REQUIREMENTS ?=
+INCLUDE ?=
 
 # Each candidate is run, not only looked up: a version manager's shim may stand in PATH with nothing
 # behind it. Without uv the interpreter must also be able to make environments.
@@ -19,13 +25,14 @@ STAMP := $(VENV)/.installed
 EXTRAS := local,mysql,aws,migrations,pydantic,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-slow demo bench lint format clean
+.PHONY: help test test-slow demo bench package-lambda lint format clean
 
 help:
 	@echo "make test       the tests, on SQLite and PostgreSQL (and MySQL: set TEST_MYSQL_URL)"
 	@echo "make test-slow  the longer tests"
 	@echo "make demo       a running system to look at (ONCE=1: run it through and leave)"
 	@echo "make bench      the measurements"
+	@echo "make package-lambda  build/lambda.zip for serverless.yml (modules: JOBS_HANDLERS=shop.tasks)"
 	@echo "make lint       style, format and types"
 	@echo "make format     mend what can be mended by itself"
 	@echo "make clean      remove the environment and the caches"
@@ -42,18 +49,22 @@ demo: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+package-lambda: $(STAMP)
+	@$(BIN)/python deploy/lambda_package.py --python $(PYTHON_LAMBDA) --architecture $(ARCH) \
+		$(if $(REQUIREMENTS),--requirements $(REQUIREMENTS)) $(addprefix --include ,$(INCLUDE)) $(ARGS)
+
 # `api` holds entry files only; mypy refuses a folder without a Python file.
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check . ; echo 'Mend it with: make format'; exit 1; }
-	@$(BIN)/mypy jobs $(if $(wildcard api/*.py),api) tests/support tests/conftest.py
+	@$(BIN)/mypy jobs deploy $(if $(wildcard api/*.py),api) tests/support tests/conftest.py
 
 format: $(STAMP)
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
 clean:
 	[ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is written last, so an installation that broke off is done again.
 $(STAMP): pyproject.toml

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import core
+from benchmarks import aws, core
 
 
 def main() -> int:
@@ -19,12 +19,20 @@ def main() -> int:
     one.add_argument("--rows", type=int, default=1_000_000, help="history and backlog for claims")
     one.add_argument("--only", default="", help="comma-separated parts: " + ", ".join(core.PARTS))
     one.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    two = suites.add_parser("lambda", help="records of an SQS queue, cold start of their handler")
+    two.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
+    two.add_argument("--jobs", type=int, default=1000, help="how many no-op jobs in a turn")
+    two.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     options = parser.parse_args()
+    say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr))
+    if options.suite == "lambda":
+        figures = aws.measure(options.database, options.jobs, say)
+        print(json.dumps(figures, indent=None if options.json else 2))
+        return 0
     only = [name for name in options.only.split(",") if name]
     unknown = sorted(set(only) - set(core.PARTS))
     if unknown:
         parser.error(f"no part is called {', '.join(unknown)}")
-    say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr))
     figures = core.measure(options.database, options.jobs, options.rows, only, say)
     print(json.dumps(figures, indent=None if options.json else 2))
     return 0

@@ -79,7 +79,7 @@ def _vacuum(tickwork: Tickwork) -> None:
         connection.exec_driver_sql(statements[store.sql.name])
 
 
-def _in_turns(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> Any:
+def in_turns(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> Any:
     """Medians of both, and of their ratio pair by pair: the machine's speed drifts."""
     pairs = [(ours(), theirs()) for _ in range(turns)]
     return (
@@ -105,8 +105,8 @@ def _enqueue(url: str) -> dict[str, Any]:
             return BULK / (time.perf_counter() - begun)
 
         one(), raw.enqueue_one_per_s(tickwork, 100)  # warm
-        one_per_s, bare, one_ratio = _in_turns(one, lambda: raw.enqueue_one_per_s(tickwork, 500), 5)
-        many_per_s, raw_many, many_ratio = _in_turns(
+        one_per_s, bare, one_ratio = in_turns(one, lambda: raw.enqueue_one_per_s(tickwork, 500), 5)
+        many_per_s, raw_many, many_ratio = in_turns(
             many, lambda: raw.enqueue_many_per_s(tickwork, BULK), 3
         )
     return {
@@ -142,7 +142,7 @@ def _process(url: str, count: int, say: Say) -> dict[str, Any]:
         say(f"  raw {rate:,.0f}/s")
         return rate
 
-    process, limit, ratio = _in_turns(ours, theirs, 3)
+    process, limit, ratio = in_turns(ours, theirs, 3)
     return {
         "process_per_s": round(process),
         "raw_process_per_s": round(limit),
@@ -286,9 +286,9 @@ def _cold(url: str) -> dict[str, Any]:
             "JOBS_ENV": "production",
         }
         assert tickwork.counts() == {}
-        cold, bare, ratio = _in_turns(
-            lambda: _in_new_process(_COLD, environment),
-            lambda: _in_new_process(bare_code.format(url=plain), environment),
+        cold, bare, ratio = in_turns(
+            lambda: in_new_process(_COLD, environment),
+            lambda: in_new_process(bare_code.format(url=plain), environment),
             9,
         )
     return {
@@ -298,7 +298,7 @@ def _cold(url: str) -> dict[str, Any]:
     }
 
 
-def _in_new_process(code: str, environment: dict[str, str]) -> float:
+def in_new_process(code: str, environment: dict[str, str]) -> float:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.clock import Clock, SystemClock
+from jobs.core.deadline import Budget
+from jobs.core.delivery import Fate
 from jobs.core.doorbell import Doorbell, SilentDoorbell
 from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.events import EventName, Events, Listener
@@ -25,6 +27,7 @@ from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
+from jobs.runtime.deliver import Delivery, run_deliveries
 from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
     Draft,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from jobs.runtime.local import LocalRunner
 
 log = logging.getLogger("tickwork")
+LEAST_ANSWER_SECONDS = 4.0
 JobLike = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]] | Mapping[str, Any]
 
 
@@ -101,6 +105,7 @@ class Tickwork:
             doorbell=bell,
             rules=getattr(bell, "rules", None),
         )
+        self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
         for module in (*settings.handlers, *handlers):
@@ -384,18 +389,13 @@ class Tickwork:
         :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
-        before = self.get(job_id, tenant=tenant)
-        if before is None:
+        found = self.get(job_id, tenant=tenant)
+        report = None if found is None else self.store.cancel(found.id)
+        if report is None:
             raise JobNotFound(job_id)
-        job_id = before.id
-        if before.state in (State.COMPLETED, State.FAILED, State.CANCELLED):
-            raise JobStateConflict(job_id, before.state, "cancelled")
-        job = self.store.cancel(job_id)
-        if job is None:
-            raise JobNotFound(job_id)
-        if job.state in (State.COMPLETED, State.FAILED):
-            raise JobStateConflict(job_id, job.state, "cancelled")
-        return job
+        if not report.accepted:
+            raise JobStateConflict(report.job.id, report.job.state, "cancelled")
+        return report.job
 
     def clear(self, *, force: bool = False) -> int:
         """Delete every job of this namespace; refuses on SQL without ``force=True``."""
@@ -435,6 +435,17 @@ class Tickwork:
             slots=concurrency,
             begun=begun,
         )
+
+    def deliver(self, deliveries: Sequence[Delivery], budget: Budget) -> dict[int, Fate]:
+        """Run the jobs that messages name, inside ``budget``; returns each message's fate by key.
+
+        For consumers of a queue: the row decides what runs, and the fate says whether the message
+        has more to say. See :func:`jobs.runtime.deliver.run_deliveries`.
+        """
+        if self._consuming is None:
+            # Its messages stay on the queue, so nobody rings for jobs that go back to waiting.
+            self._consuming = replace(self._runtime, rings_settled=False)
+        return run_deliveries(self._consuming, deliveries, budget)
 
     def drain(
         self,
@@ -553,7 +564,7 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
 
             return MemoryStore(namespace=settings.namespace, clock=clock)
         database = settings.database_url
-    from jobs.stores.sql import SqlStore  # late: the stub needs no SQLAlchemy
+    from jobs.stores.sql import ANSWER_SECONDS, SqlStore  # late: the stub needs no SQLAlchemy
 
     return SqlStore(
         database,
@@ -561,6 +572,8 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         prefix=settings.table_prefix,
         schema=settings.schema,
         clock=clock,
+        # A few silences and what they cost fit into a tick.
+        answer_seconds=min(ANSWER_SECONDS, max(settings.tick_limit / 4, LEAST_ANSWER_SECONDS)),
     )
 
 

@@ -12,11 +12,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from tests.support import mariadb, pgbouncer, postgresql
 from tests.support.databases import Database
 from tests.support.requirements import missing, required
+
+# How fast a busy machine makes up examples says nothing of what is tested.
+settings.register_profile("tickwork", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tickwork")
 
 
 def pytest_configure() -> None:

@@ -325,7 +325,8 @@ def test_a_database_that_stays_away(tickwork: Tickwork, proxy: Proxy, runs: Coun
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         tickwork.tick(time_budget=1, tick_limit=3)
-    assert time.monotonic() - began < 8
+    # Far below what it would try without a limit, and no measure of a busy machine.
+    assert time.monotonic() - began < 30
     with pytest.raises(StoreUnavailable):
         tickwork.enqueue("alpha")
     proxy.up()
@@ -386,6 +387,16 @@ def test_an_enqueue_whose_answer_is_lost_is_one_job(
         ids = []
     assert proxy.cuts[0].done.is_set()
     assert sorted(job.id for job in tickwork.list()) == sorted(ids)
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["unsent", "answer lost"])
+def test_a_cancel_whose_answer_is_lost_is_no_conflict(
+    tickwork: Tickwork, proxy: Proxy, *, answered: bool
+) -> None:
+    job = tickwork.enqueue("alpha")
+    proxy.cuts.append(commit_of(tickwork, b"error = CASE WHEN", answered=answered))
+    assert tickwork.cancel(job.id).state is State.CANCELLED
+    assert proxy.cuts[0].done.is_set()
 
 
 def test_connections_that_died_while_they_rested(

@@ -37,8 +37,9 @@ MAY_IMPORT = {
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
     "testing": BELOW_HTTP,
-    "aws": BELOW_TOP,
-    "cli": (*BELOW_TOP, "demo"),
+    "ssm": CORE,
+    "aws": (*BELOW_TOP, "ssm"),
+    "cli": (*BELOW_TOP, "aws", "demo"),
     "demo": (*BELOW_TOP, "testing", "aws"),
     "__main__": ("cli",),
 }
@@ -49,17 +50,29 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "ring", "doorbell", "events"),
+        *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "engine", "rowlist", "statements", "rows", "claim", "bulk"),
-        *("sessions", "inspect", "schema", "writer", "rings", "keys", "commits", "transaction"),
+        *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
+        *(
+            "bulk",
+            "sessions",
+            "inspect",
+            "schema",
+            "writer",
+            "attempts",
+            "rings",
+            "keys",
+            "commits",
+            "transaction",
+        ),
         "store",
     ),
     "jobs.runtime": (
         *("loop", "base", "ring", "unique", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "worker", "local"),
+        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
     ),
+    "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel

@@ -71,8 +71,8 @@ def test_a_ring_while_the_only_slot_finds_nothing_makes_it_look_again(
         tickwork.register_handler("note", lambda payload: None)
         real, looks = tickwork.store.probe, iter(range(1000))
 
-        def probe() -> Any:
-            nothing = real()
+        def probe(**options: Any) -> Any:
+            nothing = real(**options)
             if next(looks) == 0:
                 tickwork.enqueue("note", {})
             return nothing
@@ -231,13 +231,13 @@ def test_a_tick_that_fails_is_logged_once_and_the_next_goes_on(
         tickwork.register_handler("note", lambda payload: None)
         real, calls = tickwork.store.probe, iter(range(1000))
 
-        def probe() -> Any:
+        def probe(**options: Any) -> Any:
             call = next(calls)
             if call < 3:
                 raise StoreUnavailable("gone for lunch")
             if call < 6:
                 raise RuntimeError("odd")
-            return real()
+            return real(**options)
 
         monkeypatch.setattr(tickwork.store, "probe", probe)
         tickwork.enqueue("note", {})

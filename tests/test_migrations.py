@@ -27,7 +27,9 @@ import jobs
 from jobs import SchemaError, Tickwork
 from jobs.stores.sql import SqlStore, build_tables, schema
 from jobs.stores.sql.tables import HEAD_REVISION
+from tests.support.crashing import Crasher
 from tests.support.databases import Database
+from tests.support.scenarios import EXIT_CODE
 
 ROOT = Path(__file__).parents[1]
 LONG_AGO = "2020-01-01 00:00:00.000000"
@@ -66,7 +68,16 @@ def made(store: SqlStore) -> list[str]:
 
 def all_tables(*prefixes: str) -> list[str]:
     """The tables of upgrades under these prefixes, as ``made`` lists them."""
-    names = "alembic_version controls groups jobs keys limits schedules takings".split()
+    names = [
+        "alembic_version",
+        "controls",
+        "groups",
+        "jobs",
+        "keys",
+        "limits",
+        "schedules",
+        "takings",
+    ]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
 
 
@@ -347,6 +358,40 @@ def test_a_file_that_another_program_writes_to_is_waited_for(
 
             assert len(waits) == 1
             assert made(store) == ["theirs", *all_tables("tickwork_")]
+
+
+WAYS = {"upgrade": upgrade, "create_schema": SqlStore.create_schema}
+
+
+@pytest.mark.parametrize("mend", WAYS)
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_killed_while_it_made_the_tables_is_gone_on_with(
+    database: Database, way: str, mend: str
+) -> None:
+    """Wherever it was; on MySQL each step stays, elsewhere all are taken back."""
+    with opened(database) as store, Crasher() as crasher:
+        upgrade(store)
+        whole = dump(store)
+        drop_tables(store)
+        # Among the first steps, in the middle, and around where the revisions are noted.
+        steps = (1, 2, 3, 9, *range(15, 60)) if database.name == "mysql" else (1, 9, 17, 60)
+        for crash_after in steps:
+            code = crasher.run("make_tables", url=database.url, way=way, crash_after=crash_after)
+            try:
+                WAYS[mend](store)
+            except SchemaError:
+                # The tables of an earlier revision, which create_schema() cannot upgrade.
+                assert (database.name, way, mend) == ("mysql", "upgrade", "create_schema")
+                with pytest.raises(SchemaError, match="run `tickwork db upgrade`"):
+                    store.create_schema()
+                upgrade(store)
+            assert dump(store) == whole, crash_after
+            assert noted(store) == [HEAD_REVISION]
+            if code == 0:
+                return
+            assert code == EXIT_CODE
+            drop_tables(store)
+    raise AssertionError("the tables were never finished")
 
 
 def test_an_upgrade_works_behind_a_transaction_pooler(pgbouncer_database: Database) -> None:

@@ -71,9 +71,9 @@ def claim_by_ids(store: SqlStore) -> None:
 
 
 def cancel(store: SqlStore) -> None:
-    job = store.cancel(store.list(JobFilter(State.PENDING), 1)[0].id)
-    assert job is not None
-    assert job.state is State.CANCELLED
+    report = store.cancel(store.list(JobFilter(State.PENDING), 1)[0].id)
+    assert report is not None
+    assert (report.job.state, report.accepted) == (State.CANCELLED, True)
 
 
 def purge(store: SqlStore) -> None:

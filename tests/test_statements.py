@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import event
@@ -10,9 +12,9 @@ from jobs import Tickwork
 from tests.support.databases import Database
 
 
-def statements(tickwork: Tickwork, jobs: int) -> int:
-    """Statements of one tick over that many due jobs, BEGIN and COMMIT not counted."""
-    tickwork.enqueue_many([("noop", {"n": 1})] * jobs)
+@contextmanager
+def counted(tickwork: Tickwork) -> Iterator[list[str]]:
+    """Fills the list with what is said to the database, BEGIN and COMMIT not counted."""
     seen: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -21,10 +23,28 @@ def statements(tickwork: Tickwork, jobs: int) -> int:
 
     event.listen(tickwork.engine, "before_cursor_execute", note)
     try:
-        assert tickwork.tick(limit=max(jobs, 1)).succeeded == jobs
+        yield seen
     finally:
         event.remove(tickwork.engine, "before_cursor_execute", note)
+
+
+def statements(tickwork: Tickwork, jobs: int) -> int:
+    """Statements of one tick over that many due jobs."""
+    tickwork.enqueue_many([("noop", {"n": 1})] * jobs)
+    with counted(tickwork) as seen:
+        assert tickwork.tick(limit=max(jobs, 1)).succeeded == jobs
     return len(seen)
+
+
+def test_a_cancel_is_one_statement(database: Database) -> None:
+    tickwork = Tickwork(database.url)
+    tickwork.create_schema()
+    job = tickwork.enqueue("noop")
+    with counted(tickwork) as seen:
+        assert tickwork.cancel(job.id).status == "cancelled"
+    # MySQL cannot answer with what it wrote, so it is asked.
+    assert len(seen) == (2 if database.name == "mysql" else 1)
+    tickwork.close()
 
 
 def test_a_tick_makes_few_statements_however_many_jobs(database: Database) -> None:
@@ -64,3 +84,33 @@ def test_a_claim_uses_its_index_among_history(postgresql_database: Database) -> 
 
     assert any("ix_tickwork_jobs_pending" in line for line in plan), plan
     assert not any("Seq Scan" in line for line in plan), plan
+
+
+def test_a_claim_by_ids_is_led_by_them(postgresql_database: Database) -> None:
+    """Also where statistics, taken when nothing waited, call the index of waiting rows empty."""
+    tickwork = Tickwork(postgresql_database.url)
+    tickwork.create_schema()
+    tickwork.register_handler("noop", lambda payload: None)
+    tickwork.enqueue_many([("noop", {})] * 3000)
+    while tickwork.tick(limit=1000).processed:
+        pass
+    store: Any = tickwork.store
+    with tickwork.engine.connect() as connection:
+        connection.exec_driver_sql(f"ANALYZE {store.statements.jobs}")
+        connection.commit()
+    ids = tickwork.enqueue_many([("noop", {})] * 3000)[:10]
+    plans = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "FOR UPDATE" in statement:
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plans.append([line for (line,) in cursor.fetchall()])
+
+    event.listen(tickwork.engine, "before_cursor_execute", explain)
+    claimed = store.claim(10, kinds={"noop"}, lease_seconds=60, ids=ids)
+    tickwork.close()
+
+    assert len(claimed) == 10
+    (plan,) = plans
+    assert sum("tickwork_jobs_pkey" in line for line in plan) == 2, plan  # found, then updated
+    assert not any("Seq Scan on" in line or "_pending" in line for line in plan), plan

@@ -21,7 +21,6 @@ from jobs import Job, State, Tickwork
 from jobs.core.clock import ManualClock
 from jobs.core.errors import JobStateConflict
 from jobs.core.job import Claimed, NewJob
-from jobs.core.keys import dedupe_key, retaken
 from jobs.core.store import JobFilter, Verdict
 from jobs.stores.memory import MemoryStore
 from jobs.stores.sql import SqlStore
@@ -406,13 +405,15 @@ def test_a_retry_is_refused_while_another_job_has_the_key(store: SqlStore) -> No
 
 def test_many_are_retaken_at_once(store: SqlStore) -> None:
     jobs = [die(store, put(store, str(n))) for n in range(6)]
-    others = {dedupe_key("", "alpha", str(n)): put(store, str(n)).id for n in (1, 4)}
-    held = store._write(
+    others = {jobs[n].id: (put(store, str(n)).id, State.PENDING) for n in (1, 4)}
+    again = die(store, put(store, "0"))
+    plain = store.insert([new_job()])[0]
+    refused = store._write(
         lambda connection: store._keys.retake(
-            connection, [retaken(job) for job in jobs], store._parameters()
+            connection, [*jobs, again, plain], store._parameters()
         )
     )
-    assert {key: standing.job_id for key, standing in held.items()} == others
+    assert refused == {**others, again.id: (jobs[0].id, State.PENDING)}
 
 
 def test_a_job_without_a_key_is_retried_as_it_is(store: SqlStore) -> None:

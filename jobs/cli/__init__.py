@@ -14,6 +14,7 @@ from jobs.cli.database import database
 from jobs.cli.demo import demo
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import cancel, enqueue
+from jobs.cli.queue import redrive, worker
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
 
@@ -33,5 +34,8 @@ def main() -> None:
     """
 
 
-for command in (demo, serve, tick, enqueue, list_jobs, show, stats, cancel, database):
+for command in (
+    *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, cancel, redrive),
+    database,
+):
     main.add_command(command)

@@ -33,7 +33,7 @@ def explain(error: Exception) -> tuple[list[str], int]:
             return [_line(f"{error}; {_whereabouts()}")], FAILED
         case TickworkError():
             return [_line(str(error))], FAILED
-    said = _of_the_database(error)
+    said = _of_the_database(error) or _of_aws(error)
     if said is not None:
         return [_line(said)], FAILED
     # Not ours: somebody's handler module, or a mistake of this program. Either needs the trace.
@@ -57,6 +57,17 @@ def _of_the_database(error: Exception) -> str | None:
     if error.statement is None:
         return f"the database cannot be reached: {said}; {_whereabouts()}"
     return f"the database refused: {said}"
+
+
+def _of_aws(error: Exception) -> str | None:
+    exceptions = sys.modules.get("botocore.exceptions")
+    if exceptions is None:
+        return None
+    if isinstance(error, exceptions.ClientError):
+        return f"AWS refused: {error}"
+    if isinstance(error, exceptions.BotoCoreError):
+        return f"AWS cannot be asked: {error}"
+    return None
 
 
 def _whereabouts() -> str:

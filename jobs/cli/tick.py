@@ -46,8 +46,7 @@ def tick(
                 err=True,
             )
         if not as_json:
-            for name in _TOLD:
-                tickwork.on(name, _tell)
+            tell_of_jobs(tickwork)
         tick_limit = _tick_limit(tickwork, time_budget)
         if drain:
             results = tickwork.drain(limit, time_budget, tick_limit)
@@ -85,6 +84,12 @@ def _sum(results: list[TickResult]) -> dict[str, Any]:
         "jobs": [job_id for result in results for job_id in result.jobs],
         "duration_ms": round(sum(result.duration_ms for result in results), 1),
     }
+
+
+def tell_of_jobs(tickwork: Tickwork) -> None:
+    """Print a line at every job that ends or is put off."""
+    for name in _TOLD:
+        tickwork.on(name, _tell)
 
 
 def _tell(event: JobEvent) -> None:

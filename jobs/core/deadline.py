@@ -20,9 +20,8 @@ class Budget:
     """The time of one tick.
 
     After ``start_deadline`` nothing starts; at ``give_up_deadline`` what still runs is given up on,
-    so that its end can be written before the platform kills the process. ``fresh_seconds`` is what
-    a job may take at most in a tick that has only begun. A runner without a limit (a laptop, a
-    worker) has infinite deadlines and renews a short lease instead.
+    so that its end can be written before the platform kills the process. A runner without a limit
+    (a laptop, a worker) has infinite deadlines and renews a short lease instead.
     """
 
     begun: float
@@ -31,10 +30,6 @@ class Budget:
     lease_seconds: float
     heartbeat_lease_seconds: float | None = None
     lease_margin_seconds: float = LEASE_MARGIN_SECONDS
-
-    @property
-    def fresh_seconds(self) -> float:
-        return self.give_up_deadline - self.begun
 
 
 def tick_budget(begun: float, now: float, time_budget: float, tick_limit: float) -> Budget:
@@ -46,6 +41,29 @@ def tick_budget(begun: float, now: float, time_budget: float, tick_limit: float)
         start_deadline=min(begun + time_budget, limit_at - margin),
         give_up_deadline=limit_at - margin,
         lease_seconds=max(limit_at - now, 0.0) + LEASE_MARGIN_SECONDS,
+    )
+
+
+def start_seconds(left_seconds: float, room_seconds: float) -> float:
+    """For how long an invocation with so much time left starts jobs.
+
+    ``room_seconds`` is what jobs that say nothing of their time are left to end, at most half.
+    """
+    return left_seconds - min(room_seconds, left_seconds / 2)
+
+
+def invocation_budget(now: float, left_seconds: float, room_seconds: float) -> Budget:
+    """The budget of an invocation that the platform kills in ``left_seconds``.
+
+    More is kept back than in a tick: beside the results, the queue is to be told.
+    """
+    margin = min(2 * SETTLE_MARGIN_SECONDS, left_seconds / 10)
+    give_up = now + left_seconds - margin
+    return Budget(
+        begun=now,
+        start_deadline=min(now + start_seconds(left_seconds, room_seconds), give_up),
+        give_up_deadline=give_up,
+        lease_seconds=left_seconds + LEASE_MARGIN_SECONDS,
     )
 
 

@@ -9,8 +9,7 @@ from typing import NamedTuple, Protocol
 class Ring(NamedTuple):
     """A committed job to look at: its id, its kind (for logs), and how many seconds until due.
 
-    ``send`` counts the rings of this row from 1; ``group`` names what keeps an order among
-    themselves, where that is not the tenant or the kind.
+    ``send`` counts the rings of this row from 1; ``key`` is the job's concurrency key, if any.
     """
 
     job_id: str
@@ -18,7 +17,7 @@ class Ring(NamedTuple):
     delay_seconds: float
     tenant: str = ""
     send: int = 1
-    group: str = ""
+    key: str = ""
 
 
 class Doorbell(Protocol):

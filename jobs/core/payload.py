@@ -12,11 +12,12 @@ import decimal
 import re
 import typing
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
+from jobs.core.codec import DEFAULT_MAX_BYTES, too_large
 from jobs.core.errors import PayloadError
 
 _RICH = (
@@ -35,10 +36,13 @@ def payload_type(annotation: object) -> type | None:
     return None
 
 
-def dump(value: object, declared: type | None) -> dict[str, Any]:
+def dump(
+    value: object, declared: type | None, max_bytes: int = DEFAULT_MAX_BYTES
+) -> dict[str, Any]:
     """The payload as a plain dict fit for JSON, checked against ``declared``.
 
-    Raises :class:`PayloadError` naming the field that does not fit.
+    Raises :class:`PayloadError` naming the field that does not fit, and :class:`PayloadTooLarge`
+    for what cannot but be over ``max_bytes`` when written out.
     """
     if value is None:
         value = {}
@@ -51,6 +55,7 @@ def dump(value: object, declared: type | None) -> dict[str, Any]:
     is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
     if not is_instance and not isinstance(value, Mapping):
         raise PayloadError("$", f"a payload is an object (a dict), not {type(value).__name__}")
+    _check_breadth(value, max_bytes)
     try:
         # In two steps: dates and the like are checked as what they are, and only then made text,
         # so that bytes in a field for text are refused and not quietly encoded.
@@ -63,6 +68,31 @@ def dump(value: object, declared: type | None) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError("$", str(error)) from error
     return typing.cast(dict[str, Any], plain)
+
+
+def _check_breadth(value: object, max_bytes: int) -> None:
+    """Refuse what holds so much, or the same so often, that making it plain would never end.
+
+    Every element costs a byte of JSON at least, so nothing is refused that might fit.
+    """
+    left = max_bytes
+    ahead: list[Any] = [value]
+    while ahead:
+        item = ahead.pop()
+        if isinstance(item, Mapping):
+            inside: Collection[Any] = item.values()
+        elif isinstance(item, list | tuple | set | frozenset):
+            inside = item
+        elif isinstance(item, bytes | bytearray):
+            inside, left = (), left - len(item)
+        elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+            inside = [getattr(item, field.name, None) for field in dataclasses.fields(item)]
+        else:
+            continue
+        left -= len(inside) + 1
+        if left < 0:
+            raise too_large(f"over {max_bytes:,} bytes of JSON", max_bytes)
+        ahead.extend(inside)
 
 
 def load(plain: dict[str, Any], declared: type | None) -> Any:

@@ -73,6 +73,13 @@ class TouchReport(NamedTuple):
     cancelled: frozenset[str]
 
 
+class CancelReport(NamedTuple):
+    """The job after a cancel, and whether the cancel was ``accepted``: the job had not ended."""
+
+    job: Job
+    accepted: bool
+
+
 class Due(NamedTuple):
     """What the one probe of a tick found.
 
@@ -96,6 +103,43 @@ class Unrung(NamedTuple):
     tenant: str
     rings: int
     delay_seconds: float
+    concurrency_key: str | None = None
+
+
+class Standing(NamedTuple):
+    """How a row stands right now, for somebody who was told its id.
+
+    ``due_in_seconds`` is 0 once it is due, ``lease_left_seconds`` negative once the lease ran out
+    and ``None`` where there is none.
+    """
+
+    id: str
+    kind: str
+    queue: str
+    state: str
+    due_in_seconds: float
+    lease_left_seconds: float | None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the runner that holds the row has let its lease run out."""
+        left = self.lease_left_seconds
+        return self.state == State.PROCESSING and left is not None and left < 0
+
+
+def standing_at(
+    job_id: str,
+    kind: str,
+    queue: str,
+    state: str,
+    run_at: datetime,
+    lease_until: datetime | None,
+    now: datetime,
+) -> Standing:
+    """The standing of a row with these columns at the store's ``now``."""
+    left = None if lease_until is None else (lease_until - now).total_seconds()
+    due_in = max(0.0, (run_at - now).total_seconds())
+    return Standing(job_id, kind, queue, str(state), due_in, left)
 
 
 class JobFilter(NamedTuple):
@@ -223,8 +267,15 @@ class Store(Protocol):
         """What upkeep is due, in one statement; with ``rings`` also whether a row is to be rung."""
         ...
 
-    def stalled(self, limit: int) -> list[Claimed]:
-        """Rows in processing whose lease ran out, oldest lease first; nothing is changed."""
+    def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
+        """Rows in processing whose lease ran out, oldest lease first; nothing is changed.
+
+        With ``ids``, only those rows.
+        """
+        ...
+
+    def standing(self, ids: Collection[str]) -> dict[str, Standing]:
+        """How these rows stand, in one statement; ids without a row here are left out."""
         ...
 
     def purge(self, limit: int) -> int:
@@ -279,10 +330,10 @@ class Store(Protocol):
         """Rows by (queue, kind, shown state): pending, delayed, retrying, processing, ..."""
         ...
 
-    def cancel(self, job_id: str) -> Job | None:
+    def cancel(self, job_id: str) -> CancelReport | None:
         """Cancel: a row that has not started ends at once, a running one is asked to stop.
 
-        Returns the job as it then stands, or ``None`` if there is none. Terminal rows stay.
+        Returns what became of it, or ``None`` if there is no such job. Terminal rows stay.
         """
         ...
 

@@ -177,11 +177,12 @@ def region_of(queue_url: str, environ: Mapping[str, str]) -> str:
 
 
 def message_group(ring: Ring) -> str:
-    """What keeps its order on a FIFO queue: the ring's own group, else the tenant, else the kind.
-
-    A name that SQS would refuse is replaced by its digest.
+    """What keeps its order on a FIFO queue: the concurrency key (of its tenant), else the tenant,
+    else the kind. A name that SQS would refuse is replaced by its digest.
     """
-    group = ring.group or ring.tenant or ring.kind
+    group = ring.tenant or ring.kind
+    if ring.key:
+        group = f"{ring.tenant}/{ring.key}"
     if _GROUP.fullmatch(group):
         return group
     return hashlib.sha256(group.encode()).hexdigest()

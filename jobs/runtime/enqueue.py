@@ -62,7 +62,7 @@ class Draft(NamedTuple):
 
     def job(self, job_id: str, payload: object) -> NewJob:
         """The job; raises :class:`~jobs.core.errors.PayloadError` for what cannot be stored."""
-        plain = dump(payload, self.payload_type)
+        plain = dump(payload, self.payload_type, self.max_bytes)
         text = encode_payload(plain, self.max_bytes)
         template = self.template
         if self.key_of is not None:
@@ -174,6 +174,7 @@ class Enqueued(NamedTuple):
     queue: str
     tenant: str
     due_at: datetime | None
+    concurrency_key: str | None = None
 
     @classmethod
     def of(cls, runtime: Runtime, job: NewJob) -> Enqueued:
@@ -181,7 +182,7 @@ class Enqueued(NamedTuple):
         due_at = job.run_at
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
-        return cls(job.id, job.kind, job.queue, job.tenant, due_at)
+        return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
 
 
 def is_heard(runtime: Runtime) -> bool:
@@ -198,7 +199,16 @@ def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
         now = runtime.clock.now()
         ring(
             runtime,
-            [Ring(job.id, job.kind, _left(job.due_at, now), tenant=job.tenant) for job in jobs],
+            [
+                Ring(
+                    job.id,
+                    job.kind,
+                    _left(job.due_at, now),
+                    tenant=job.tenant,
+                    key=job.concurrency_key or "",
+                )
+                for job in jobs
+            ],
         )
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
 from jobs.core.events import EventName, JobEvent
-from jobs.core.job import Claimed
+from jobs.core.job import TERMINAL, Claimed
 from jobs.core.outcome import (
     Ending,
     Expired,
@@ -74,7 +74,13 @@ class BatchReport:
 
 
 class Batch:
-    """One claimed batch on its way through the handlers."""
+    """One claimed batch on its way through the handlers.
+
+    ``followers`` are further claimed jobs, without marks, that run one after the other behind a job
+    of the batch, by its id: each only once the end of the one before is written, and none any more
+    once one of them has not come to its end for good. With ``fresh`` false time was used before: no
+    job is the first that may be oversize.
+    """
 
     def __init__(
         self,
@@ -83,15 +89,21 @@ class Batch:
         budget: Budget,
         *,
         slots: int,
+        followers: Mapping[str, Sequence[Claimed]] | None = None,
+        fresh: bool = True,
         when_ended: Callable[[], None] | None = None,
     ) -> None:
         """``when_ended`` is called once all have, before their last results are written."""
         self.runtime = runtime
         self.budget = budget
         self.slots = max(1, min(slots, len(claimed)))
-        self.total = len(claimed)
+        self._followers = {job_id: list(line) for job_id, line in (followers or {}).items()}
+        behind = [job for line in self._followers.values() for job in line]
+        self._behind = len(behind)  # how many of them wait for the one before
+        self._fresh = fresh
+        self.total = len(claimed) + len(behind)
+        self._claimed_by_id = {job.id: job for job in (*claimed, *behind)}
         self._when_ended = when_ended
-        self._claimed_by_id = {job.id: job for job in claimed}
         self.report = BatchReport()
         # Jobs that may start now (their marks are committed), and those still without one.
         self._ready: deque[Claimed] = deque(job for job in claimed if job.marked)
@@ -169,7 +181,7 @@ class Batch:
             if all_ended and self._when_ended is not None:
                 self._when_ended()
                 self._when_ended = None
-            if all_ended or self._is_starving() or now - self._last_flush >= FLUSH_SECONDS:
+            if all_ended or self._is_urgent() or now - self._last_flush >= FLUSH_SECONDS:
                 self._flush(now, final=all_ended)
             if all_ended and self._flushed == self.total:
                 return
@@ -177,7 +189,7 @@ class Batch:
     def _rest(self) -> None:
         """Sleep until something is to be done, at most until the next flush."""
         with self._wake_coordinator:
-            if len(self._ended) + len(self._put_off) == self.total or self._is_starving():
+            if self._nothing_else() or self._is_urgent():
                 return
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
@@ -185,6 +197,21 @@ class Batch:
             if self._ready or self._waiting:  # else nobody is left to be handed back
                 wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
+
+    def _nothing_else(self) -> bool:
+        """Whether all have ended but those put off and those behind them."""
+        return len(self._ended) + len(self._put_off) + self._behind == self.total
+
+    def _is_urgent(self) -> bool:
+        """Whether somebody waits for the next flush, and nothing stands in its way."""
+        waits = self._is_starving() or self._is_awaited()
+        return waits and not self.runtime.store.writer_busy()
+
+    def _is_awaited(self) -> bool:
+        """Whether an end is to be written that followers wait for."""
+        return bool(self._followers) and any(
+            outcome.verdict.id in self._followers for outcome in self._ended[self._flushed :]
+        )
 
     def _is_starving(self) -> bool:
         return bool(self._hungry and self._waiting and not self._ready)
@@ -204,14 +231,14 @@ class Batch:
                 if run.submission is None:
                     self.runtime.abandoned.add(run.thread)
                 self._end(run.timed_out(now) if had_its_chance else run.decide(NotStarted(), now))
-                if not self._closed and (self._ready or self._waiting):
+                if not self._closed and (self._ready or self._waiting or self._behind):
                     self._add_slot()
 
     def _reconsider(self, now: float) -> None:
         """Start put-off jobs after all if they now fit; hand them back if nothing else is left."""
         if not self._put_off:
             return
-        nothing_else = len(self._ended) + len(self._put_off) == self.total
+        nothing_else = self._nothing_else()
         for _ in range(len(self._put_off)):
             job = self._put_off.popleft()
             if self._fit(job, now, first=False).verdict is Fit.START:
@@ -242,6 +269,28 @@ class Batch:
     def _end(self, outcome: Outcome) -> None:
         self._ended.append(outcome)
 
+    def _end_lines(self, ended: Sequence[Outcome]) -> None:
+        """Hand back what stands behind a job that has not come to its end for good."""
+        for outcome in ended:
+            if outcome.verdict.state not in TERMINAL or outcome.verdict.id in self.report.late:
+                for job in self._line_behind(outcome):
+                    self._end(self._unstarted(job, NotStarted()))
+
+    def _admit_followers(self, ended: Sequence[Outcome]) -> None:
+        """Let the next of each line start, now that the end of the one before is written."""
+        for outcome in ended:
+            line = self._line_behind(outcome)
+            if line:
+                self._waiting.append(line[0])
+            if line[1:]:
+                self._followers[line[0].id] = line[1:]
+                self._behind += len(line) - 1
+
+    def _line_behind(self, outcome: Outcome) -> list[Claimed]:
+        line = self._followers.pop(outcome.verdict.id, [])
+        self._behind -= len(line)
+        return line
+
     # -- flush -------------------------------------------------------------------------------
 
     def _flush(self, now: float, *, final: bool) -> None:
@@ -259,12 +308,17 @@ class Batch:
         self._started_at_last_flush = self._started
 
     def _settle_ended(self) -> None:
+        if self._followers:
+            self._end_lines(self._ended[self._flushed :])
         ended = self._ended[self._flushed :]
         own = [outcome for outcome in ended if outcome.verdict.id not in self._committed]
         late = settle_all(self.runtime, own) if own else frozenset()
         self._flushed += len(ended)
         self.report.outcomes.extend(ended)
         self.report.late |= late
+        if self._followers:
+            self._end_lines(ended)  # of those that came late
+            self._admit_followers(ended)
         if not late and not self.runtime.events.heard:
             return
         for outcome in ended:
@@ -368,7 +422,7 @@ class Batch:
             claimed = self._next()
             if claimed is None or not self._execute_or_tell(claimed):
                 return
-            if self._put_off or len(self._ended) == self.total:
+            if self._put_off or self._is_awaited() or len(self._ended) == self.total:
                 with self._wake_coordinator:
                     self._wake_coordinator.notify()
 
@@ -414,7 +468,7 @@ class Batch:
             self._end(self._unstarted(claimed, NotStarted()))
             return True
         with self._start_lock:  # only one can be the first
-            fitting = self._fit(claimed, now, first=self._started == 0)
+            fitting = self._fit(claimed, now, first=self._fresh and self._started == 0)
             if fitting.starts:
                 self._started += 1
         if fitting.verdict is Fit.NOT_NOW:

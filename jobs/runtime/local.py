@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jobs.core.deadline import unlimited_budget
@@ -163,12 +163,12 @@ class LocalDoorbell:
         self._runner = runner
         self._outer = outer
 
-    def ring(self, rings: Sequence[Ring]) -> None:
+    def ring(self, rings: Sequence[Ring]) -> Collection[str] | None:
         """Wake as many slots as there are due jobs; delayed ones are found by the poll."""
         due = sum(1 for ring in rings if ring.delay_seconds <= 0)
         if due:
             self._runner.look(at_most=due)
-        self._outer.ring(rings)
+        return self._outer.ring(rings)
 
 
 def should_auto_start(

@@ -65,7 +65,8 @@ def _again(runtime: Runtime, row: Unrung) -> Ring:
         # A message that comes early is kept until its job is due; one not sent would be missed.
         delay = min(delay, runtime.rules.longest_delay_seconds)
     # The enqueue was the first send.
-    return Ring(row.id, row.kind, delay, tenant=row.tenant, send=row.rings + 1)
+    key = row.concurrency_key or ""
+    return Ring(row.id, row.kind, delay, tenant=row.tenant, send=row.rings + 1, key=key)
 
 
 def with_rings(runtime: Runtime, verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
@@ -29,14 +30,16 @@ def run_upkeep(runtime: Runtime, due: Due) -> int:
     return reclaimed
 
 
-def reclaim(runtime: Runtime, limit: int = RECLAIMS_PER_TICK) -> int:
-    """Put back (or end) jobs whose lease ran out; returns how many.
+def reclaim(
+    runtime: Runtime, limit: int = RECLAIMS_PER_TICK, ids: Collection[str] | None = None
+) -> int:
+    """Put back (or end) jobs whose lease ran out, of ``ids`` alone if given; returns how many.
 
     Looks at the rows and the clock alone, never at which runner held them. A job that had started
     keeps its attempt and fails by ``runner lost`` at its last; one that had not gets it back.
     """
     outcomes = []
-    stalled = runtime.store.stalled(limit)
+    stalled = runtime.store.stalled(limit, ids)
     for job in stalled:
         ending = RunnerLost() if job.marked else NotStarted()
         outcomes.append(decide(job, ending, runtime.policy(job.kind), at=runtime.clock.now()))

@@ -20,14 +20,17 @@ from jobs.core.keys import alias_key, is_keyed
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    CancelReport,
     Capability,
     Due,
     JobFilter,
+    Standing,
     StoreTransaction,
     Touch,
     TouchReport,
     Unrung,
     Verdict,
+    standing_at,
 )
 from jobs.stores.memory_keys import MemoryKeys
 
@@ -341,7 +344,9 @@ class MemoryStore:
         row.rings += 1
         row.ring_at = due + timedelta(seconds=again)
         delay_seconds = (due - now).total_seconds()
-        return Unrung(row.new.id, row.new.kind, row.new.tenant, row.rings, delay_seconds)
+        new = row.new
+        key = new.concurrency_key
+        return Unrung(new.id, new.kind, new.tenant, row.rings, delay_seconds, key)
 
     def ring_again(self, ids: Collection[str]) -> None:
         with self._lock:
@@ -353,12 +358,33 @@ class MemoryStore:
             if row.state in TERMINAL and row.keep_until is not None and row.keep_until <= now:
                 yield row
 
-    def stalled(self, limit: int) -> list[Claimed]:
+    def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
         with self._lock:
             now = self.now()
-            rows = [row for row in self._processing.values() if _is_stalled(row, now)]
+            rows = [
+                row
+                for row in self._processing.values()
+                if _is_stalled(row, now) and (ids is None or row.new.id in ids)
+            ]
             rows.sort(key=lambda row: row.lease_until or now)
             return [_to_claimed(row, now) for row in rows[:limit]]
+
+    def standing(self, ids: Collection[str]) -> dict[str, Standing]:
+        with self._lock:
+            now = self.now()
+            rows = [self._rows[job_id] for job_id in set(ids) if job_id in self._rows]
+            return {
+                row.new.id: standing_at(
+                    row.new.id,
+                    row.new.kind,
+                    row.new.queue,
+                    row.state,
+                    row.run_at,
+                    row.lease_until,
+                    now,
+                )
+                for row in rows
+            }
 
     def purge(self, limit: int) -> int:
         with self._lock:
@@ -436,19 +462,20 @@ class MemoryStore:
                 )
             )
 
-    def cancel(self, job_id: str) -> Job | None:
+    def cancel(self, job_id: str) -> CancelReport | None:
         with self._lock:
             row = self._rows.get(job_id)
             if row is None:
                 return None
+            accepted = row.state not in TERMINAL
             if row.state == State.PROCESSING and row.started_at is not None:
                 row.cancel_requested = True
-            elif row.state not in TERMINAL:
+            elif accepted:
                 now = self.now()
                 row.error, row.finished_at, row.lease_until = "cancelled", now, None
                 row.keep_until = now + timedelta(seconds=CANCELLED_KEEP_SECONDS)
                 self._move(row, State.CANCELLED)
-            return _to_job(row)
+            return CancelReport(_to_job(row), accepted)
 
     def clear(self) -> int:
         with self._lock:

@@ -41,6 +41,7 @@ from jobs.testing.areas.store_rows import InsertConformance
 from jobs.testing.areas.store_settles import (
     SettleConformance,
     StalledConformance,
+    StandingConformance,
     TouchConformance,
 )
 from jobs.testing.areas.store_transactions import TransactionConformance
@@ -63,6 +64,7 @@ class StoreConformance(
     SettleConformance,
     TouchConformance,
     StalledConformance,
+    StandingConformance,
     CancelConformance,
     RetentionConformance,
     RingConformance,

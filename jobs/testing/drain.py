@@ -20,6 +20,8 @@ class NotDrained(AssertionError):
 def drain(tickwork: Tickwork, *, max_ticks: int = 100) -> list[TickResult]:
     """Tick until no job of a kind handled here is pending or running; returns the ticks' results.
 
+    With a queue beside the table the ticks run the jobs once nobody else has come for them.
+
     On a :class:`ManualClock` time is moved to the next retry, delay or lease that runs out. On any
     other clock only what is due now is run. Raises :class:`NotDrained` after ``max_ticks`` ticks.
     """
@@ -44,9 +46,11 @@ def drain(tickwork: Tickwork, *, max_ticks: int = 100) -> list[TickResult]:
 
 
 def _next_instant(tickwork: Tickwork) -> datetime | None:
+    # With a queue beside the table, ticks run only what has been due for some time.
+    overdue = timedelta(seconds=tickwork._runtime.overdue_seconds)
     # A lease counts as run out only past its end.
     instants = [
-        job.run_at
+        job.run_at + overdue
         if job.state is State.PENDING or job.lease_until is None
         else job.lease_until + timedelta(milliseconds=1)
         for job in _unfinished(tickwork)

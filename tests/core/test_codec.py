@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.codec import MAX_DEPTH, clean_result, clean_text, cut, decode, encode, encode_payload
+from jobs.core.codec import (
+    MAX_DEPTH,
+    _weigh,
+    clean_result,
+    clean_text,
+    cut,
+    decode,
+    encode,
+    encode_payload,
+)
 from jobs.core.errors import PayloadError, PayloadTooLarge
 
 REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -283,6 +292,64 @@ def test_a_wide_payload_is_encoded_in_no_time() -> None:
     assert encoding < 15 * plain + 0.05
 
 
+def shared(levels: int, core: Any) -> Any:
+    """Two references a level: as text, the core 2 to the power of ``levels`` times."""
+    for level in range(levels):
+        core = {"a": core, "b": core} if level % 2 else [core, core]
+    return core
+
+
+@pytest.mark.parametrize("core", [[], {}, (), 1, 1.5, None, True, "", "x" * 50], ids=repr)
+def test_what_is_held_over_and_over_is_refused_at_once(core: Any) -> None:
+    """A terabyte of text and more; were it walked to its end, this test would not end either."""
+    with pytest.raises(PayloadTooLarge) as caught:
+        encode_payload({"all": shared(40, core)})
+
+    assert caught.value.path == "$"
+    assert "over the limit of 100,000" in caught.value.reason
+    assert "pass a reference" in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "x" * 90_000,
+        {"x" * 90_000: 1},
+        10**4299,
+        [1] * 30_000,
+        dict.fromkeys(map(str, range(9_000))),
+    ],
+    ids=["text", "key", "digits", "list", "dict"],
+)
+def test_a_long_piece_held_often_is_never_written_out(piece: Any) -> None:
+    """Nine gigabytes, were they written."""
+    with pytest.raises(PayloadTooLarge):
+        encode([piece] * 100_000)
+
+
+def test_what_is_shared_and_fits_is_kept() -> None:
+    value = shared(10, ["x"])
+
+    assert exactly(decode(encode(value))) == exactly(value)
+
+
+def test_the_first_problem_on_the_way_is_told() -> None:
+    with pytest.raises(PayloadError, match="bytes is not JSON") as caught:
+        encode([b"", shared(40, 1)])
+    assert caught.value.path == "$[0]"
+    with pytest.raises(PayloadTooLarge):
+        encode([shared(40, 1), b""])
+
+
+@given(values)
+@settings(max_examples=200)
+def test_a_value_weighs_no_more_than_its_text(value: Any) -> None:
+    size = len(encode(value).encode())
+
+    assert _weigh(value, MAX_DEPTH, size) <= size
+    assert encode(value, size)
+
+
 # -- texts made storable -----------------------------------------------------------------------
 
 
@@ -329,6 +396,24 @@ def test_clean_result_mends_texts_alone() -> None:
         2: b"raw",
     }
     assert clean_result(OrderedDict(a=1)) == {"a": 1}
+
+
+def test_clean_result_cleans_what_is_shared_once() -> None:
+    clean: Any = clean_result(shared(40, ["x\x00"]))
+
+    assert clean["a"] is clean["b"]
+    for _ in range(20):
+        clean = clean["a"][0]
+    assert clean == [f"x{REPLACED}"]
+
+
+def test_clean_result_leaves_the_depths_to_be_refused() -> None:
+    loop: list[Any] = ["x\x00"]
+    loop.append(loop)
+
+    for endless in (loop, nested(100_000, list, "x\x00")):
+        with pytest.raises(PayloadError, match="nested deeper"):
+            encode(clean_result(endless))
 
 
 # -- cut ---------------------------------------------------------------------------------------

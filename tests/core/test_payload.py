@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from jobs.core.codec import decode, encode_payload
-from jobs.core.errors import PayloadError
+from jobs.core.errors import PayloadError, PayloadTooLarge
 from jobs.core.payload import dump, load, payload_type
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
@@ -281,3 +281,32 @@ def test_a_fitting_type_does_not_excuse_an_unfit_value(extra: Any, path: str) ->
         encode_payload(dump(Order("o", extra=extra), Order))
 
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize("core", [[], {"a": 1}, b"raw", (1,), {1}], ids=repr)
+def test_what_is_held_over_and_over_is_refused_at_once(core: Any) -> None:
+    """Making it plain would write it out; were it walked to its end, this would not end."""
+    for _ in range(40):
+        core = [core, core]
+
+    for value, declared in (
+        (Order("1", extra={"all": core}), Order),
+        ({"id": "1", "extra": {"all": core}}, Order),
+        (Order("1", extra={"all": core}), None),
+        ({"page": core, "at": NOON}, Visit),
+    ):
+        with pytest.raises(PayloadTooLarge, match="over the limit of 100,000"):
+            dump(value, declared)
+
+
+def test_bytes_held_often_are_never_written_out() -> None:
+    with pytest.raises(PayloadTooLarge):
+        dump(Order("1", extra={"all": [b"x" * 90_000] * 90_000}), Order)
+
+
+def test_a_payload_that_is_as_broad_as_can_be_is_not_refused() -> None:
+    plain = dump({"page": "/", "at": NOON, "referrer": ""}, Visit)
+    broad = {"id": "1", "extra": {"all": [1] * 49_900}}
+
+    assert dump(plain, Visit) == plain
+    assert len(encode_payload(dump(broad, Order))) > 99_000

@@ -936,7 +936,7 @@ def test_cancel_leaves_finished_rows_alone(store: MemoryStore) -> None:
     store.settle([Verdict(job.id, job.fence, State.COMPLETED)])
     before = store.get(job.id)
 
-    assert store.cancel(job.id) == before
+    assert store.cancel(job.id) == (before, False)
     assert before is not None
     assert before.keep_until is None
 
@@ -947,5 +947,5 @@ def test_cancel_of_a_row_claimed_and_not_begun_ends_it(store: MemoryStore) -> No
 
     cancelled = store.cancel(job.id)
     assert cancelled is not None
-    assert cancelled.status == "cancelled"
+    assert (cancelled.job.status, cancelled.accepted) == ("cancelled", True)
     assert store.settle([Verdict(job.id, job.fence, State.COMPLETED)]) == {job.id}

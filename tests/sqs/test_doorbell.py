@@ -90,7 +90,7 @@ def test_a_fifo_queue_gets_groups_and_ids(make_queue: MakeQueue) -> None:
     rung = [
         Ring("a", "mail", 0.0, tenant="acme"),
         Ring("b", "mail", 0.0),
-        Ring("c", "mail", 0.0, tenant="acme", group="order-7"),
+        Ring("c", "mail", 0.0, tenant="acme", key="order-7"),
         Ring("d", "mail", 5.0),
     ]
     assert bell.ring(rung) == []
@@ -109,7 +109,7 @@ def test_a_fifo_queue_gets_groups_and_ids(make_queue: MakeQueue) -> None:
         ("a", "acme", "a-1"),
         ("a", "acme", "a-2"),
         ("b", "mail", "b-1"),
-        ("c", "order-7", "c-1"),
+        ("c", "acme/order-7", "c-1"),
     ]
 
 

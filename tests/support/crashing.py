@@ -1,4 +1,4 @@
-"""Real processes that run a tick and die in it.
+"""Real processes that run a tick, and may die in it or live by a wrong clock.
 
 A zygote that has everything imported forks one child per scenario: a fresh process in a few
 milliseconds, with no thread or connection inherited.
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,12 +22,19 @@ ROOT = Path(__file__).parents[2]
 
 
 class Crasher:
-    """Starts children of the zygote; a scenario is a function of `tests.support.scenarios`."""
+    """Starts children of the zygote; a scenario is a function of `tests.support.scenarios`.
+
+    ``environment`` holds variables for the zygote, and so for its children.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = {**os.environ, **(environment or {})}
 
     def __enter__(self) -> Self:
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "tests.support.crashing"],
             cwd=ROOT,
+            env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

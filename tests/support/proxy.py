@@ -30,6 +30,8 @@ class _Line:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
+        self.flowing = threading.Event()
+        self.flowing.set()
         self.seen_after = False
         self.losing = False
 
@@ -77,8 +79,17 @@ class Proxy:
         """Keep the lines and pass nothing on."""
         self._flowing.clear()
 
+    def strand(self) -> None:
+        """Freeze the lines there are, for good; new ones flow."""
+        with self._lock:
+            for line in self._lines:
+                line.flowing.clear()
+
     def thaw(self) -> None:
         self._flowing.set()
+        with self._lock:
+            for line in self._lines:
+                line.flowing.set()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -106,6 +117,7 @@ class Proxy:
     def _ask(self, line: _Line) -> None:
         while data := line.client.recv(1 << 20):
             self._flowing.wait()
+            line.flowing.wait()
             for cut in self.cuts:
                 if cut.done.is_set():
                     continue
@@ -121,6 +133,7 @@ class Proxy:
     def _answer(self, line: _Line) -> None:
         while data := line.server.recv(1 << 20):
             self._flowing.wait()
+            line.flowing.wait()
             if line.losing:
                 return
             line.client.sendall(data)

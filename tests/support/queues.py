@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
@@ -23,17 +24,23 @@ CREDENTIALS = {
 }
 
 
+@cache
+def client_of(endpoint: str) -> Any:
+    """A client for a server, made once: making one costs more than most calls."""
+    return boto3.client(
+        "sqs",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
 class Queue:
     """One queue of a moto server, seen by who receives from it."""
 
     def __init__(self, endpoint: str, name: str, **attributes: Any) -> None:
-        self.client: Any = boto3.client(
-            "sqs",
-            endpoint_url=endpoint,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        self.client = client_of(endpoint)
         if name.endswith(".fifo"):
             attributes["FifoQueue"] = "true"
         made = self.client.create_queue(QueueName=name, Attributes=cast("Any", attributes))

@@ -1,7 +1,7 @@
 """Skip or fail when a counterpart is missing.
 
 On a laptop a missing database is a skip that says what would bring it. Where the whole suite has
-to run, `TICKWORK_REQUIRE=postgresql,mysql,pgbouncer` turns that skip into a failure.
+to run, `TICKWORK_REQUIRE=postgresql,mysql,pgbouncer,faketime,node` turns that skip into a failure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-KNOWN = ("mysql", "pgbouncer", "postgresql")
+KNOWN = ("faketime", "mysql", "node", "pgbouncer", "postgresql", "python312")
 
 
 def required() -> frozenset[str]:

@@ -35,5 +35,10 @@ def _copy(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -
     except refused as error:
         # As SQLAlchemy's own error, like that of every other statement: callers know only those.
         raise exc.DBAPIError.instance(
-            statement, None, error, refused, dialect=connection.dialect
+            statement,
+            None,
+            error,
+            refused,
+            connection_invalidated=driver.closed,
+            dialect=connection.dialect,
         ) from error

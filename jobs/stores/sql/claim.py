@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, bindparam, text
+from sqlalchemy import BindParameter, Connection, TextClause, bindparam, text
 
 from jobs.core.job import Claimed
 from jobs.stores.sql.rows import read_claimed
@@ -19,6 +19,10 @@ from jobs.stores.sql.statements import Statements
 
 # Below SQLite's 500 terms of a compound select; the lanes left out are those of least priority.
 MOST_LANES = 400
+_LISTS: tuple[BindParameter[Any], ...] = (
+    bindparam("ids", expanding=True),
+    bindparam("kinds", expanding=True),
+)
 
 
 def wanted_lanes(
@@ -87,9 +91,44 @@ class Claimer:
         parameters: dict[str, Any],
     ) -> list[Claimed]:
         """Those of ``ids`` that are due and handled here."""
-        columns = self.statements.claimed_columns
-        wanted = {**parameters, "kinds": list(kinds)}
-        chosen = self._lock_ids(connection, list(ids), limit, wanted)
+        wanted = {**parameters, "ids": list(ids), "kinds": list(kinds), "limit": limit}
+        take = {"postgresql": self._postgresql_ids, "sqlite": self._sqlite_ids}.get(
+            self.statements.sql.name
+        )
+        if take is None:
+            return self._mysql_ids(connection, wanted)
+        return self._sorted(connection.execute(take(), wanted).all(), parameters["mark"])
+
+    @property
+    def claims_ids_at_once(self) -> bool:
+        """Whether a claim by ids is one statement."""
+        return self.statements.sql.name != "mysql"
+
+    def _among_ids(self, columns: str, more: str = "") -> str:
+        """The rows among ``:ids`` that may be claimed, best first, up to ``:limit``."""
+        s = self.statements
+        return (
+            f"SELECT {columns} FROM {s.jobs} j {s.sql.by_key} "
+            f"WHERE j.id IN :ids AND j.namespace = :namespace AND {s.sql.still_pending} "
+            f"AND j.kind IN :kinds AND j.run_at <= {s.due_by} "
+            f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{more}"
+        )
+
+    def _postgresql_ids(self) -> Any:
+        taken = self._among_ids("j.id, j.priority, j.run_at", " FOR UPDATE SKIP LOCKED")
+        return self._once(
+            "ids",
+            lambda: text(
+                f"WITH taken AS MATERIALIZED ({taken}), {self._postgresql_take}"
+            ).bindparams(*_LISTS),
+        )
+
+    def _sqlite_ids(self) -> Any:
+        among = self._among_ids("j.id, j.priority, j.run_at")
+        return self._once("ids", lambda: text(self._sqlite_take(among)).bindparams(*_LISTS))
+
+    def _mysql_ids(self, connection: Connection, parameters: dict[str, Any]) -> list[Claimed]:
+        chosen = self._lock_ids(connection, parameters)
         if not chosen:
             return []
         marked = chosen[: parameters["mark"]] or [""]
@@ -97,43 +136,34 @@ class Claimer:
         read = self._once(
             "ids-read",
             lambda: text(
-                f"SELECT {columns} FROM {self.statements.jobs} j WHERE j.id IN :ids"
-            ).bindparams(bindparam("ids", expanding=True)),
+                f"SELECT {self.statements.claimed_columns} "
+                f"FROM {self.statements.jobs} j WHERE j.id IN :ids"
+            ).bindparams(_LISTS[0]),
         )
         rows = connection.execute(read, {**parameters, "ids": chosen}).all()
         return self._sorted(rows, parameters["mark"])
 
-    def _lock_ids(
-        self, connection: Connection, ids: list[str], limit: int, parameters: dict[str, Any]
-    ) -> list[str]:
-        """Up to ``limit`` of these ids, locked, best first."""
+    def _lock_ids(self, connection: Connection, parameters: dict[str, Any]) -> list[str]:
+        """Up to ``limit`` of these ids, locked, best first.
 
-        def pick(among: list[str], limit: int, locks: str) -> list[str]:
+        MySQL locks all that it reads and sorts, not only what it returns: it is led to the rows by
+        their key, and asked for no more than may stay.
+        """
+
+        def pick(among: list[str], limit: int, locks: str = "") -> list[str]:
             statement = self._once(
                 ("ids", locks),
-                lambda: text(
-                    f"SELECT j.id FROM {self.statements.jobs} j {self.statements.sql.by_key} "
-                    "WHERE j.id IN :ids AND j.namespace = :namespace AND j.state = 'pending' "
-                    f"AND j.kind IN :kinds AND j.run_at <= {self.statements.due_by} "
-                    f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{locks}"
-                ).bindparams(bindparam("ids", expanding=True), bindparam("kinds", expanding=True)),
+                lambda: text(self._among_ids("j.id", locks)).bindparams(*_LISTS),
             )
             values = {**parameters, "ids": among, "limit": limit}
             return list(connection.execute(statement, values).scalars())
 
-        skip_locked = " FOR UPDATE SKIP LOCKED"
-        match self.statements.sql.name:
-            case "sqlite":
-                return pick(ids, limit, "")
-            case "postgresql":
-                return pick(ids, limit, skip_locked)
-        # MySQL locks all that it reads and sorts, not only what it returns: it is led to the rows
-        # by their key, and asked for no more than may stay.
-        ordered = pick(ids, len(ids), "") if len(ids) > limit else ids
+        ids, limit = parameters["ids"], parameters["limit"]
+        ordered = pick(ids, len(ids)) if len(ids) > limit else ids
         taken: list[str] = []
         while ordered and len(taken) < limit:
             left = limit - len(taken)
-            taken += pick(ordered[:left], left, skip_locked)
+            taken += pick(ordered[:left], left, " FOR UPDATE SKIP LOCKED")
             ordered = ordered[left:]
         return taken
 
@@ -167,7 +197,13 @@ class Claimer:
                 SELECT t.id, t.priority, t.run_at FROM quotas CROSS JOIN LATERAL (
                     {s.due_in("quotas.lane", "quotas.quota")} FOR UPDATE SKIP LOCKED) AS t
                 LIMIT :limit
-            ), last_marked AS (
+            ), {self._postgresql_take}""")
+
+    @property
+    def _postgresql_take(self) -> str:
+        """What follows once the rows to take stand in ``taken``, locked."""
+        s = self.statements
+        return f"""last_marked AS (
                 SELECT priority, run_at, id FROM (
                     SELECT priority, run_at, id FROM taken
                     ORDER BY priority, run_at, id LIMIT :mark) AS marked
@@ -179,7 +215,7 @@ class Claimer:
                     THEN {s.sql.now} ELSE NULL END
             WHERE j.id = ANY(ARRAY(SELECT id FROM taken))
             RETURNING {s.claimed_columns}
-            """)
+            """
 
     def _postgresql_any(self) -> TextClause:
         due = self.statements.due_in("l.lane", "1")
@@ -203,16 +239,21 @@ class Claimer:
         heads = " UNION ALL ".join(
             f"SELECT * FROM ({s.due_in(f':lane_{number}', ':limit')})" for number in range(lanes)
         )
-        return text(f"""
+        return text(self._sqlite_take(heads))
+
+    def _sqlite_take(self, candidates: str) -> str:
+        """Take the best ``:limit`` of the rows that a select yields."""
+        s = self.statements
+        return f"""
             UPDATE {s.jobs} AS j SET {s.take},
                 started_at = CASE WHEN taken.place <= :mark THEN {s.sql.now} ELSE NULL END
             FROM (
                 SELECT id, row_number() OVER (ORDER BY priority, run_at, id) AS place
-                FROM ({heads}) ORDER BY priority, run_at, id LIMIT :limit
+                FROM ({candidates}) ORDER BY priority, run_at, id LIMIT :limit
             ) AS taken
             WHERE j.id = taken.id
             RETURNING {s.claimed_columns}
-            """)
+            """
 
     # -- no RETURNING: quotas, a locking read, an update by key ----------------------------------
 

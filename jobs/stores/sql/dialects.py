@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -20,16 +21,20 @@ _NUMERIC = frozenset({INTEGER, NUMBER})
 _SAFE_ELEMENTS = re.compile(r"[0-9][A-Za-z0-9-]*(,[0-9][A-Za-z0-9-]*)*")
 
 
-class DialectSql:
+class DialectSql(ABC):
     """SQL fragments of one database. With ``frozen``, *now* is the bound parameter ``:now``."""
 
     name: ClassVar[str]
     concurrent_writers: ClassVar[bool] = True
+    # Whether a server answers, which may fall silent.
+    over_network: ClassVar[bool] = True
     # Whether an operation of one statement goes without BEGIN and COMMIT: a third of the round
     # trips, which is most of a tick's time where the database is far away.
     autocommits: ClassVar[bool] = False
     # Whether the columns of a claim come just as a Claimed holds them.
     returns_claimed: ClassVar[bool] = False
+    # Whether an UPDATE can answer with the rows it wrote.
+    returns_updated: ClassVar[bool] = True
     # Whether rows to delete are looked up first, without locks.
     deletes_by_key: ClassVar[bool] = False
     # How a statement is led to its rows by their ids, whatever the optimizer thinks of it.
@@ -39,17 +44,17 @@ class DialectSql:
         self.frozen = frozen
 
     @property
+    @abstractmethod
     def now(self) -> str:
         """An expression for the present instant, the same all through a statement."""
-        raise NotImplementedError
 
     def later(self, seconds: str) -> str:
         """An expression for now plus the number of seconds that the expression yields."""
         return self.after(self.now, seconds)
 
+    @abstractmethod
     def after(self, instant: str, seconds: str) -> str:
         """An expression for an instant plus the number of seconds that the expression yields."""
-        raise NotImplementedError
 
     def instant(self, parameter: str) -> str:
         """A bound instant, typed."""
@@ -68,6 +73,11 @@ class DialectSql:
         """A condition on ``j`` for rows found by their key."""
         return "j.state = 'processing'"
 
+    @property
+    def still_pending(self) -> str:
+        """As :attr:`still_processing`, for rows that wait."""
+        return "j.state = 'pending'"
+
     def number(self, parameter: str) -> str:
         """A bound number, typed."""
         return f":{parameter}"
@@ -76,12 +86,12 @@ class DialectSql:
         """A value that is the same in every row of a list, bound once and typed."""
         return f":same_{name}"
 
+    @abstractmethod
     def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
         """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows.
 
         With ``any_driver`` also for a connection of the caller's, whose driver may be another.
         """
-        raise NotImplementedError
 
     def pack(self, columns: Columns, by_column: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """The parameters of :meth:`rows`, from the values of each column."""
@@ -95,9 +105,9 @@ class DialectSql:
         listed = ", ".join(f"{column} = {value}" for column, value in assignments.items())
         return f"UPDATE {table} AS j SET {listed} FROM {self.rows(columns)} WHERE {matches}"
 
+    @abstractmethod
     def is_passing(self, error: BaseException) -> bool:
         """Whether this driver error is worth trying the transaction again: lost a lock race."""
-        raise NotImplementedError
 
 
 class PostgresqlSql(DialectSql):
@@ -133,6 +143,10 @@ class PostgresqlSql(DialectSql):
         # Written so that the index of held rows does not offer itself: statistics taken between
         # ticks say that it is empty, and it would then be searched whole for every key.
         return "(j.state || '') = 'processing'"
+
+    @property
+    def still_pending(self) -> str:
+        return "(j.state || '') = 'pending'"
 
     def number(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS float8)"
@@ -194,6 +208,7 @@ def _element(value: Any, kind: str) -> str:
 class SqliteSql(DialectSql):
     name = "sqlite"
     concurrent_writers = False
+    over_network = False
     # SQLite's own clock has milliseconds; the zeros keep all instants comparable as text.
     _format = "'%Y-%m-%d %H:%M:%f000'"
 
@@ -228,6 +243,7 @@ class SqliteSql(DialectSql):
 
 class MysqlSql(DialectSql):
     name = "mysql"
+    returns_updated = False
     deletes_by_key = True
     # On a small table it would rather scan, and wait for every row that anybody has locked.
     by_key = "FORCE INDEX (PRIMARY)"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
 import ssl
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,22 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
 from jobs.core.errors import ConfigurationError
+from jobs.stores.sql.lines import Watched
 
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 RESTED_SECONDS = 5.0
-LONG_STATEMENT_SECONDS = 0.25
+PING_SECONDS = 5.0
+# For the kernel: when a line on which nothing comes back is dead. A frozen function, a pooler that
+# was moved and a NAT that forgot would else be noticed after two hours.
+KEEPALIVE_IDLE_SECONDS = 30
+KEEPALIVE_INTERVAL_SECONDS = 5
+KEEPALIVE_COUNT = 3
+UNACKNOWLEDGED_SECONDS = 20
+TCP_USER_TIMEOUT_SINCE_LIBPQ = 120_000
+# For PyMySQL, which knows only of a limit on each read: no handler's own query takes longer.
+LONGEST_READ_SECONDS = 900
+LONGEST_WRITE_SECONDS = 60
 OLDEST_SQLITE = (3, 35, 0)
 # Prisma and pooler dashboards add these to connection strings; libpq refuses what it does not know.
 _FOREIGN_QUERY_KEYS = (
@@ -55,33 +65,65 @@ def normalize_url(raw: str) -> URL:
     return url
 
 
-def make_engine(raw_url: str, *, pool_size: int = 5) -> Engine:
-    """An engine with a small pool, holding no session state a transaction pooler would lose."""
+def make_engine(
+    raw_url: str, *, pool_size: int = 5, connect_seconds: float = CONNECT_TIMEOUT_SECONDS
+) -> Engine:
+    """An engine with a small pool, holding no session state a transaction pooler would lose.
+
+    ``connect_seconds`` is how long a new connection may take; what the URL says goes before.
+    """
     url = normalize_url(raw_url)
     match url.get_backend_name():
         case "sqlite":
             return _sqlite_engine(url, pool_size)
         case "postgresql":
-            return _pooled(url, pool_size, _postgresql_arguments(url))
+            return _pooled(url, pool_size, _postgresql_arguments(url, connect_seconds))
         case "mysql":
-            url, arguments = _mysql_arguments(url)
-            return _pooled(url, pool_size, arguments, isolation_level="READ COMMITTED")
+            url, arguments = _mysql_arguments(url, connect_seconds)
+            engine = _pooled(url, pool_size, arguments, isolation_level="READ COMMITTED")
+            if url.get_driver_name() == "pymysql" and "read_timeout" not in url.query:
+                _allow_long_reads(engine)
+            return engine
         case other:
             raise ConfigurationError(
                 f"DATABASE_URL names {other!r}; use SQLite, PostgreSQL, MySQL or MariaDB"
             )
 
 
-def _postgresql_arguments(url: URL) -> dict[str, Any]:
+def _postgresql_arguments(url: URL, connect_seconds: float) -> dict[str, Any]:
     if url.get_driver_name() != "psycopg":
         return {}
     # Prepared statements are session state: behind a transaction pooler the next statement may
     # reach another session. Ours are few and batched, so planning them anew costs little.
-    return {"prepare_threshold": None, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    arguments: dict[str, Any] = {"prepare_threshold": None}
+    limits = {
+        "connect_timeout": math.ceil(connect_seconds),
+        "keepalives_idle": KEEPALIVE_IDLE_SECONDS,
+        "keepalives_interval": KEEPALIVE_INTERVAL_SECONDS,
+        "keepalives_count": KEEPALIVE_COUNT,
+    }
+    if _libpq_version() >= TCP_USER_TIMEOUT_SINCE_LIBPQ:
+        limits["tcp_user_timeout"] = UNACKNOWLEDGED_SECONDS * 1000  # in milliseconds
+    return arguments | {name: limit for name, limit in limits.items() if name not in url.query}
 
 
-def _mysql_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
-    arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+def _libpq_version() -> int:
+    try:
+        from psycopg import pq
+    except ImportError:  # told by create_engine, in words
+        return 0
+    return pq.version()
+
+
+def _mysql_arguments(url: URL, connect_seconds: float) -> tuple[URL, dict[str, Any]]:
+    limits: dict[str, Any] = {"connect_timeout": math.ceil(connect_seconds)}
+    if url.get_driver_name() == "pymysql":
+        # Its limit on connecting ends before the server's greeting; that is a read.
+        limits |= {
+            "read_timeout": math.ceil(connect_seconds),
+            "write_timeout": LONGEST_WRITE_SECONDS,
+        }
+    arguments = {name: limit for name, limit in limits.items() if name not in url.query}
     asked = {key: url.query.get(key) for key in ("ssl-mode", "sslmode", "sslaccept", "ssl")}
     url = url.difference_update_query(list(asked))
     if any(value and str(value).lower() not in {"disabled", "false"} for value in asked.values()):
@@ -89,6 +131,12 @@ def _mysql_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
     if "charset" not in url.query:
         arguments["charset"] = "utf8mb4"
     return url, arguments
+
+
+def _allow_long_reads(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def allow(connection: Any, _record: Any) -> None:
+        connection._read_timeout = LONGEST_READ_SECONDS
 
 
 def _pooled(url: URL, pool_size: int, arguments: dict[str, Any], **options: Any) -> Engine:
@@ -127,7 +175,8 @@ def _ping_rested_connections(engine: Engine) -> None:
         if rested_since is None or time.monotonic() - rested_since < RESTED_SECONDS:
             return
         try:
-            alive = engine.dialect.do_ping(connection)
+            with Watched(connection, PING_SECONDS):
+                alive = engine.dialect.do_ping(connection)
         except Exception as error:
             raise exc.DisconnectionError("the connection died while it rested") from error
         if not alive:
@@ -211,47 +260,3 @@ def _use_wal(cursor: Any) -> None:
             time.sleep(random.uniform(0.005, 0.025))
         else:
             return
-
-
-def hang_up(connection: Connection) -> Callable[[], None]:
-    """A function that makes another thread's transaction on ``connection`` roll back, at once.
-
-    The server sees a closed socket and rolls back; the thread that still holds the connection gets
-    an error at its next statement.
-    """
-    driver = connection.connection.driver_connection
-    if isinstance(driver, sqlite3.Connection):
-        return lambda: _roll_back_sqlite(driver)
-    return lambda: _shut_socket(driver)
-
-
-def _roll_back_sqlite(driver: sqlite3.Connection) -> None:
-    """Roll back for another thread, and let it write nothing more.
-
-    Without a transaction each later statement of that thread would commit by itself, so writing is
-    switched off before the transaction ends. A statement that takes long is interrupted; not at
-    once, since the interrupt would meet these statements too while a cursor is half read.
-    """
-    impatience = threading.Timer(LONG_STATEMENT_SECONDS, driver.interrupt)
-    impatience.daemon = True
-    impatience.start()
-    try:
-        for attempts_left in (4, 3, 2, 1, 0):
-            try:
-                driver.execute("PRAGMA query_only = ON")
-                driver.rollback()
-                return
-            except sqlite3.OperationalError:
-                if not attempts_left:
-                    raise
-    finally:
-        impatience.cancel()
-
-
-def _shut_socket(driver: Any) -> None:
-    import socket
-
-    number = driver.pgconn.socket if hasattr(driver, "pgconn") else driver._sock.fileno()
-    # A duplicate: closing ours must not close the descriptor the driver still believes in.
-    with socket.socket(fileno=os.dup(number)) as line:
-        line.shutdown(socket.SHUT_RDWR)

@@ -8,6 +8,7 @@ transaction's job as well. A name that is free again is taken over under its row
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -271,15 +272,17 @@ class KeyTaker:
         jobs: Iterable[NewJob],
         parameters: dict[str, Any],
         write: Callable[[list[NewJob]], object],
+        watched: Callable[[Connection], AbstractContextManager[object]] = nullcontext,
     ) -> dict[str, str]:
-        """Have ``write`` insert the jobs whose names are free.
+        """Have ``write`` insert the jobs whose names are free; ``watched`` is for the rest.
 
         Returns whose names are held, by the ids of the jobs that were not written. A job that was
         written before, by a try whose answer was lost, stands there with its own id.
         """
         found: dict[str, str] = {}
         for segment in segments(jobs, SEGMENT_ROWS):
-            held = self._admit_segment(connection, segment, parameters)
+            with watched(connection):
+                held = self._admit_segment(connection, segment, parameters)
             fresh = [job for job in segment if job.id not in held]
             if fresh:
                 write(fresh)
@@ -358,37 +361,48 @@ class KeyTaker:
         )
 
     def retake(
-        self, connection: Connection, wants: Sequence[Want], parameters: dict[str, Any]
-    ) -> dict[Key, Standing]:
-        """Take the names back for jobs that are to wait again; returns those that are held.
+        self, connection: Connection, jobs: Sequence[Job], parameters: dict[str, Any]
+    ) -> dict[str, tuple[str, State]]:
+        """Take the dedupe keys back for failed jobs that are to wait again.
 
-        Only a job that waits or runs keeps a name from them. Each want has a name of its own. Call
-        it before the rows become pending, in the same transaction.
+        Returns, by the ids of those that may not, who has their key and in which state: a job that
+        waits or runs, or an earlier one of these. To be called in the transaction that then makes
+        the rows pending, before it does.
         """
+        wants: dict[Key, Want] = {}
+        for job in jobs:
+            if job.dedupe_key is not None:
+                want = retaken(job)
+                wants.setdefault(want.key, want)
         if not wants:
             return {}
         # Of their own names they must not look like the holders: those are taken anew as well, so
         # that upkeep, which may look at one of them just now, finds it changed.
-        own = {want.key: want.job_id for want in wants}
-        return self._take(
+        held = self._take(
             connection,
-            sorted(wants),
+            sorted(wants.values()),
             parameters,
-            lambda standing: standing.is_live and standing.job_id != own[standing.key],
+            lambda standing: standing.is_live and standing.job_id != wants[standing.key].job_id,
         )
+        refused: dict[str, tuple[str, State]] = {}
+        for job in jobs:
+            if job.dedupe_key is None:
+                continue
+            key = retaken(job).key
+            if key in held:
+                refused[job.id] = (held[key].job_id, held[key].state or State.PENDING)
+            elif wants[key].job_id != job.id:
+                refused[job.id] = (wants[key].job_id, State.PENDING)
+        return refused
 
     def retake_key(self, connection: Connection, job: Job, parameters: dict[str, Any]) -> None:
         """As :meth:`retake`, for one job: a JobStateConflict names the job that has its key."""
-        if job.dedupe_key is None:
-            return
-        want = retaken(job)
-        for standing in self.retake(connection, [want], parameters).values():
+        for held_by, state in self.retake(connection, [job], parameters).values():
             raise JobStateConflict(
                 job.id,
                 job.state,
                 "retried",
-                f"its dedupe_key {job.dedupe_key!r} is held by job {standing.job_id}, which is "
-                f"{standing.state}",
+                f"its dedupe_key {job.dedupe_key!r} is held by job {held_by}, which is {state}",
             )
 
     def _take(

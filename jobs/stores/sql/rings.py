@@ -24,10 +24,11 @@ class RingTaker:
         taking = {"postgresql": self._postgresql, "sqlite": self._sqlite}
         take = taking.get(self.statements.sql.name, self._mysql)
         read = self.statements.sql.read_instant
-        return [
-            Unrung(row[0], row[1], row[2], row[3], _seconds_between(read(row[5]), read(row[4])))
-            for row in take(connection, parameters)
-        ]
+        taken = []
+        for job_id, kind, tenant, rings, key, run_at, now in take(connection, parameters):
+            delay_seconds = _seconds_between(read(now), read(run_at))
+            taken.append(Unrung(job_id, kind, tenant, rings, delay_seconds, key))
+        return taken
 
     def _postgresql(self, connection: Connection, parameters: dict[str, Any]) -> Sequence[Any]:
         s = self.statements
@@ -36,7 +37,8 @@ class RingTaker:
             f"""
             WITH due AS MATERIALIZED ({s.unrung} FOR UPDATE SKIP LOCKED)
             UPDATE {s.jobs} AS j SET {s.rung} WHERE j.id = ANY(ARRAY(SELECT id FROM due))
-            RETURNING j.id, j.kind, j.tenant, j.rings, j.run_at, {s.sql.now} AS now
+            RETURNING j.id, j.kind, j.tenant, j.rings, j.concurrency_key, j.run_at,
+                {s.sql.now} AS now
             """,
         )
         return connection.execute(statement, parameters).all()
@@ -47,7 +49,7 @@ class RingTaker:
             "take",
             f"""
             UPDATE {s.jobs} AS j SET {s.rung} WHERE j.id IN ({s.unrung})
-            RETURNING id, kind, tenant, rings, run_at, {s.sql.now} AS now
+            RETURNING id, kind, tenant, rings, concurrency_key, run_at, {s.sql.now} AS now
             """,
         )
         return connection.execute(statement, parameters).all()
@@ -68,8 +70,8 @@ class RingTaker:
         )
         read = self._once(
             "read",
-            f"SELECT id, kind, tenant, rings, run_at, {s.sql.now} AS now FROM {s.jobs} "
-            "WHERE id IN :ids",
+            f"SELECT id, kind, tenant, rings, concurrency_key, run_at, {s.sql.now} AS now "
+            f"FROM {s.jobs} WHERE id IN :ids",
         )
         return connection.execute(read, found).all()
 

@@ -6,9 +6,11 @@ import contextlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, exc, text
+from sqlalchemy import Connection, Engine, event, exc, text
 from sqlalchemy import inspect as inspect_database
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from jobs.core.errors import ConfigurationError, SchemaError, StoreUnavailable
 from jobs.stores.sql.engine import READ_ONLY
@@ -16,30 +18,53 @@ from jobs.stores.sql.tables import HEAD_REVISION, Tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT_SECONDS = 60
+# Where every DDL statement commits by itself.
+NOT_IN_TRANSACTIONS = ("mysql", "mariadb")
 
 
 def create(engine: Engine, tables: Tables) -> None:
-    """Make the missing tables and note the revision, so that later upgrades know where they are."""
+    """Make the missing tables and note the revision, so that later upgrades know where they are.
+
+    Raises :class:`SchemaError` for older tables, which are to be upgraded.
+    """
     with _alone(engine, tables) as connection:
-        tables.metadata.create_all(connection)
         name = _qualified(tables)
-        # As Alembic makes it.
+        # As Alembic makes it; first, for one that is empty tells of a creation that broke off.
         connection.execute(
             text(
                 f"CREATE TABLE IF NOT EXISTS {name} (version_num VARCHAR(32) NOT NULL, "
                 f"CONSTRAINT {tables.version_table}_pkc PRIMARY KEY (version_num))"
             )
         )
-        if connection.execute(text(f"SELECT version_num FROM {name}")).first() is None:
+        noted = connection.execute(text(f"SELECT version_num FROM {name}")).scalar()
+        tables.metadata.create_all(connection)
+        if missing := _missing(connection, tables):
+            raise SchemaError(missing)
+        if noted is not None and noted < HEAD_REVISION:
+            raise SchemaError(
+                f"the tables are at revision {noted}, older than this code ({HEAD_REVISION}): "
+                "run `tickwork db upgrade`"
+            )
+        if noted is None:
+            if connection.dialect.name in NOT_IN_TRANSACTIONS:
+                _complete_indexes(connection, tables)
             connection.execute(
                 text(f"INSERT INTO {name} (version_num) VALUES (:head)"), {"head": HEAD_REVISION}
             )
 
 
+def _complete_indexes(connection: Connection, tables: Tables) -> None:
+    """Make those of tables that were there: a creation that broke off may have left them out."""
+    for table in tables.metadata.sorted_tables:
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            index.create(connection, checkfirst=True)
+
+
 def upgrade(engine: Engine, tables: Tables, revision: str = "head") -> str | None:
     """Run the packaged migrations up to ``revision``; returns the revision found before.
 
-    Safe to call from several processes at once: the others wait and find nothing left to do.
+    Safe to call from several processes at once: the others wait and find nothing left to do. One
+    that was killed on MySQL, where no transaction takes its steps back, is gone on with.
     Raises :class:`SchemaError` for tables that these migrations cannot have made.
     """
     try:
@@ -58,7 +83,8 @@ def upgrade(engine: Engine, tables: Tables, revision: str = "head") -> str | Non
         _refuse_foreign_tables(connection, tables, found)
         config.attributes.update(connection=connection, tables=tables)
         try:
-            command.upgrade(config, revision)
+            with _going_on(connection, tables):
+                command.upgrade(config, revision)
         except CommandError as error:
             if not isinstance(error.__cause__, ResolutionError):
                 raise
@@ -85,12 +111,53 @@ def _noted_revision(connection: Connection, tables: Tables) -> str | None:
 
 
 def _refuse_foreign_tables(connection: Connection, tables: Tables, found: str | None) -> None:
-    name = tables.jobs.name
-    if found is None and inspect_database(connection).has_table(name, schema=tables.schema):
-        raise SchemaError(
-            f"table {name!r} is there, but {tables.version_table!r} notes no revision: it was made "
-            "by other migrations; upgrade it with those"
-        )
+    name, inspector = tables.jobs.name, inspect_database(connection)
+    if found is not None or not inspector.has_table(name, schema=tables.schema):
+        return
+    if connection.dialect.name in NOT_IN_TRANSACTIONS and inspector.has_table(
+        tables.version_table, schema=tables.schema
+    ):
+        return  # ours: it broke off before it could note anything
+    raise SchemaError(
+        f"table {name!r} is there, but {tables.version_table!r} notes no revision: it was made "
+        "by other migrations; upgrade it with those"
+    )
+
+
+@contextlib.contextmanager
+def _going_on(connection: Connection, tables: Tables) -> Iterator[None]:
+    """On MySQL, leave out the steps that an upgrade which was killed has done already.
+
+    Each CREATE and ADD commits by itself there, and a revision is noted after its last one. Any
+    other step of a migration must bear being done twice.
+    """
+    if connection.dialect.name not in NOT_IN_TRANSACTIONS:
+        yield
+        return
+    from alembic.ddl.base import AddColumn
+
+    nothing = text("DO 0")
+
+    def leave_out(_: Connection, step: Any, parameters: Any, values: Any, __: Any) -> Any:
+        inspector = inspect_database(connection)
+        done = False
+        if isinstance(step, CreateTable):
+            done = inspector.has_table(step.element.name, schema=step.element.schema)
+        elif isinstance(step, CreateIndex):
+            table = step.element.table
+            assert table is not None
+            there = inspector.get_indexes(table.name, schema=table.schema)
+            done = step.element.name in {index["name"] for index in there}
+        elif isinstance(step, AddColumn):
+            columns = inspector.get_columns(str(step.table_name), schema=step.schema)
+            done = step.column.name in {column["name"] for column in columns}
+        return nothing if done else step, parameters, values
+
+    event.listen(connection, "before_execute", leave_out, retval=True)
+    try:
+        yield
+    finally:
+        event.remove(connection, "before_execute", leave_out)
 
 
 @contextlib.contextmanager
@@ -107,7 +174,7 @@ def _alone(engine: Engine, tables: Tables) -> Iterator[Connection]:
                 with connection.begin():
                     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
                     yield connection
-            case "mysql" | "mariadb":
+            case name if name in NOT_IN_TRANSACTIONS:
                 with _mysql_lock(connection, f"tickwork {lock}"), connection.begin():
                     yield connection
             case _:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import Executable, TextClause, bindparam, text
 
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
@@ -297,6 +297,25 @@ class Statements:
         )
 
     @cached_property
+    def stalled_of(self) -> TextClause:
+        """As ``stalled``, of certain ids."""
+        return text(
+            f"SELECT {self.claimed_columns}, j.started_at, j.cancel_requested "
+            f"FROM {self.jobs} j {self.sql.by_key} WHERE j.id IN :ids "
+            f"AND j.namespace = :namespace AND {self.sql.still_processing} "
+            f"AND j.lease_until < {self.sql.now} ORDER BY j.lease_until LIMIT :limit"
+        ).bindparams(bindparam("ids", expanding=True))
+
+    @cached_property
+    def standing(self) -> TextClause:
+        """How certain rows stand, and the database's present instant beside each."""
+        return text(
+            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now} "
+            f"FROM {self.jobs} j {self.sql.by_key} "
+            "WHERE j.id IN :ids AND j.namespace = :namespace"
+        ).bindparams(bindparam("ids", expanding=True))
+
+    @cached_property
     def purge(self) -> TextClause:
         """A bounded delete."""
         return text(f"DELETE FROM {self.jobs} WHERE id IN ({self._outstayed})")
@@ -338,13 +357,14 @@ class Statements:
         ).bindparams(bindparam("ids", expanding=True))
 
     @cached_property
-    def cancel(self) -> TextClause:
+    def cancel(self) -> Executable:
         """What has not started ends now, what runs is asked to stop; one statement, no race.
 
-        MySQL assigns from left to right, so the state, which the others read, comes last.
+        It answers with the row as written where the database can. MySQL assigns from left to
+        right, so the state, which the others read, comes last.
         """
         waiting = "(state = 'pending' OR started_at IS NULL)"
-        return text(f"""
+        cancel = f"""
             UPDATE {self.jobs} SET
                 cancel_requested = CASE WHEN {waiting} THEN cancel_requested ELSE true END,
                 error = CASE WHEN {waiting} THEN 'cancelled' ELSE error END,
@@ -354,7 +374,12 @@ class Statements:
                 lease_until = CASE WHEN {waiting} THEN NULL ELSE lease_until END,
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
             WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
-            """)
+            """
+        if not self.sql.returns_updated:
+            return text(cancel)
+        columns = [column for column in self.tables.jobs.c if column.computed is None]
+        returning = ", ".join(column.name for column in columns)
+        return text(f"{cancel} RETURNING {returning}").columns(*columns)
 
     # -- rings --------------------------------------------------------------------------------
 

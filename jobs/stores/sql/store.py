@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import random
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
-from jobs.core.errors import SchemaError, StoreUnavailable
+from jobs.core.errors import StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.keys import alias_key, is_keyed, may_be_key
 from jobs.core.names import NAME
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    CancelReport,
     Capability,
     Due,
     JobFilter,
+    Standing,
     StoreTransaction,
     Touch,
     TouchReport,
     Unrung,
     Verdict,
+    standing_at,
 )
 from jobs.stores.sql import commits, inspect, schema
+from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
-from jobs.stores.sql.engine import READ_ONLY, make_engine
+from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
 from jobs.stores.sql.keys import KeyTaker
+from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.rows import (
@@ -57,13 +60,7 @@ from jobs.stores.sql.statements import (
 )
 from jobs.stores.sql.tables import Tables, build_tables
 from jobs.stores.sql.transaction import HandlerTransaction
-from jobs.stores.sql.writer import OnlyWriter
 
-log = logging.getLogger("tickwork.store")
-Result = TypeVar("Result")
-TRIES = 6
-# One try may wait long by itself, for a lock or a connection; it is not repeated six times then.
-PATIENCE_SECONDS = 5.0
 BULK_CHUNK_ROWS = 10_000
 # Which columns a bulk row has, by how many.
 BULK_WIDTHS = {
@@ -83,7 +80,8 @@ class SqlStore:
 
     ``database`` is a URL in any platform's spelling, or an Engine of the caller's own (which is
     then neither configured nor closed here). With a clock that stands still, *now* is bound; in
-    production it is the database's own.
+    production it is the database's own. A database that does not answer within ``answer_seconds``
+    has its line cut, and the operation is tried once more; SQLite, a local file, is left alone.
     """
 
     def __init__(
@@ -94,13 +92,17 @@ class SqlStore:
         prefix: str = "tickwork_",
         schema: str | None = None,
         clock: Clock | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self.namespace = namespace
         self.clock = clock or SystemClock()
-        self.engine = database if isinstance(database, Engine) else make_engine(database)
+        self.engine = (
+            database
+            if isinstance(database, Engine)
+            else make_engine(database, connect_seconds=min(answer_seconds, CONNECT_TIMEOUT_SECONDS))
+        )
         self._owns_engine = not isinstance(database, Engine)
         self.tables: Tables = build_tables(prefix, schema, dialect=self.engine.dialect.name)
-        self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
@@ -110,8 +112,8 @@ class SqlStore:
         self._ring_taker = RingTaker(self.statements)
         self._keys = KeyTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
-        # SQLite has one writer; a transactional handler holds it for as long as it runs.
-        self._only_writer = None if self.sql.concurrent_writers else OnlyWriter()
+        self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
+        self._read, self._write = self.attempts.read, self.attempts.write
         capabilities = {
             Capability.DURABLE,
             Capability.SESSIONS,
@@ -149,7 +151,7 @@ class SqlStore:
         if any(map(is_keyed, jobs)):
             return self._insert_keyed(jobs, session)
         if session is not None:
-            with self._explained():
+            with self.attempts.explained():
                 self._insert(connection_of(session, self.engine), jobs)
         else:
             try:
@@ -176,8 +178,9 @@ class SqlStore:
             return self._keys.insert(connection, jobs, self._parameters(), write, now)
 
         if session is None:
-            return self._write(run)
-        with self._explained():
+            # It may wait for another's open transaction, to know whether its job will be there.
+            return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
+        with self.attempts.explained():
             return run(connection_of(session, self.engine))
 
     def insert_many(
@@ -193,18 +196,33 @@ class SqlStore:
         # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
         total, last_id = 0, ""
         try:
-            with self._explained(), self._writing() as connection:
-                total, last_id = self._insert_many(connection, jobs, existing)
-        except exc.DBAPIError as error:
-            if not self._is_passing(error):
+            # Its statements are watched one by one: the generator may take its time.
+            with (
+                self.attempts.explained(),
+                self.attempts.only_writer or contextlib.nullcontext(),
+                self.attempts.connect() as connection,
+                connection.begin() as transaction,
+            ):
+                total, last_id = self._insert_many(
+                    connection, jobs, existing, self.attempts.watched
+                )
+                with self.attempts.watched(connection):
+                    transaction.commit()
+        except (exc.DBAPIError, LineCut) as error:
+            if isinstance(error, exc.DBAPIError) and not self.attempts.is_passing(error):
                 raise
             # If only the commit's answer was lost, one row tells of all.
             if not last_id or self.get(last_id) is None:
-                raise StoreUnavailable(f"nothing was enqueued: {error.orig}") from error
+                reason = getattr(error, "orig", None) or error
+                raise StoreUnavailable(f"nothing was enqueued: {reason}") from error
         return total
 
     def _insert_many(
-        self, connection: Connection, jobs: Iterable[NewJob], existing: dict[str, str]
+        self,
+        connection: Connection,
+        jobs: Iterable[NewJob],
+        existing: dict[str, str],
+        watched: Callable[[Connection], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> tuple[int, str]:
         """Returns how many rows were written, and the id of the last."""
         total, last_id = 0, ""
@@ -216,12 +234,14 @@ class SqlStore:
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
                 for width in {len(row) for row in chunk}:
                     alike = [row for row in chunk if len(row) == width]
-                    bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
+                    with watched(connection):
+                        bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
 
         def admit() -> None:
-            existing.update(self._keys.admit(connection, keyed, self._parameters(), write))
+            admitted = self._keys.admit(connection, keyed, self._parameters(), write, watched)
+            existing.update(admitted)
             keyed.clear()
 
         def aside(job: NewJob) -> None:
@@ -229,8 +249,9 @@ class SqlStore:
             if len(keyed) >= BULK_CHUNK_ROWS:
                 admit()
 
-        with self._explained():
-            now = self._now(connection)
+        with self.attempts.explained():
+            with watched(connection):
+                now = self._now(connection)
             write(jobs, aside)
             if keyed:
                 admit()
@@ -275,8 +296,8 @@ class SqlStore:
             wanted = wanted_lanes(live, kinds, queues)
             return claimer.claim(connection, wanted, limit, parameters)
 
-        # By ids it locks rows and then takes them, which needs a transaction around both.
-        return self._write(run, alone=ids is None)
+        # MySQL locks rows by their ids and then takes them, in a transaction around both.
+        return self._write(run, alone=ids is None or claimer.claims_ids_at_once)
 
     def _lanes(self, connection: Connection) -> list[str]:
         return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
@@ -341,9 +362,9 @@ class SqlStore:
     def transaction(self) -> Iterator[StoreTransaction]:
         with contextlib.ExitStack() as stack:
             hold = None
-            if self._only_writer is not None:
-                hold = stack.enter_context(self._only_writer.for_handler())
-            connection = stack.enter_context(self._connect(self.engine))
+            if self.attempts.only_writer is not None:
+                hold = stack.enter_context(self.attempts.only_writer.for_handler())
+            connection = stack.enter_context(self.attempts.connect())
             handler_transaction = HandlerTransaction(
                 connection,
                 lambda verdict: not self._settle(connection, [verdict]),
@@ -357,7 +378,7 @@ class SqlStore:
         handler_transaction.tell()
 
     def writer_busy(self) -> bool:
-        return self._only_writer is not None and self._only_writer.held_by_handler
+        return self.attempts.only_writer is not None and self.attempts.only_writer.held_by_handler
 
     # -- upkeep --------------------------------------------------------------------------------
 
@@ -387,13 +408,37 @@ class SqlStore:
         if ids:
             self._count(self.statements.ring_again, ids=sorted(ids))
 
-    def stalled(self, limit: int) -> list[Claimed]:
-        rows = self._read(
-            lambda connection: connection.execute(
-                self.statements.stalled, self._parameters(limit=limit)
-            ).all()
-        )
+    def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
+        statement, parameters = self.statements.stalled, self._parameters(limit=limit)
+        if ids is not None:
+            named = sorted(filter(may_be_name, set(ids)))
+            if not named:
+                return []
+            statement, parameters = self.statements.stalled_of, {**parameters, "ids": named}
+        rows = self._read(lambda connection: connection.execute(statement, parameters).all())
         return [read_stalled(row, self.sql) for row in rows]
+
+    def standing(self, ids: Collection[str]) -> dict[str, Standing]:
+        named = sorted(filter(may_be_name, set(ids)))
+        if not named:
+            return {}
+        parameters = self._parameters(ids=named)
+        rows = self._read(
+            lambda connection: connection.execute(self.statements.standing, parameters).all()
+        )
+        instant = self.sql.read_instant
+        return {
+            row[0]: standing_at(
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                instant(row[4]),
+                None if row[5] is None else instant(row[5]),
+                instant(row[6]),
+            )
+            for row in rows
+        }
 
     def purge(self, limit: int) -> int:
         if self.sql.deletes_by_key:
@@ -457,9 +502,12 @@ class SqlStore:
     def get(self, job_id: str) -> Job | None:
         if not may_be_name(job_id):
             return None
+        return self._read(lambda connection: self._get(connection, job_id))
+
+    def _get(self, connection: Connection, job_id: str) -> Job | None:
         jobs = self.tables.jobs
         statement = select(jobs).where(jobs.c.id == job_id, jobs.c.namespace == self.namespace)
-        row = self._read(lambda connection: connection.execute(statement).first())
+        row = connection.execute(statement).first()
         return None if row is None else to_job(row)
 
     def id_of(self, alias: str, tenant: str) -> str | None:
@@ -485,10 +533,28 @@ class SqlStore:
         )
         return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
 
-    def cancel(self, job_id: str) -> Job | None:
-        if may_be_name(job_id):
-            self._count(self.statements.cancel, id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
-        return self.get(job_id)
+    def cancel(self, job_id: str) -> CancelReport | None:
+        if not may_be_name(job_id):
+            return None
+        tries = 0
+
+        def run(connection: Connection) -> CancelReport | None:
+            nonlocal tries
+            tries += 1
+            parameters = self._parameters(id=job_id, keep_seconds=CANCELLED_KEEP_SECONDS)
+            written = connection.execute(self.statements.cancel, parameters)
+            if self.sql.returns_updated and (row := written.first()) is not None:
+                return CancelReport(to_job(row), accepted=True)
+            accepted = not self.sql.returns_updated and written.rowcount > 0
+            job = self._get(connection, job_id)
+            if job is None:
+                return None
+            # An earlier try may have committed though its answer was lost.
+            accepted = accepted or (tries > 1 and job.state is State.CANCELLED)
+            return CancelReport(job, accepted)
+
+        # On its own it is one statement, unless there is nothing to cancel.
+        return self._write(run, alone=self.sql.returns_updated)
 
     def clear(self) -> int:
         everything = text(f"DELETE FROM {self.statements.jobs} WHERE namespace = :namespace")
@@ -497,7 +563,7 @@ class SqlStore:
             connection.execute(self._keys.statements.clear, self._parameters())
             return connection.execute(everything, self._parameters()).rowcount
 
-        return self._write(run)
+        return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
 
     def close(self) -> None:
         if self._owns_engine:
@@ -511,84 +577,6 @@ class SqlStore:
     def _frozen_now(self) -> dict[str, Any]:
         frozen = self.clock.frozen_now()
         return {} if frozen is None else {"now": self.sql.bind_instant(frozen)}
-
-    def _read(self, run: Callable[[Connection], Result]) -> Result:
-        return self._with_tries(lambda: self._once(run, read_only=True))
-
-    def _write(self, run: Callable[[Connection], Result], *, alone: bool = False) -> Result:
-        """Run in a transaction; ``alone`` says that each statement may well commit by itself."""
-        return self._with_tries(lambda: self._once(run, alone=alone))
-
-    def _once(
-        self, run: Callable[[Connection], Result], *, read_only: bool = False, alone: bool = False
-    ) -> Result:
-        if self.sql.autocommits and (read_only or alone):
-            with self._connect(self._autocommitting) as connection:
-                return run(connection)
-        if read_only:
-            connecting = self._connect(self.engine).execution_options(**READ_ONLY)
-            with connecting as connection, connection.begin():
-                return run(connection)
-        with self._writing() as connection:
-            return run(connection)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with (
-            self._only_writer or contextlib.nullcontext(),
-            self._connect(self.engine) as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    def _connect(self, engine: Engine) -> Connection:
-        try:
-            return engine.connect()
-        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            # Refused, not found, or no connection of the pool became free. The last of these has no
-            # driver error inside.
-            reason = getattr(error, "orig", None) or error
-            raise StoreUnavailable(f"no connection to the database: {reason}") from error
-
-    def _with_tries(self, once: Callable[[], Result]) -> Result:
-        """Run a transaction, again if it lost a lock race or its connection, a few times.
-
-        Every operation here may be repeated: writes are fenced, and a claim that committed though
-        its answer was lost only leaves leases to run out.
-        """
-        begun = time.monotonic()
-        for attempt in range(1, TRIES + 1):
-            try:
-                with self._explained():
-                    return once()
-            except exc.DBAPIError as error:
-                if not self._is_passing(error):
-                    raise
-                if attempt == TRIES or time.monotonic() - begun > PATIENCE_SECONDS:
-                    raise StoreUnavailable(
-                        f"the database kept refusing, tried {attempt} times: {error.orig}"
-                    ) from error
-                log.info("trying the transaction again after %s", type(error.orig).__name__)
-                time.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    def _is_passing(self, error: exc.DBAPIError) -> bool:
-        if error.connection_invalidated:
-            return True
-        return error.orig is not None and self.sql.is_passing(error.orig)
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """A missing table or column is told as what it is: a schema to upgrade."""
-        try:
-            yield
-        except (exc.ProgrammingError, exc.OperationalError) as error:
-            if not error.connection_invalidated and schema.looks_missing(error):
-                try:
-                    self.check_schema()
-                except SchemaError as explained:
-                    raise explained from error
-            raise
 
 
 def may_be_name(text: str) -> bool:

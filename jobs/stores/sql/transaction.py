@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from jobs.core.errors import LeaseLost
 from jobs.core.store import Verdict
 from jobs.stores.sql import commits
-from jobs.stores.sql.engine import hang_up
+from jobs.stores.sql.lines import hang_up
 
 log = logging.getLogger("tickwork.store")
 

@@ -130,6 +130,28 @@ class PayloadConformance(Conformance):
                 tickwork.enqueue_many([("alpha", payload(size))])
         assert len(tickwork.list()) == 2
 
+    def test_what_is_held_over_and_over_is_refused_at_once(self, tickwork: Tickwork) -> None:
+        """Written out it would be a terabyte; a result like that leaves its job completed."""
+        shared: Any = ["x\x00"]
+        for _ in range(40):
+            shared = [shared, shared]
+        fine: Any = [1]
+        for _ in range(40):
+            fine = {"a": fine, "b": fine}
+        with pytest.raises(PayloadTooLarge):
+            tickwork.enqueue("alpha", fine)
+        with pytest.raises(PayloadTooLarge):
+            tickwork.enqueue_many([("alpha", fine)])
+        assert not tickwork.list()
+        for kind, result in (("fine", fine), ("unfit", shared)):
+            tickwork.register_handler(kind, lambda payload, result=result: result)
+            job = tickwork.enqueue(kind)
+            assert tickwork.tick().succeeded == 1
+            done = fetch(tickwork, job.id)
+            assert (done.state, done.result) == ("completed", None)
+            assert "result unavailable" in str(done.error)
+            assert "over the limit" in str(done.error)
+
     def test_large_payloads_are_claimed_together(self, tickwork: Tickwork) -> None:
         sizes: list[int] = []
         tickwork.register_handler("alpha", lambda payload: sizes.append(len(payload["t"])))

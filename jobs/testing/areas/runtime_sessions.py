@@ -60,6 +60,20 @@ class SessionConformance(Conformance):
         assert tickwork.get(many) is None
         assert tickwork.tick().processed == 0
 
+    def test_who_listens_is_told_after_the_commit_alone(
+        self, tickwork: Tickwork, open_session: OpenSession
+    ) -> None:
+        told: list[str] = []
+        tickwork.on("enqueued", lambda event: told.append(event.job_id))
+        with open_session() as session:
+            tickwork.enqueue("alpha", session=session)
+            session.rollback()
+            job = tickwork.enqueue("alpha", session=session)
+            many = tickwork.enqueue_many([("alpha", {})] * 2, session=session)
+            assert told == []
+            session.commit()
+            assert told == [job.id, *many]
+
     def test_a_refused_payload_leaves_the_transaction_usable(
         self, tickwork: Tickwork, open_session: OpenSession
     ) -> None:

@@ -33,7 +33,7 @@ class CancelConformance(Conformance):
         manual_clock.advance(5)
         returned = store.cancel(job_id)
         found = fetch(store, job_id)
-        assert returned == found
+        assert returned == (found, True)
         assert (found.state, found.error) == (State.CANCELLED, "cancelled")
         assert found.finished_at == manual_clock.now()
         assert found.keep_until == manual_clock.now() + timedelta(seconds=CANCELLED_KEEP_SECONDS)
@@ -43,7 +43,7 @@ class CancelConformance(Conformance):
     def test_a_claimed_job_that_has_not_started_ends_at_once(self, store: Store) -> None:
         job_id = put_one(store)
         taken = claim_one(store)
-        assert store.cancel(job_id) == fetch(store, job_id)
+        assert store.cancel(job_id) == (fetch(store, job_id), True)
         before = fetch(store, job_id)
         assert (before.state, before.lease_until) == (State.CANCELLED, None)
         assert store.settle([completed(taken)]) == {job_id}
@@ -57,9 +57,11 @@ class CancelConformance(Conformance):
         taken = claim_one(store, mark=1 if mark_at == "claim" else 0)
         store.touch([Touch(taken.id, taken.fence, True)])
         returned = store.cancel(job_id)
-        assert returned is not None
-        assert (returned.state, returned.cancel_requested) == (State.PROCESSING, True)
-        assert returned.finished_at is None
+        assert returned == (fetch(store, job_id), True)
+        job = returned.job
+        assert (job.state, job.cancel_requested) == (State.PROCESSING, True)
+        assert job.finished_at is None
+        assert store.cancel(job_id) == returned  # asked once more
         assert store.settle([completed(taken, result="1")]) == frozenset()
         assert fetch(store, job_id).state is State.COMPLETED
 
@@ -91,8 +93,14 @@ class CancelConformance(Conformance):
         job_id = put_one(store)
         store.settle([end(claim_one(store))])  # type: ignore[operator]
         before = fetch(store, job_id)
-        assert store.cancel(job_id) == before
-        assert store.cancel(job_id) == before == fetch(store, job_id)
+        assert store.cancel(job_id) == (before, False)
+        assert store.cancel(job_id) == (before, False)
+        assert fetch(store, job_id) == before
+
+    def test_a_cancelled_job_is_cancelled_once(self, store: Store) -> None:
+        job_id = put_one(store)
+        store.cancel(job_id)
+        assert store.cancel(job_id) == (fetch(store, job_id), False)
 
     def test_there_is_nothing_to_cancel(self, store: Store) -> None:
         assert store.cancel(new_job().id) is None

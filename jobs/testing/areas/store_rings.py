@@ -42,7 +42,9 @@ class RingConformance(Conformance):
     def test_a_row_is_rung_when_its_time_has_come(
         self, store: Store, manual_clock: ManualClock
     ) -> None:
-        job_id = put_one(store, "beta", tenant="acme", ring_after_seconds=10)
+        job_id = put_one(
+            store, "beta", tenant="acme", concurrency_key="order-7", ring_after_seconds=10
+        )
         manual_clock.advance(9)
         assert not store.probe(rings=True).unrung
         assert store.take_rings(100) == []
@@ -50,7 +52,7 @@ class RingConformance(Conformance):
         assert store.probe(rings=True).unrung
         assert not store.probe().unrung, "nobody asked"
         (row,) = store.take_rings(100)
-        assert row == (job_id, "beta", "acme", 1, 0.0)
+        assert row == (job_id, "beta", "acme", 1, 0.0, "order-7")
         assert not store.probe(rings=True).unrung
 
     def test_a_bulk_has_its_times_too(self, store: Store, manual_clock: ManualClock) -> None:

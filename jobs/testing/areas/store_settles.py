@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from jobs.core.clock import ManualClock
+from jobs.core.clock import Clock, ManualClock
 from jobs.core.job import Claimed, State
-from jobs.core.store import Capability, Store, Touch, Verdict
+from jobs.core.store import Capability, Standing, Store, Touch, Verdict
 from jobs.testing.areas.base import (
     LEASE_SECONDS,
     Conformance,
+    MakeStore,
     claim,
     claim_one,
     completed,
@@ -355,6 +356,16 @@ class StalledConformance(Conformance):
         found: list[Claimed] = sorted(store.stalled(10))
         assert found == sorted([marked, unmarked])
 
+    def test_of_certain_ids_only(self, store: Store, manual_clock: ManualClock) -> None:
+        put(store, *[new_job() for _ in range(3)])
+        first, second, _ = claim(store)
+        manual_clock.advance(LEASE_SECONDS + 1)
+        assert [job.id for job in store.stalled(10, [second.id])] == [second.id]
+        asked = [first.id, second.id, new_job().id, "no name \0"]
+        assert sorted(job.id for job in store.stalled(10, asked)) == sorted([first.id, second.id])
+        assert len(store.stalled(1, asked)) == 1
+        assert store.stalled(10, []) == []
+
     def test_one_among_many_that_are_not(self, store: Store, manual_clock: ManualClock) -> None:
         """A reclaim must not starve behind rows that it may not touch."""
         (lost,) = put(store, new_job("beta"))
@@ -366,3 +377,48 @@ class StalledConformance(Conformance):
         assert [job.id for job in store.stalled(5)] == [lost]
 
     running_rows = 1_000
+
+
+class StandingConformance(Conformance):
+    """How rows stand, for somebody who was told their ids."""
+
+    def test_every_state_is_told(self, store: Store, manual_clock: ManualClock) -> None:
+        done = put_one(store)
+        store.settle([completed(claim_one(store))])
+        held = put_one(store, queue="busy")
+        claim_one(store)
+        later, due = put(store, new_job(delay_seconds=90.0), new_job("beta"))
+        manual_clock.advance(30)
+        found = store.standing([done, held, later, due])
+        assert found == {
+            done: Standing(done, "alpha", "default", State.COMPLETED, 0.0, None),
+            held: Standing(held, "alpha", "busy", State.PROCESSING, 0.0, LEASE_SECONDS - 30),
+            later: Standing(later, "alpha", "default", State.PENDING, 60.0, None),
+            due: Standing(due, "beta", "default", State.PENDING, 0.0, None),
+        }
+        assert not any(standing.is_stalled for standing in found.values())
+        manual_clock.advance(LEASE_SECONDS)
+        assert store.standing([held])[held].is_stalled
+
+    def test_ids_without_a_row_are_left_out(self, store: Store) -> None:
+        job_id = put_one(store)
+        odd = ["", "\0", "\ud800", "é", "x" * 5000, new_job().id]
+        assert store.standing([*odd, job_id, job_id]).keys() == {job_id}
+        assert store.standing(odd) == {}
+        assert store.standing([]) == {}
+
+    @requires(Capability.SHARED)
+    def test_rows_of_other_namespaces_are_not_seen(
+        self, store: Store, make_store: MakeStore, clock: Clock
+    ) -> None:
+        job_id = put_one(store)
+        assert make_store(clock, "preview").standing([job_id]) == {}
+
+    def test_on_the_own_clock(self, store: Store) -> None:
+        later, held = put(store, new_job(delay_seconds=600.0), new_job())
+        claim(store)
+        found = store.standing([later, held])
+        assert 500 < found[later].due_in_seconds <= 600
+        left = found[held].lease_left_seconds
+        assert left is not None
+        assert 0 < left <= LEASE_SECONDS + 1

@@ -1,0 +1,136 @@
+"""The behaviour suite once more: every job runs because a message of a real queue named it.
+
+Rows are enqueued, rung for by the doorbell, received over HTTP and claimed by their ids. What waits
+(delays, retries, reclaimed jobs) is rung for by the tick. The queue is a FIFO one: it holds nothing
+back by itself, so that all of time is the clock's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from jobs.core.clock import Clock
+from jobs.core.store import Store
+from jobs.doorbells import sqs
+from jobs.doorbells.sqs import make_client
+from jobs.runtime.ring import ring_due
+from jobs.runtime.tick import TickResult
+from jobs.stores.sql import SqlStore
+from jobs.stores.sql.engine import make_engine
+from jobs.system import Tickwork
+from jobs.testing.conformance import MakeStore, MakeTickwork, RuntimeConformance
+from tests.sqs.conftest import MakeQueue
+from tests.support import postgresql
+from tests.support.deliveries import DeliveredStore, Hints, NotedBell
+from tests.support.queues import Queue
+
+
+def engine_of(url: str) -> Iterator[Engine]:
+    engine = make_engine(url)
+    SqlStore(engine).create_schema()
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def sqlite_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    yield from engine_of(f"sqlite:///{tmp_path_factory.mktemp('conformance') / 'jobs.db'}")
+
+
+@pytest.fixture(scope="module")
+def postgresql_engine(postgresql_databases: postgresql.Databases) -> Iterator[Engine]:
+    with postgresql_databases.fresh() as url:
+        yield from engine_of(url)
+
+
+@cache
+def doorbell_client(endpoint: str) -> Any:
+    """The doorbell's own client, made once: making one takes longer than most of these tests."""
+    return make_client(endpoint)
+
+
+class Delivered(Tickwork):
+    """Receives before its time begins to count, as an event source does."""
+
+    hints: Hints
+
+    def tick(self, *args: Any, **options: Any) -> TickResult:
+        self.hints.look()
+        return super().tick(*args, **options)
+
+
+class ByMessages(RuntimeConformance):
+    """A queue of its own for each test, as for its namespace."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "clock" in metafunc.fixturenames:
+            metafunc.parametrize("clock", ["manual"], indirect=True)
+
+    # Hundreds of rows at once: moto looks at every message there is for each that it is sent.
+    test_many_lost_rows_come_back_in_turns = None
+    test_sixteen_tickers_run_each_job_once = None
+
+    @pytest.fixture
+    def fifo(self, make_queue: MakeQueue) -> Queue:
+        return make_queue(fifo=True)
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def hints(self, fifo: Queue, sqs_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Hints:
+        # A busy machine may need longer; what is left out is another test's matter.
+        monkeypatch.setattr(sqs, "SEND_SECONDS", 120.0)
+        monkeypatch.setattr(sqs, "READ_SECONDS", 60.0)
+        monkeypatch.setattr(sqs, "make_client", lambda _url: doorbell_client(sqs_endpoint))
+        return Hints(fifo.messages)
+
+    @pytest.fixture
+    def make_store(self, engine: Engine, fifo: Queue, hints: Hints) -> MakeStore:
+        number = fifo.url.rpartition("/")[2].removesuffix(".fifo")
+
+        def make(clock: Clock, namespace: str = "") -> SqlStore:
+            store = DeliveredStore(engine, namespace=f"{number}{namespace}", clock=clock)
+            store.hints = hints
+            return store
+
+        return make
+
+    @pytest.fixture
+    def make_tickwork(
+        self, store: Store, clock: Clock, fifo: Queue, hints: Hints
+    ) -> Iterator[MakeTickwork]:
+        made: list[Delivered] = []
+
+        def make(**settings: Any) -> Tickwork:
+            over = settings.pop("store", store)
+            bell = NotedBell(fifo.url, namespace=over.namespace)
+            bell.hints = hints
+            settings = {"sqs_overdue": 0.0, **settings}
+            tickwork = Delivered(store=over, clock=clock, doorbell=bell, **settings)
+            tickwork.hints = hints
+            hints.ring.append(lambda: ring_due(tickwork._runtime))
+            made.append(tickwork)
+            return tickwork
+
+        yield make
+        for tickwork in made:
+            tickwork.close()
+
+
+class TestSqliteByMessages(ByMessages):
+    @pytest.fixture
+    def engine(self, sqlite_engine: Engine) -> Engine:
+        return sqlite_engine
+
+
+class TestPostgresqlByMessages(ByMessages):
+    @pytest.fixture
+    def engine(self, postgresql_engine: Engine) -> Engine:
+        return postgresql_engine
