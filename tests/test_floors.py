@@ -50,6 +50,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("schedule", "cron", "slots", "queues", "presets", "controls"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
@@ -63,14 +64,18 @@ ORDER = {
             "attempts",
             "rings",
             "keys",
+            "schedules",
+            "controls",
+            "edits",
             "commits",
             "transaction",
         ),
         "store",
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "unique", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
+        *("loop", "terms", "base", "ring", "unique", "enqueue", "settle", "run", "execute"),
+        *("schedules", "timetable", "upkeep", "steer", "tick", "drain", "deliver", "worker"),
+        "local",
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }
