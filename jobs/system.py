@@ -504,8 +504,10 @@ class Tickwork:
         :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
-        found = self.get(job_id, tenant=tenant)
-        report = None if found is None else self.store.cancel(found.id)
+        report = self.store.cancel(job_id) if tenant is None else None
+        if report is None:  # by its alias, or a tenant's alone
+            found = self.get(job_id, tenant=tenant)
+            report = None if found is None else self.store.cancel(found.id)
         if report is None:
             raise JobNotFound(job_id)
         if not report.accepted:

@@ -100,7 +100,7 @@ def retry(
         return _each(
             ids,
             lambda tickwork, job_id: tickwork.retry(
-                job_id, run_at=run_at, attempts=attempts, force=force, by=by
+                job_id, run_at=run_at, attempts=attempts, force=force, by=by, tenant=given["tenant"]
             ),
             lambda job, shown: f"{job.id} runs again: {shown.when}.",
             as_json,
@@ -129,7 +129,13 @@ def cancel(
     """Cancel jobs: at once if they wait, else by asking them to stop."""
     _one_way("--pending, --running or --all", ids, state, given)
     if state is None:
-        return _each(ids, lambda tickwork, job_id: tickwork.cancel(job_id), _cancelled, as_json)
+        tenant = given["tenant"]
+        return _each(
+            ids,
+            lambda tickwork, job_id: tickwork.cancel(job_id, tenant=tenant),
+            _cancelled,
+            as_json,
+        )
     which = _which(given)
     states = ["pending", "processing"] if state == "all" else [state]
     with opened() as tickwork:
@@ -227,7 +233,8 @@ def reclaim(older_than: float | None, yes: bool, as_json: bool) -> dict[str, Any
 def _one_way(flags: str, ids: tuple[str, ...], state: str | None, given: Mapping[str, Any]) -> None:
     if bool(ids) == (state is not None):
         raise click.UsageError(f"name IDs, or say {flags} with filters")
-    if ids and any(value is not None for value in given.values()):
+    # A tenant says whose a job_id of the caller's own is.
+    if ids and any(value is not None for name, value in given.items() if name != "tenant"):
         raise click.UsageError(f"filters go with {flags}, not with IDs")
 
 
