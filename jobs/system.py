@@ -36,7 +36,6 @@ from jobs.core.errors import (
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob, State
-from jobs.core.keys import looks_like_id
 from jobs.core.limits import Breaker, LimitStatus, RateLike
 from jobs.core.names import check_queue
 from jobs.core.presets import preset
@@ -533,13 +532,14 @@ class Tickwork:
         :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
-        if tenant is not None or not looks_like_id(job_id):
-            job_id = steer.one(self._runtime, job_id, tenant).id
-        report = self.store.cancel(job_id)
+        report = self.store.cancel(job_id) if tenant is None else None
+        if report is None:  # by its alias, or a tenant's alone
+            found = self.get(job_id, tenant=tenant)
+            report = None if found is None else self.store.cancel(found.id)
         if report is None:
             raise JobNotFound(job_id)
         if not report.accepted:
-            raise JobStateConflict(job_id, report.job.state, "cancelled")
+            raise JobStateConflict(report.job.id, report.job.state, "cancelled")
         return report.job
 
     def count(

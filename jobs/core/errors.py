@@ -85,8 +85,7 @@ class ScheduleNotFound(TickworkError, LookupError):
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job.
 
-    ``because`` says what stands in the way where the state alone does not, ``mend`` what would
-    help.
+    ``because`` says what stands in the way where the state alone does not, ``mend`` what to do.
     """
 
     def __init__(

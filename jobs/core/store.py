@@ -458,18 +458,22 @@ class Store(Protocol):
         """
         ...
 
-    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
         """Put jobs back to pending; one that is not any more as the revival found it stays.
 
-        One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
-        its fence stays, and it takes its dedupe key again: where another live job has that, it
-        stays ended. One that is pending only changes when it is due. With ``run_at`` all are due at
-        that instant, whatever their delays. Returns how many.
-        """
-        ...
+        One that had ended takes its dedupe key again; if another live job has it, it stays as well,
+        and ``refused`` is given, by its id, that of the other.
 
-    def holder_of(self, job: Job) -> str | None:
-        """The id of the job that has this job's dedupe key, if it has one."""
+        One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
+        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
+        due at that instant, whatever their delays. Returns how many.
+        """
         ...
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:

@@ -16,9 +16,9 @@ from typing import Any
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.controls import Control, Said, changed_settings, holds_back, open_lanes
-from jobs.core.errors import CapabilityError, JobStateConflict
+from jobs.core.errors import CapabilityError
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
-from jobs.core.keys import alias_key, dedupe_key, is_keyed
+from jobs.core.keys import alias_key, is_keyed
 from jobs.core.limits import Head, Limits, LimitStatus, Tally, key_label
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.schedule import Schedule, read_slot
@@ -625,11 +625,18 @@ class MemoryStore:
             ]
             return self._delete(rows)
 
-    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
+        refused = {} if refused is None else refused
         with self._lock:
-            return sum(self._revive(revival, run_at) for revival in revivals)
+            return sum(self._revive(revival, run_at, refused) for revival in revivals)
 
-    def _revive(self, revival: Revival, run_at: datetime | None) -> bool:
+    def _revive(self, revival: Revival, run_at: datetime | None, refused: dict[str, str]) -> bool:
         job, now = revival.job, self.now()
         row = self._rows.get(job.id)
         if row is None or (row.state, row.fence) != (job.state, job.fence):
@@ -637,9 +644,9 @@ class MemoryStore:
         if row.state is State.PROCESSING:
             return False
         if row.state in TERMINAL:
-            try:
-                self._keys.retake_key(job, now)
-            except JobStateConflict:
+            holder = self._keys.retake(job, now)
+            if holder is not None:
+                refused[job.id] = holder
                 return False
             row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
             row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
@@ -652,12 +659,6 @@ class MemoryStore:
             row.ring_at = now + timedelta(seconds=revival.ring_after_seconds)
         self._move(row, State.PENDING)
         return True
-
-    def holder_of(self, job: Job) -> str | None:
-        if job.dedupe_key is None:
-            return None
-        with self._lock:
-            return self._keys.id_of(dedupe_key(job.tenant, job.kind, job.dedupe_key))
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
         with self._lock:

@@ -19,8 +19,8 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
 from jobs.core.controls import Control, holds_back, open_lanes
 from jobs.core.errors import StoreUnavailable
-from jobs.core.job import Claimed, Job, NewJob, State
-from jobs.core.keys import alias_key, dedupe_key, is_keyed, may_be_key, wants_again
+from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State
+from jobs.core.keys import alias_key, is_keyed, may_be_key
 from jobs.core.limits import Limits, LimitStatus, Tally
 from jobs.core.names import NAME
 from jobs.core.schedule import Schedule
@@ -200,7 +200,8 @@ class SqlStore:
             return self._keys.insert(connection, jobs, self._parameters(), write, now)
 
         if session is None:
-            return self._write(run)
+            # It may wait for another's open transaction, to know whether its job will be there.
+            return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
         with self.attempts.explained():
             return run(connection_of(session, self.engine))
 
@@ -261,7 +262,8 @@ class SqlStore:
                 last_id = chunk[-1][0]
 
         def admit() -> None:
-            existing.update(self._keys.admit(connection, keyed, self._parameters(), write))
+            admitted = self._keys.admit(connection, keyed, self._parameters(), write, watched)
+            existing.update(admitted)
             keyed.clear()
 
         def aside(job: NewJob) -> None:
@@ -270,7 +272,8 @@ class SqlStore:
                 admit()
 
         with self.attempts.explained():
-            now = self._now(connection)
+            with watched(connection):
+                now = self._now(connection)
             write(jobs, aside)
             if keyed:
                 admit()
@@ -737,25 +740,24 @@ class SqlStore:
             )
         )
 
-    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
         values = self._parameters(run_at=self.sql.bind_instant(run_at))
-        wants = wants_again(each.job for each in revivals)
+        ended = [each.job for each in revivals if each.job.state in TERMINAL]
 
         def run(connection: Connection) -> int:
-            held = self._keys.retake(connection, list(wants.values()), self._parameters())
-            again = {want.job_id for key, want in wants.items() if key not in held}
-            free = [
-                each for each in revivals if each.job.id in again or not wants_again([each.job])
-            ]
+            held = self._keys.retake(connection, ended, self._parameters())
+            if refused is not None:
+                refused.update(held)
+            free = [each for each in revivals if each.job.id not in held]
             return self._edits.revive(connection, free, values)
 
         return self._write(run)
-
-    def holder_of(self, job: Job) -> str | None:
-        if job.dedupe_key is None:
-            return None
-        key = dedupe_key(job.tenant, job.kind, job.dedupe_key)
-        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
         values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
