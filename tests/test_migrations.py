@@ -66,7 +66,7 @@ def made(store: SqlStore) -> list[str]:
 
 def all_tables(*prefixes: str) -> list[str]:
     """The tables of upgrades under these prefixes, as ``made`` lists them."""
-    names = "alembic_version controls groups jobs keys limits schedules takings".split()
+    names = ["alembic_version", "controls", "groups", "jobs", "keys", "limits", "schedules", "takings"]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
 
 

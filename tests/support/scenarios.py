@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, event, insert
 
 from jobs import JobContext, Tickwork
+from tests.support import limited
 
 EXIT_CODE = 9
 EFFECTS = Table(
@@ -105,3 +106,8 @@ def crash_at_point(engine: Engine, crash_at: int) -> None:
         point()
 
     engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]
+
+
+def limited_ticks(url: str, runners: int) -> None:
+    """Tick jobs with limits, in several threads, until all are done."""
+    limited.tick_until_done(url, runners)
