@@ -31,7 +31,7 @@ def limits() -> None:
 @limits.command("list", cls=JsonCommand)
 def list_limits(as_json: bool) -> dict[str, Any] | None:
     """List the limits of the queues, kinds and keys that are declared here."""
-    with opened() as tickwork:
+    with opened(handlers=True) as tickwork:
         found, now = tickwork.limits(), tickwork.store.now()
     if as_json:
         return {"limits": [each.as_dict() for each in found]}
@@ -69,7 +69,7 @@ def _ended(status: LimitStatus) -> str:
 @click.argument("name")
 def reset(name: str, as_json: bool) -> dict[str, Any] | None:
     """Close the circuit breaker NAME (as `limits` shows it) and forget what it counted."""
-    with opened() as tickwork:
+    with opened(handlers=True) as tickwork:
         tickwork.reset_breaker(name)
     if as_json:
         return {"reset": name}

@@ -250,7 +250,7 @@ class Turns:
         limits = {name: wanted.limits[name] for name in states}
         lanes = {n: names for n, names in wanted.lanes.items() if states.keys() >= set(names)}
         ahead = None
-        if wanted.ids is None and 0 < len(lanes) <= MOST_LANES and self._postgresql:
+        if wanted.ids is None and 1 < len(lanes) <= MOST_LANES and self._postgresql:
             ahead, running, taken = self._look(connection, lanes, limits, states, limit, parameters)
             free = self._free(connection, limits, states, running, taken, parameters)
         else:
@@ -289,6 +289,12 @@ class Turns:
     ) -> list[Claimed]:
         """``seen`` are the heads if they have been looked at already."""
         claimed: list[Claimed] = []
+        if len(lanes) == 1:  # nothing to weigh
+            ((lane, names),) = lanes.items()
+            places = (last[name] for name in names if name in last)
+            quota = int(min([limit, *(free[name] for name in names), *places]))
+            self._take_quotas(connection, {lane: quota}, claimed, lanes, free, parameters)
+            return claimed
         heads: list[Head] = []
         for chunk in self._in_chunks(lanes):
             each = few(limit, chunk)
