@@ -17,6 +17,7 @@ from jobs.core.errors import (
     PayloadError,
     PayloadTooLarge,
     Retry,
+    ScheduleNotFound,
     SchemaError,
     Snooze,
     StoreUnavailable,
@@ -26,6 +27,7 @@ from jobs.core.errors import (
 from jobs.core.events import JobEvent
 from jobs.core.job import Job, State
 from jobs.core.registry import Handler, Retention, handler
+from jobs.core.schedule import Schedule
 from jobs.core.settings import Settings
 from jobs.system import Tickwork
 
@@ -46,6 +48,8 @@ __all__ = [
     "PayloadTooLarge",
     "Retention",
     "Retry",
+    "Schedule",
+    "ScheduleNotFound",
     "SchemaError",
     "Settings",
     "Snooze",

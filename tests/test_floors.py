@@ -50,6 +50,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("schedule", "cron", "slots", "queues", "presets", "controls"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
@@ -62,14 +63,18 @@ ORDER = {
             "writer",
             "attempts",
             "rings",
+            "schedules",
+            "controls",
+            "edits",
             "commits",
             "transaction",
         ),
         "store",
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
+        *("loop", "terms", "base", "ring", "enqueue", "settle", "run", "execute"),
+        *("schedules", "timetable", "upkeep", "steer", "tick", "drain", "deliver", "worker"),
+        "local",
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

@@ -10,11 +10,14 @@ import click
 
 from jobs import __version__
 from jobs.cli.base import CarefulGroup
+from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
 from jobs.cli.demo import demo
 from jobs.cli.look import list_jobs, show, stats
-from jobs.cli.produce import cancel, enqueue
+from jobs.cli.produce import enqueue
 from jobs.cli.queue import redrive, worker
+from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
+from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
 
@@ -35,7 +38,7 @@ def main() -> None:
 
 
 for command in (
-    *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, cancel, redrive),
-    database,
+    *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
+    *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues),
 ):
     main.add_command(command)

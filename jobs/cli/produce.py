@@ -1,4 +1,4 @@
-"""``tickwork enqueue`` and ``tickwork cancel``."""
+"""``tickwork enqueue``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from jobs.cli.shown import Shown
 from jobs.cli.system import opened
 from jobs.cli.text import say
 from jobs.cli.values import duration, instant, read_payload
-from jobs.core.job import State
 
 
 @click.command(cls=JsonCommand)
@@ -57,6 +56,7 @@ def enqueue(
     """
     value = read_payload(payload)
     with opened(handlers=True) as tickwork:
+        tickwork.learn_queues()  # a process of one enqueue never ticks
         job = tickwork.enqueue(
             kind,
             value,
@@ -73,20 +73,4 @@ def enqueue(
     if as_json:
         return shown.as_dict()
     say(f"Enqueued {job.id}: {kind} in queue {job.queue}, {shown.when}.")
-    return None
-
-
-@click.command(cls=JsonCommand)
-@click.argument("job_id", metavar="ID")
-def cancel(job_id: str, as_json: bool) -> dict[str, Any] | None:
-    """Cancel a job: at once if it waits, else by asking it to stop."""
-    with opened() as tickwork:
-        job = tickwork.cancel(job_id)
-        shown = Shown(job, tickwork.store.now())
-    if as_json:
-        return shown.as_dict()
-    if job.state == State.CANCELLED:
-        say(f"Cancelled {job.id}.")
-    else:
-        say(f"Asked {job.id} to stop: it runs, and ends when it looks (ctx.checkpoint()).")
     return None

@@ -64,14 +64,23 @@ class JobNotFound(TickworkError, LookupError):
         super().__init__(f"no job {job_id!r} in this namespace")
 
 
+class ScheduleNotFound(TickworkError, LookupError):
+    """No schedule of that name (and tenant) in this namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no schedule {name!r} here; `tickwork schedules` lists those there are")
+
+
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job."""
 
-    def __init__(self, job_id: str, state: str, action: str) -> None:
+    def __init__(self, job_id: str, state: str, action: str, mend: str = "") -> None:
         self.job_id = job_id
         self.state = state
         self.action = action
-        super().__init__(f"job {job_id} is {state}: it cannot be {action}")
+        more = f"; {mend}" if mend else ""
+        super().__init__(f"job {job_id} is {state}: it cannot be {action}{more}")
 
 
 class SchemaError(TickworkError):

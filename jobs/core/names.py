@@ -24,6 +24,11 @@ def check_queue(queue: object) -> str:
     return _check("queue", queue)
 
 
+def check_schedule(name: object) -> str:
+    """The name of a schedule, or a ConfigurationError: made as those of kinds are."""
+    return _check("schedule", name)
+
+
 def check_tenant(tenant: object) -> str:
     """The tenant, or a ConfigurationError: printable text of up to 100 characters."""
     if not isinstance(tenant, str) or len(tenant) > TENANT_MAX_CHARS or not tenant.isprintable():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.backoff import Backoff, BackoffCallable, BackoffLike, as_backoff
 from jobs.core.context import JobContext
 from jobs.core.errors import ConfigurationError, UnknownKind
-from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
+from jobs.core.job import DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
 from jobs.core.names import check_kind, check_queue
 from jobs.core.payload import payload_type
 
@@ -67,14 +67,15 @@ def as_retention(value: RetentionLike | None, default: Retention) -> Retention:
 class Handler:
     """A function that runs jobs of one kind. Callable as the function itself was.
 
-    Left at ``None``, ``max_attempts``, ``backoff`` and ``timeout`` (seconds) come from the
-    settings of the system that the handler is registered with.
+    Left at ``None``, ``priority``, ``max_attempts``, ``backoff``, ``timeout`` (seconds) and how
+    long finished jobs stay come from its queue, or from the settings of the system that the handler
+    is registered with.
     """
 
     kind: str
     function: Callable[..., Any]
     queue: str = DEFAULT_QUEUE
-    priority: int = DEFAULT_PRIORITY
+    priority: int | None = None
     max_attempts: int | None = None
     backoff: Backoff | BackoffCallable | None = None
     timeout: float | None = None
@@ -91,7 +92,8 @@ class Handler:
     def __post_init__(self) -> None:
         check_kind(self.kind)
         check_queue(self.queue)
-        check_priority(self.priority)
+        if self.priority is not None:
+            check_priority(self.priority)
         if self.max_attempts is not None:
             check_max_attempts(self.max_attempts)
         if self.timeout is not None:
@@ -218,7 +220,7 @@ def handler(
     kind: str,
     *,
     queue: str = DEFAULT_QUEUE,
-    priority: int = DEFAULT_PRIORITY,
+    priority: int | None = None,
     max_attempts: int | None = None,
     backoff: BackoffLike | BackoffCallable | None = None,
     timeout: float | None = None,

@@ -6,16 +6,22 @@ claim, a cancel or a reclaim came between. Times are the store's own *now*; only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import builtins
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.schedule import Schedule
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
 CANCELLED_KEEP_SECONDS = 7 * 86_400.0
+# How long a slot that made its job can make no other, even after its schedule was removed and made
+# anew. The schedule itself never goes back: this is for those races alone.
+SLOT_HELD_SECONDS = 86_400.0
 
 
 class Capability(StrEnum):
@@ -84,14 +90,17 @@ class Due(NamedTuple):
     """What the one probe of a tick found.
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
-    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not; ``unrung``: a pending
-    row is to be rung.
+    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused;
+    ``unrung``: a pending row is to be rung; ``scheduled``: the slot of a schedule has come;
+    ``said``: what the controls say.
     """
 
     stalled: bool
     outstayed: bool
     lanes: tuple[str, ...]
     unrung: bool = False
+    scheduled: bool = False
+    said: Said = NOTHING_SAID
 
 
 class Unrung(NamedTuple):
@@ -109,7 +118,7 @@ class Standing(NamedTuple):
     """How a row stands right now, for somebody who was told its id.
 
     ``due_in_seconds`` is 0 once it is due, ``lease_left_seconds`` negative once the lease ran out
-    and ``None`` where there is none.
+    and ``None`` where there is none; ``paused`` says that a pause holds its queue or kind back.
     """
 
     id: str
@@ -118,6 +127,7 @@ class Standing(NamedTuple):
     state: str
     due_in_seconds: float
     lease_left_seconds: float | None
+    paused: bool = False
 
     @property
     def is_stalled(self) -> bool:
@@ -134,21 +144,45 @@ def standing_at(
     run_at: datetime,
     lease_until: datetime | None,
     now: datetime,
+    *,
+    paused: bool = False,
 ) -> Standing:
     """The standing of a row with these columns at the store's ``now``."""
     left = None if lease_until is None else (lease_until - now).total_seconds()
     due_in = max(0.0, (run_at - now).total_seconds())
-    return Standing(job_id, kind, queue, str(state), due_in, left)
+    return Standing(job_id, kind, queue, str(state), due_in, left, paused)
 
 
 class JobFilter(NamedTuple):
-    """Which jobs to list; ``None`` means any. ``before_id`` continues a listing (newest first)."""
+    """Which jobs to list; ``None`` means any. ``before_id`` continues a listing (newest first).
+
+    ``error`` is text that the last error holds, letter by letter; ``older_than_seconds`` is how
+    long ago a job ended, or was enqueued if it has not. With ``after_id`` (``""`` for the
+    beginning) the oldest come first.
+    """
 
     state: State | None = None
     kind: str | None = None
     queue: str | None = None
     tenant: str | None = None
     before_id: str | None = None
+    error: str | None = None
+    older_than_seconds: float | None = None
+    after_id: str | None = None
+
+
+class Revival(NamedTuple):
+    """A job to be put back to pending, as it stood when somebody decided so.
+
+    It is due ``delay_seconds`` from now. ``max_attempts`` replaces the row's if given, ``errors``
+    its history, ``ring_after_seconds`` is as in a :class:`Verdict`.
+    """
+
+    job: Job
+    delay_seconds: float
+    max_attempts: int | None = None
+    errors: str | None = None
+    ring_after_seconds: float | None = None
 
 
 class StoreTransaction(Protocol):
@@ -277,7 +311,7 @@ class Store(Protocol):
         *,
         overdue_seconds: float = 0.0,
     ) -> int:
-        """How many rows of these kinds are due (for that long), counted up to ``cap``."""
+        """How many rows of these kinds are due (for that long) and not paused, up to ``cap``."""
         ...
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -293,6 +327,57 @@ class Store(Protocol):
         """Have the next :meth:`take_rings` find these rows, those that are still pending."""
         ...
 
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        """The schedules (of a tenant, of a source), by tenant and name."""
+        ...
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        """One schedule, or ``None``."""
+        ...
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        """Write a new schedule; ``False``, and nothing is written, if its name is taken."""
+        ...
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        """Write ``after`` over ``before``; ``False`` if somebody has changed the row since.
+
+        Tenant, name, source and ``created_at`` stay.
+        """
+        ...
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        """Delete a schedule; its jobs stay. ``False`` if there is none."""
+        ...
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        """Now, and up to ``limit`` schedules of these kinds whose ``next_at`` has come."""
+        ...
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        """Write ``after`` over ``before`` and insert the jobs of the slots, in one transaction.
+
+        Nothing happens if the row has changed since, as when another tick was first. A slot that
+        has had its job gets no other, whatever became of the row since. Returns the jobs written;
+        the last of them becomes the row's ``last_job_id``.
+        """
+        ...
+
+    def next_schedule_at(self) -> datetime | None:
+        """The earliest slot to come of all schedules, if there is one."""
+        ...
+
+    def forget_slots(self, limit: int) -> int:
+        """Delete up to ``limit`` notes of slots whose time to be held is over; returns how many.
+
+        They are held for :data:`SLOT_HELD_SECONDS`.
+        """
+        ...
+
     def get(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
         ...
@@ -302,7 +387,7 @@ class Store(Protocol):
         ...
 
     def counts(self) -> dict[tuple[str, str, str], int]:
-        """Rows by (queue, kind, shown state): pending, delayed, retrying, processing, ..."""
+        """Rows by (queue, kind, shown state): pending, paused, delayed, processing, ..."""
         ...
 
     def cancel(self, job_id: str) -> CancelReport | None:
@@ -310,6 +395,74 @@ class Store(Protocol):
 
         Returns what became of it, or ``None`` if there is no such job. Terminal rows stay.
         """
+        ...
+
+    # What people do to many rows: they look for ids first, without locks, and then change those
+    # rows by their keys, where each still is what it was found to be.
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        """As :meth:`list`, the ids alone."""
+        ...
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        """Cancel these as :meth:`cancel` does; returns how many ended or were asked to stop."""
+        ...
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        """Delete those of these rows that are in such a state, and ended for so long if given.
+
+        Returns how many. A row in processing is never deleted.
+        """
+        ...
+
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+        """Put jobs back to pending; one that is not any more as the revival found it stays.
+
+        One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
+        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
+        due at that instant, whatever their delays. Returns how many.
+        """
+        ...
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        """Rows in processing that started so long ago, oldest first; nothing is changed.
+
+        Their leases may still run. One that has not started is held by its lease alone.
+        """
+        ...
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        """Hold back the pending jobs of a subject (see :class:`Control`) from every claim.
+
+        A second pause keeps the instant of the first.
+        """
+        ...
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        """Take a pause back; returns whether there was one."""
+        ...
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        """Change a subject's settings by name, ``None`` taking one away; returns them all.
+
+        Two changes at once both hold.
+        """
+        ...
+
+    def controls(self) -> builtins.list[Control]:
+        """Every control, by subject; those taken back still say who did."""
+        ...
+
+    def paused(self) -> frozenset[str]:
+        """The subjects that are paused."""
         ...
 
     def clear(self) -> int:

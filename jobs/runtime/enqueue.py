@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
@@ -14,7 +14,7 @@ from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.flow import flow_of
 from jobs.core.ids import new_id
-from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob
+from jobs.core.job import DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
 from jobs.core.payload import dump
 from jobs.core.registry import check_max_attempts, check_priority, check_timeout
@@ -63,7 +63,7 @@ def build_job(runtime: Runtime, kind: str, payload: object, options: EnqueueOpti
 
 
 def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
-    """What the caller's options, then the kind's, then the settings' say of a job.
+    """What the caller's options say of a job, then what holds for its kind and queue.
 
     A kind that is not registered here may be enqueued by name: its handler may live in another
     deployment. Raises :class:`~jobs.core.errors.ConfigurationError` for what makes no sense.
@@ -84,33 +84,30 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     queue, priority = options.get("queue"), options.get("priority")
     attempts, backoff = options.get("max_attempts"), options.get("backoff")
     run_at, delay = options.get("run_at"), options.get("delay")
-    timeout = _seconds("timeout", options.get("timeout"))
+    timeout = seconds_of("timeout", options.get("timeout"))
     tenant = options.get("tenant")
     tenant = "" if tenant is None else check_tenant(tenant)
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None:
-        run_at = _in_utc(run_at)
+        run_at = in_utc(run_at)
+    if queue is not None:
+        queue = check_queue(queue)
+    else:
+        queue = DEFAULT_QUEUE if handler is None else handler.queue
+    terms = runtime.terms(kind, queue)
     template = NewJob(
         id="",
         kind=kind,
         payload="",
-        queue=check_queue(queue) if queue is not None else _own(handler, "queue", DEFAULT_QUEUE),
-        priority=(
-            check_priority(priority)
-            if priority is not None
-            else _own(handler, "priority", DEFAULT_PRIORITY)
-        ),
-        max_attempts=(
-            check_max_attempts(attempts)
-            if attempts is not None
-            else _own(handler, "max_attempts", settings.max_attempts)
-        ),
-        delay_seconds=_seconds("delay", delay) or 0.0,
+        queue=queue,
+        priority=check_priority(priority) if priority is not None else terms.priority,
+        max_attempts=check_max_attempts(attempts) if attempts is not None else terms.max_attempts,
+        delay_seconds=seconds_of("delay", delay) or 0.0,
         run_at=run_at,
         timeout_seconds=None if timeout is None else check_timeout(timeout),
         backoff=None if backoff is None else as_backoff(backoff).to_json(),
-        expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
+        expires_in_seconds=seconds_of("expires_in", options.get("expires_in")),
         tenant=tenant,
         flow=flow_of(tenant, None),
     )
@@ -121,7 +118,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     return Draft(template, declared, settings.payload_max_bytes)
 
 
-def _in_utc(run_at: object) -> datetime:
+def in_utc(run_at: object) -> datetime:
+    """The instant in UTC, or a ConfigurationError for what is none."""
     if not isinstance(run_at, datetime):
         raise ConfigurationError(f"run_at is a datetime, not {run_at!r}")
     if run_at.utcoffset() is None:
@@ -134,12 +132,8 @@ def _in_utc(run_at: object) -> datetime:
         raise ConfigurationError(f"run_at {run_at} lies outside the calendar") from error
 
 
-def _own(handler: Any, name: str, default: Any) -> Any:
-    value = getattr(handler, name) if handler is not None else None
-    return default if value is None else value
-
-
-def _seconds(name: str, value: Seconds | None) -> float | None:
+def seconds_of(name: str, value: Seconds | None) -> float | None:
+    """The duration in seconds, or a ConfigurationError that calls it by ``name``."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):

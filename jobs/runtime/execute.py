@@ -151,10 +151,12 @@ class Batch:
         """A job that fits no tick but as its first gets that place, or it would never get it."""
         now = self._monotonic()
         jobs = (*self._ready, *self._waiting)
-        handlers = {kind: self.runtime.registry.find(kind) for kind in {job.kind for job in jobs}}
+        handled = self.runtime.registry.kinds
+        lines = {(job.kind, job.queue) for job in jobs if job.kind in handled}
+        timeouts = {line: self.runtime.terms(*line).timeout for line in lines}
         for job in jobs:
-            handler = handlers[job.kind]
-            if handler is None or not (job.timeout_seconds or handler.timeout):
+            line = (job.kind, job.queue)
+            if line not in timeouts or not (job.timeout_seconds or timeouts[line]):
                 continue
             if self._fit(job, now, first=False).verdict is not Fit.NOT_NOW:
                 continue
@@ -263,7 +265,7 @@ class Batch:
             self._end(self._unstarted(job, NotStarted()))
 
     def _unstarted(self, claimed: Claimed, ending: Ending) -> Outcome:
-        policy = self.runtime.policy(claimed.kind)
+        policy = self.runtime.policy(claimed.kind, claimed.queue)
         return decide(claimed, ending, policy, at=self.runtime.clock.now())
 
     def _end(self, outcome: Outcome) -> None:
@@ -463,7 +465,7 @@ class Batch:
             reason = Expired() if claimed.expired else Raised(JobCancelled("cancelled"))
             self._end(self._unstarted(claimed, reason))
             return True
-        declared = claimed.timeout_seconds or handler.timeout
+        declared = self.runtime.timeout(claimed)
         if self.runtime.stopping.is_set():
             self._end(self._unstarted(claimed, NotStarted()))
             return True
@@ -523,7 +525,7 @@ class Batch:
 
         One that failed before is not judged by what its kind usually takes: it may take longer.
         """
-        declared = claimed.timeout_seconds or self.runtime.registry.get(claimed.kind).timeout
+        declared = self.runtime.timeout(claimed)
         default = self.runtime.settings.timeout
         fitting = fit(declared, default, self.budget, now=now, first=first)
         if not fitting.starts and claimed.attempt == 1:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
-from jobs.runtime.base import Runtime, completed_retention, failed_retention
+from jobs.runtime.base import Runtime
 from jobs.runtime.execute import BatchReport, tell
 from jobs.runtime.ring import ring_due
 from jobs.runtime.settle import settle_all
@@ -40,7 +40,8 @@ def reclaim(
     stalled = runtime.store.stalled(limit, ids)
     for job in stalled:
         ending = RunnerLost() if job.marked else NotStarted()
-        outcomes.append(decide(job, ending, runtime.policy(job.kind), at=runtime.clock.now()))
+        policy = runtime.policy(job.kind, job.queue)
+        outcomes.append(decide(job, ending, policy, at=runtime.clock.now()))
     late = settle_all(runtime, outcomes, stalled_only=True) if outcomes else frozenset()
     for job, outcome in zip(stalled, outcomes, strict=True):
         if job.id not in late:
@@ -51,11 +52,8 @@ def reclaim(
 
 def trim_finished(runtime: Runtime, report: BatchReport) -> None:
     """Keep no more finished jobs of a kind than it asked for; only of kinds that just finished."""
-    for name, state, retention in (
-        ("completed", State.COMPLETED, completed_retention),
-        ("failed", State.FAILED, failed_retention),
-    ):
+    for name, state in (("completed", State.COMPLETED), ("failed", State.FAILED)):
         for kind in {outcome.kind for outcome in report.outcomes if outcome.name == name}:
-            keep = retention(runtime.registry.find(kind), runtime.settings).count
+            keep = getattr(runtime.terms(kind), name).count
             if keep is not None:
                 runtime.store.trim(kind, state, keep, PURGES_PER_TICK)

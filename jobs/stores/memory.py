@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import heapq
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,15 +15,18 @@ from typing import Any
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
+from jobs.core.controls import Control, Said, changed_settings, holds_back, open_lanes
 from jobs.core.errors import CapabilityError
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
+from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
     CancelReport,
     Capability,
     Due,
     JobFilter,
+    Revival,
     Standing,
     StoreTransaction,
     Touch,
@@ -31,6 +35,7 @@ from jobs.core.store import (
     Verdict,
     standing_at,
 )
+from jobs.stores.memory_schedules import MemorySchedules
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class MemoryStore:
         self._rows: dict[str, _Row] = {}
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
+        self._schedules = MemorySchedules()
+        self._controls: dict[str, Control] = {}
 
     def create_schema(self) -> None:
         return None
@@ -150,7 +157,7 @@ class MemoryStore:
         overdue_seconds: float = 0.0,
     ) -> list[Claimed]:
         with self._lock:
-            now = self.now()
+            now, paused = self.now(), self._paused()
             due_by = now - timedelta(seconds=overdue_seconds)
             due = (
                 row
@@ -158,6 +165,7 @@ class MemoryStore:
                 if row.run_at <= due_by
                 and row.new.kind in kinds
                 and (queues is None or row.new.queue in queues)
+                and not holds_back(paused, row.new.queue, row.new.kind)
             )
             best = heapq.nsmallest(max(limit, 0), due, key=lambda row: row.order)
             lease_until = now + timedelta(seconds=lease_seconds)
@@ -264,12 +272,15 @@ class MemoryStore:
 
     def probe(self, *, rings: bool = False) -> Due:
         with self._lock:
-            now = self.now()
+            now, said = self.now(), self._said()
+            lanes = sorted({row.lane for row in self._pending.values()})
             return Due(
                 stalled=any(_is_stalled(row, now) for row in self._processing.values()),
                 outstayed=any(self._outstayed(now)),
-                lanes=tuple(sorted({row.lane for row in self._pending.values()})),
+                lanes=open_lanes(lanes, said.paused),
                 unrung=rings and bool(self._unrung(now)),
+                scheduled=self._schedules.is_due(now),
+                said=said,
             )
 
     def _unrung(self, now: datetime) -> list[_Row]:
@@ -314,7 +325,7 @@ class MemoryStore:
 
     def standing(self, ids: Collection[str]) -> dict[str, Standing]:
         with self._lock:
-            now = self.now()
+            now, paused = self.now(), self._paused()
             rows = [self._rows[job_id] for job_id in set(ids) if job_id in self._rows]
             return {
                 row.new.id: standing_at(
@@ -325,6 +336,7 @@ class MemoryStore:
                     row.run_at,
                     row.lease_until,
                     now,
+                    paused=holds_back(paused, row.new.queue, row.new.kind),
                 )
                 for row in rows
             }
@@ -349,6 +361,52 @@ class MemoryStore:
             del self._rows[row.new.id]
         return len(rows)
 
+    # -- schedules -----------------------------------------------------------------------------
+
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        with self._lock:
+            return self._schedules.all(tenant, source, limit)
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        with self._lock:
+            return self._schedules.one(name, tenant)
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        with self._lock:
+            return self._schedules.add(schedule)
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        with self._lock:
+            return self._schedules.replace(before, after)
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        with self._lock:
+            return self._schedules.remove(name, tenant)
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        with self._lock:
+            now = self.now()
+            return now, self._schedules.due(now, kinds, limit)
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        with self._lock:
+            fresh = self._schedules.fire(self.now(), before, after, jobs)
+            for job in fresh:
+                self._add(job)
+            return fresh
+
+    def next_schedule_at(self) -> datetime | None:
+        with self._lock:
+            return self._schedules.next_at()
+
+    def forget_slots(self, limit: int) -> int:
+        with self._lock:
+            return self._schedules.forget(self.now(), limit)
+
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(
@@ -360,9 +418,13 @@ class MemoryStore:
         overdue_seconds: float = 0.0,
     ) -> int:
         with self._lock:
-            by = self.now() - timedelta(seconds=overdue_seconds)
+            by, paused = self.now() - timedelta(seconds=overdue_seconds), self._paused()
             due = sum(
-                1 for row in self._pending.values() if row.run_at <= by and row.new.kind in kinds
+                1
+                for row in self._pending.values()
+                if row.run_at <= by
+                and row.new.kind in kinds
+                and not holds_back(paused, row.new.queue, row.new.kind)
             )
             return min(due, cap)
 
@@ -373,13 +435,17 @@ class MemoryStore:
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
         with self._lock:
-            found = [row for row in self._rows.values() if _matches(row, where)]
-            found.sort(key=lambda row: row.new.id, reverse=True)
-            return [_to_job(row) for row in found[:limit]]
+            return [_to_job(row) for row in self._found(where)[:limit]]
+
+    def _found(self, where: JobFilter) -> builtins.list[_Row]:
+        now = self.now()
+        found = [row for row in self._rows.values() if _matches(row, where, now)]
+        found.sort(key=lambda row: row.new.id, reverse=where.after_id is None)
+        return found
 
     def counts(self) -> dict[tuple[str, str, str], int]:
         with self._lock:
-            now = self.now()
+            now, paused = self.now(), self._paused()
             return dict(
                 Counter(
                     (
@@ -391,6 +457,7 @@ class MemoryStore:
                             run_at=row.run_at,
                             lease_until=row.lease_until,
                             now=now,
+                            paused=holds_back(paused, row.new.queue, row.new.kind),
                         ),
                     )
                     for row in self._rows.values()
@@ -419,6 +486,139 @@ class MemoryStore:
                 rows.clear()
             return total
 
+    # -- what people do to many rows -----------------------------------------------------------
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        with self._lock:
+            return [row.new.id for row in self._found(where)[:limit]]
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        with self._lock:
+            live = [job_id for job_id in ids if self._is_live(job_id)]
+            for job_id in live:
+                self.cancel(job_id)
+            return len(live)
+
+    def _is_live(self, job_id: str) -> bool:
+        return job_id in self._pending or job_id in self._processing
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        with self._lock:
+            by = None
+            if ended_for_seconds is not None:
+                by = self.now() - timedelta(seconds=ended_for_seconds)
+            rows = [
+                row
+                for job_id in set(ids)
+                if (row := self._rows.get(job_id)) is not None
+                and row.state in states
+                and row.state is not State.PROCESSING
+                and (by is None or (row.finished_at is not None and row.finished_at <= by))
+            ]
+            return self._delete(rows)
+
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+        with self._lock:
+            return sum(self._revive(revival, run_at) for revival in revivals)
+
+    def _revive(self, revival: Revival, run_at: datetime | None) -> bool:
+        job, now = revival.job, self.now()
+        row = self._rows.get(job.id)
+        if row is None or (row.state, row.fence) != (job.state, job.fence):
+            return False
+        if row.state is State.PROCESSING:
+            return False
+        if row.state in TERMINAL:
+            row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
+            row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
+            row.progress, row.cancel_requested = 0.0, False
+        row.run_at = run_at or now + timedelta(seconds=revival.delay_seconds)
+        row.errors = revival.errors or row.errors
+        if revival.max_attempts is not None:
+            row.new = row.new._replace(max_attempts=revival.max_attempts)
+        if revival.ring_after_seconds is not None:
+            row.ring_at = now + timedelta(seconds=revival.ring_after_seconds)
+        self._move(row, State.PENDING)
+        return True
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        with self._lock:
+            now = self.now()
+            by = now - timedelta(seconds=running_for_seconds)
+            started = [
+                (row.started_at, row.new.id, row)
+                for row in self._processing.values()
+                if row.started_at is not None and row.started_at <= by
+            ]
+            return [_to_claimed(row, now) for *_, row in sorted(started)[:limit]]
+
+    # -- controls ------------------------------------------------------------------------------
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        with self._lock:
+            now, control = self.now(), self._control(subject)
+            self._controls[subject] = control._replace(
+                paused_at=control.paused_at or now,
+                paused_by=by,
+                paused_because=because,
+                changed_at=now,
+                changed_by=by,
+            )
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        with self._lock:
+            control = self._controls.get(subject)
+            if control is None or control.paused_at is None:
+                return False
+            self._controls[subject] = control._replace(
+                paused_at=None,
+                paused_by=None,
+                paused_because=None,
+                changed_at=self.now(),
+                changed_by=by,
+            )
+            return True
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        with self._lock:
+            control = self._control(subject)
+            settings, text = changed_settings(control.settings, changes)
+            self._controls[subject] = control._replace(
+                settings=text, changed_at=self.now(), changed_by=by
+            )
+            return settings
+
+    def _control(self, subject: str) -> Control:
+        bare = Control(subject, None, None, None, None, self.now(), None)
+        return self._controls.get(subject, bare)
+
+    def controls(self) -> builtins.list[Control]:
+        with self._lock:
+            return [control for _, control in sorted(self._controls.items())]
+
+    def paused(self) -> frozenset[str]:
+        with self._lock:
+            return self._paused()
+
+    def _paused(self) -> frozenset[str]:
+        return frozenset(each.subject for each in self._controls.values() if each.is_paused)
+
+    def _said(self) -> Said:
+        settings = {
+            subject: control.settings
+            for subject, control in self._controls.items()
+            if control.settings is not None
+        }
+        return Said(self._paused(), settings)
+
     def close(self) -> None:
         return None
 
@@ -427,7 +627,15 @@ def _is_stalled(row: _Row, now: datetime) -> bool:
     return row.lease_until is not None and row.lease_until < now
 
 
-def _matches(row: _Row, where: JobFilter) -> bool:
+def _matches(row: _Row, where: JobFilter, now: datetime) -> bool:
+    if where.error is not None and where.error not in (row.error or ""):
+        return False
+    if where.older_than_seconds is not None:
+        by = now - timedelta(seconds=where.older_than_seconds)
+        if (row.finished_at or row.created_at) > by:
+            return False
+    if where.after_id is not None and row.new.id <= where.after_id:
+        return False
     return all(
         wanted is None or actual == wanted
         for wanted, actual in (
@@ -506,6 +714,7 @@ def _to_job(row: _Row) -> Job:
         group_id=new.group_id,
         parent_id=new.parent_id,
         schedule=new.schedule,
+        slot=read_slot(new.slot),
         chain=json.loads(new.chain) if new.chain else [],
         cursor=None if row.cursor is None else decode(row.cursor),
         continues=row.continues,

@@ -19,6 +19,13 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.controls import (
+    CancelManyConformance,
+    CleaningConformance,
+    PauseConformance,
+    RetryConformance,
+    SettingsConformance,
+)
 from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
@@ -34,6 +41,7 @@ from jobs.testing.areas.runtime_time import (
     ExpiryConformance,
     TimeoutConformance,
 )
+from jobs.testing.areas.schedules import ScheduleConformance, ScheduleStoreConformance
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
 from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
@@ -60,6 +68,7 @@ class StoreConformance(
     RetentionConformance,
     RingConformance,
     OverdueConformance,
+    ScheduleStoreConformance,
     TransactionConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
@@ -79,5 +88,11 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    ScheduleConformance,
+    PauseConformance,
+    SettingsConformance,
+    CleaningConformance,
+    RetryConformance,
+    CancelManyConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

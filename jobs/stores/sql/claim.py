@@ -110,7 +110,7 @@ class Claimer:
         return (
             f"SELECT {columns} FROM {s.jobs} j {s.sql.by_key} "
             f"WHERE j.id IN :ids AND j.namespace = :namespace AND {s.sql.still_pending} "
-            f"AND j.kind IN :kinds AND j.run_at <= {s.due_by} "
+            f"AND j.kind IN :kinds AND j.run_at <= {s.due_by} AND {s.not_paused} "
             f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{more}"
         )
 

@@ -79,6 +79,14 @@ class DialectSql(ABC):
         """A bound number, typed."""
         return f":{parameter}"
 
+    def joined(self, *texts: str) -> str:
+        """An expression for these texts, one after the other."""
+        return " || ".join(texts)
+
+    def holds_text(self, column: str, parameter: str) -> str:
+        """A condition: the column holds the bound text, letter by letter."""
+        return f"instr({column}, :{parameter}) > 0"
+
     def same_for_all(self, name: str, kind: str) -> str:
         """A value that is the same in every row of a list, bound once and typed."""
         return f":same_{name}"
@@ -140,6 +148,9 @@ class PostgresqlSql(DialectSql):
 
     def number(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS float8)"
+
+    def holds_text(self, column: str, parameter: str) -> str:
+        return f"strpos({column}, :{parameter}) > 0"
 
     def same_for_all(self, name: str, kind: str) -> str:
         return f"CAST(:same_{name} AS {self._types[kind]})"
@@ -255,6 +266,9 @@ class MysqlSql(DialectSql):
 
     def read_instant(self, value: Any) -> datetime:
         return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+
+    def joined(self, *texts: str) -> str:
+        return f"CONCAT({', '.join(texts)})"
 
     def rows(self, columns: Columns) -> str:
         listed = ", ".join(

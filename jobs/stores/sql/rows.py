@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.schedule import read_slot
 from jobs.stores.sql.dialects import DialectSql
 from jobs.stores.sql.statements import Statements
 
@@ -158,6 +159,7 @@ def to_job(row: Any) -> Job:
         group_id=row.group_id,
         parent_id=row.parent_id,
         schedule=row.schedule,
+        slot=read_slot(row.slot),
         chain=json.loads(row.chain) if row.chain else [],
         cursor=None if row.cursor is None else decode(row.cursor),
         continues=row.continues,
@@ -201,6 +203,7 @@ def inserted_job(job: NewJob, created_at: datetime) -> Job:
         group_id=job.group_id,
         parent_id=job.parent_id,
         schedule=job.schedule,
+        slot=read_slot(job.slot),
         chain=json.loads(job.chain) if job.chain else [],
         version=job.version,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Executable, TextClause, bindparam, text
 
+from jobs.core.controls import EVERYTHING
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.rowlist import Listed
@@ -57,6 +58,8 @@ class Statements:
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self.schedules = f"{prefix}{tables.schedules.name}"
+        self.controls = f"{prefix}{tables.controls.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
@@ -76,7 +79,8 @@ class Statements:
 
     @cached_property
     def probe(self) -> TextClause:
-        """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
+        """One statement: the live lanes, and whether a lease ran out, a row outstayed, or the
+        slot of a schedule has come."""
         return text(self._probe)
 
     @cached_property
@@ -106,12 +110,46 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
+            UNION ALL
+            SELECT 'scheduled', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.schedules} WHERE namespace = :namespace
+                AND next_at <= {self.sql.now})
+            UNION ALL {self._said}
             """
 
     @cached_property
     def lanes(self) -> TextClause:
-        """The live lanes alone."""
-        return text(f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL")
+        """The live lanes, and what the controls say of them."""
+        return text(
+            f"WITH RECURSIVE {self._lanes} "
+            "SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL "
+            f"UNION ALL {self._said}"
+        )
+
+    @property
+    def _said(self) -> str:
+        """What :func:`jobs.stores.sql.controls.read_said` reads: a text per control that holds."""
+        pause = "CASE WHEN paused_at IS NULL THEN 'open' ELSE 'paused' END"
+        said = self.sql.joined(pause, "' '", "subject", "' '", "coalesce(settings, '')")
+        return (
+            f"SELECT 'control', {said} FROM {self.controls} WHERE namespace = :namespace "
+            "AND (paused_at IS NOT NULL OR settings IS NOT NULL)"
+        )
+
+    @cached_property
+    def said(self) -> TextClause:
+        """What the controls say, alone."""
+        return text(self._said)
+
+    @property
+    def not_paused(self) -> str:
+        """A condition on ``j`` for rows found by their ids; lanes are known before."""
+        queue = self.sql.joined("'queue/'", "j.queue")
+        kind = self.sql.joined("'kind/'", "j.kind")
+        return (
+            f"NOT EXISTS (SELECT 1 FROM {self.controls} c WHERE c.namespace = :namespace "
+            f"AND c.paused_at IS NOT NULL AND c.subject IN ('{EVERYTHING}', {queue}, {kind}))"
+        )
 
     @cached_property
     def now(self) -> TextClause:
@@ -271,7 +309,7 @@ class Statements:
     # What only few jobs say; inserts of plain ones leave them to their defaults.
     RARE_COLUMNS: Sequence[str] = (
         "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
-        "chain", "version",
+        "slot", "chain", "version",
     )  # fmt: skip
 
     @staticmethod
@@ -305,7 +343,8 @@ class Statements:
     def standing(self) -> TextClause:
         """How certain rows stand, and the database's present instant beside each."""
         return text(
-            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now} "
+            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now}, "
+            f"CASE WHEN {self.not_paused} THEN 0 ELSE 1 END "
             f"FROM {self.jobs} j {self.sql.by_key} "
             "WHERE j.id IN :ids AND j.namespace = :namespace"
         ).bindparams(bindparam("ids", expanding=True))
@@ -355,12 +394,25 @@ class Statements:
     def cancel(self) -> Executable:
         """What has not started ends now, what runs is asked to stop; one statement, no race.
 
-        It answers with the row as written where the database can. MySQL assigns from left to
-        right, so the state, which the others read, comes last.
+        It answers with the row as written where the database can.
         """
+        cancel = self._cancel("id = :id")
+        if not self.sql.returns_updated:
+            return text(cancel)
+        columns = [column for column in self.tables.jobs.c if column.computed is None]
+        returning = ", ".join(column.name for column in columns)
+        return text(f"{cancel} RETURNING {returning}").columns(*columns)
+
+    @cached_property
+    def cancel_many(self) -> TextClause:
+        """As ``cancel``, for many; it does not answer with the rows."""
+        return text(self._cancel("id IN :ids")).bindparams(bindparam("ids", expanding=True))
+
+    def _cancel(self, which: str) -> str:
+        # MySQL assigns from left to right, so the state, which the others read, comes last.
         waiting = "(state = 'pending' OR started_at IS NULL)"
-        cancel = f"""
-            UPDATE {self.jobs} SET
+        return f"""
+            UPDATE {self.jobs} AS j {self.sql.by_key} SET
                 cancel_requested = CASE WHEN {waiting} THEN cancel_requested ELSE true END,
                 error = CASE WHEN {waiting} THEN 'cancelled' ELSE error END,
                 finished_at = CASE WHEN {waiting} THEN {self.sql.now} ELSE finished_at END,
@@ -368,13 +420,8 @@ class Statements:
                     THEN {self.sql.later(self.sql.number("keep_seconds"))} ELSE keep_until END,
                 lease_until = CASE WHEN {waiting} THEN NULL ELSE lease_until END,
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
-            WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
+            WHERE {which} AND namespace = :namespace AND state IN ('pending', 'processing')
             """
-        if not self.sql.returns_updated:
-            return text(cancel)
-        columns = [column for column in self.tables.jobs.c if column.computed is None]
-        returning = ", ".join(column.name for column in columns)
-        return text(f"{cancel} RETURNING {returning}").columns(*columns)
 
     # -- rings --------------------------------------------------------------------------------
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -15,15 +17,18 @@ from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
+from jobs.core.controls import Control, holds_back
 from jobs.core.errors import StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.names import NAME
+from jobs.core.schedule import Schedule
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
     CancelReport,
     Capability,
     Due,
     JobFilter,
+    Revival,
     Standing,
     StoreTransaction,
     Touch,
@@ -36,7 +41,9 @@ from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
+from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
+from jobs.stores.sql.edits import Edits
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
 from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
@@ -50,6 +57,7 @@ from jobs.stores.sql.rows import (
     read_stalled,
     to_job,
 )
+from jobs.stores.sql.schedules import ScheduleTable
 from jobs.stores.sql.sessions import connection_of, sync_of
 from jobs.stores.sql.statements import (
     TOUCH_COLUMNS,
@@ -108,6 +116,9 @@ class SqlStore:
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
+        self._schedules = ScheduleTable(self.tables, namespace)
+        self._edits = Edits(self.statements)
+        self._controls = Controls(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -254,8 +265,8 @@ class SqlStore:
         # MySQL locks rows by their ids and then takes them, in a transaction around both.
         return self._write(run, alone=ids is None or claimer.claims_ids_at_once)
 
-    def _lanes(self, connection: Connection) -> list[str]:
-        return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
+    def _lanes(self, connection: Connection) -> Sequence[str]:
+        return live_lanes(connection.execute(self.statements.lanes, self._parameters()).all())[0]
 
     def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         if not verdicts:
@@ -343,11 +354,14 @@ class SqlStore:
             lambda connection: connection.execute(statement, self._parameters()).all()
         )
         what = {row[0] for row in found}
+        lanes, said = live_lanes(found)
         return Due(
             stalled="stalled" in what,
             outstayed="outstayed" in what,
-            lanes=tuple(row[1] for row in found if row[0] == "lane"),
+            lanes=lanes,
             unrung="unrung" in what,
+            scheduled="scheduled" in what,
+            said=said,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -390,6 +404,7 @@ class SqlStore:
                 instant(row[4]),
                 None if row[5] is None else instant(row[5]),
                 instant(row[6]),
+                paused=bool(row[7]),
             )
             for row in rows
         }
@@ -421,6 +436,59 @@ class SqlStore:
             ),
             alone=True,
         )
+
+    # -- schedules -----------------------------------------------------------------------------
+
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        if tenant is not None and clean_text(tenant) != tenant:
+            return []
+        return self._read(lambda c: self._schedules.all(c, tenant, source, limit))
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        if not may_be_name(name) or clean_text(tenant) != tenant:
+            return None
+        return self._read(lambda c: self._schedules.one(c, name, tenant))
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        try:
+            self._write(lambda c: self._schedules.add(c, schedule), alone=True)
+        except exc.IntegrityError:
+            return False
+        return True
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        return self._write(lambda c: self._schedules.replace(c, before, after), alone=True)
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        if not may_be_name(name) or clean_text(tenant) != tenant:
+            return False
+        return self._write(lambda c: self._schedules.remove(c, name, tenant), alone=True)
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        def run(connection: Connection) -> tuple[datetime, list[Schedule]]:
+            now = self._now(connection)
+            return now, self._schedules.due(connection, now, kinds, limit)
+
+        return self._read(run)
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        change = (before, after)
+        try:
+            return self._write(
+                lambda c: self._schedules.fire(c, self._now(c), change, jobs, self._insert)
+            )
+        except exc.IntegrityError:
+            return []  # another tick has just had the slot
+
+    def next_schedule_at(self) -> datetime | None:
+        return self._read(self._schedules.next_at)
+
+    def forget_slots(self, limit: int) -> int:
+        return self._write(lambda c: self._schedules.forget(c, self._now(c), limit))
 
     # -- look ----------------------------------------------------------------------------------
 
@@ -461,21 +529,36 @@ class SqlStore:
         return None if row is None else to_job(row)
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
-        names = (where.kind, where.queue, where.before_id)
-        if not all(name is None or may_be_name(name) for name in names) or (
-            where.tenant is not None and clean_text(where.tenant) != where.tenant
+        return [to_job(row) for row in self._listed(where, limit, ids_only=False)]
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        return [row.id for row in self._listed(where, limit, ids_only=True)]
+
+    def _listed(self, where: JobFilter, limit: int, *, ids_only: bool) -> Sequence[Any]:
+        names = (where.kind, where.queue, where.before_id, where.after_id or None)
+        texts = (where.tenant, where.error)
+        if not all(name is None or may_be_name(name) for name in names) or any(
+            text is not None and clean_text(text) != text for text in texts
         ):
             return []
-        statement = inspect.listing(self.tables, self.namespace, where, limit)
-        rows = self._read(lambda connection: connection.execute(statement).all())
-        return [to_job(row) for row in rows]
+        statement = inspect.listing(self.statements, where, limit, ids_only=ids_only)
+        parameters = self._parameters(**inspect.listing_parameters(where))
+        return self._read(lambda connection: connection.execute(statement, parameters).all())
 
     def counts(self) -> dict[tuple[str, str, str], int]:
-        statement = inspect.counts(self.statements)
-        rows = self._read(
-            lambda connection: connection.execute(statement, self._parameters()).all()
-        )
-        return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
+        statement, parameters = inspect.counts(self.statements), self._parameters()
+
+        def run(connection: Connection) -> tuple[Sequence[Any], frozenset[str]]:
+            rows = connection.execute(statement, parameters).all()
+            return rows, self._controls.said(connection, parameters).paused
+
+        rows, paused = self._read(run)
+        counted: Counter[tuple[str, str, str]] = Counter()
+        for queue, kind, shown, count in rows:
+            if shown == State.PENDING and holds_back(paused, queue, kind):
+                shown = "paused"
+            counted[queue, kind, shown] += int(count)
+        return dict(counted)
 
     def cancel(self, job_id: str) -> CancelReport | None:
         if not may_be_name(job_id):
@@ -499,6 +582,68 @@ class SqlStore:
 
         # On its own it is one statement, unless there is nothing to cancel.
         return self._write(run, alone=self.sql.returns_updated)
+
+    # -- what people do to many rows, and controls ---------------------------------------------
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        named = _names(ids)
+        if not named:
+            return 0
+        statement, keep_seconds = self.statements.cancel_many, CANCELLED_KEEP_SECONDS
+        return self._count(statement, ids=named, keep_seconds=keep_seconds)
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        named = _names(ids)
+        if not named or not states:
+            return 0
+        return self._write(
+            lambda connection: self._edits.remove(
+                connection, named, states, ended_for_seconds, self._parameters()
+            )
+        )
+
+    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+        values = self._parameters(run_at=self.sql.bind_instant(run_at))
+        return self._write(lambda connection: self._edits.revive(connection, revivals, values))
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
+        rows = self._read(lambda connection: connection.execute(self._edits.stuck, values).all())
+        return [read_stalled(row, self.sql) for row in rows]
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        self._write(
+            lambda connection: self._controls.pause(
+                connection, subject, by, because, self._parameters()
+            )
+        )
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        return self._write(
+            lambda connection: self._controls.resume(connection, subject, by, self._parameters())
+        )
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        return self._write(
+            lambda connection: self._controls.change(
+                connection, subject, changes, by, self._parameters()
+            )
+        )
+
+    def controls(self) -> builtins.list[Control]:
+        return self._read(lambda connection: self._controls.listed(connection, self.namespace))
+
+    def paused(self) -> frozenset[str]:
+        said = self._read(lambda connection: self._controls.said(connection, self._parameters()))
+        return said.paused
 
     def clear(self) -> int:
         jobs = self.statements.jobs
@@ -529,6 +674,10 @@ def may_be_name(text: str) -> bool:
     A database would refuse such text (NUL, a lone surrogate, another character set) with an error.
     """
     return NAME.fullmatch(text) is not None
+
+
+def _names(ids: Collection[str]) -> list[str]:
+    return sorted(job_id for job_id in set(ids) if may_be_name(job_id))
 
 
 def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:

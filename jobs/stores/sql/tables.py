@@ -199,6 +199,7 @@ def build_tables(
         Column("group_id", ascii_text(36)),
         Column("parent_id", ascii_text(36)),
         Column("schedule", ascii_text(100)),
+        Column("slot", ascii_text(20)),
         Column("chain", long_text()),
         Column("cursor", long_text()),
         Column("continues", Integer, nullable=False, server_default=text("0")),
@@ -314,13 +315,16 @@ def _takings(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
 
 
 def _schedules(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
-    """Schedules, declared in code or made at run time; ``next_at`` is the slot to come."""
+    """Schedules, declared in code or made at run time; ``next_at`` is the slot to come.
+
+    It is NULL where there is none: for what is over, and for what is switched off.
+    """
     return Table(
         f"{prefix}schedules",
         metadata,
         Column("namespace", ascii_text(100), primary_key=True),
+        Column("tenant", exact_text(100), primary_key=True),
         Column("name", ascii_text(100), primary_key=True),
-        Column("tenant", exact_text(100), nullable=False),
         Column("kind", ascii_text(100), nullable=False),
         Column("payload", long_text(), nullable=False),
         Column("options", long_text()),

@@ -61,6 +61,7 @@ def upgrade() -> None:
         sa.Column("group_id", _ascii(36)),
         sa.Column("parent_id", _ascii(36)),
         sa.Column("schedule", _ascii(100)),
+        sa.Column("slot", _ascii(20)),
         sa.Column("chain", _long()),
         sa.Column("cursor", _long()),
         sa.Column("continues", sa.Integer, nullable=False, server_default=sa.text("0")),
@@ -150,8 +151,8 @@ def _steering() -> dict[str, list[sa.Column[Any]]]:
         ],
         "schedules": [
             sa.Column("namespace", _ascii(100), primary_key=True),
+            sa.Column("tenant", _exact(100), primary_key=True),
             sa.Column("name", _ascii(100), primary_key=True),
-            sa.Column("tenant", _exact(100), nullable=False),
             sa.Column("kind", _ascii(100), nullable=False),
             sa.Column("payload", _long(), nullable=False),
             sa.Column("options", _long()),
