@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -59,6 +60,7 @@ from jobs.runtime.upkeep import reclaim
 
 if TYPE_CHECKING:
     from jobs.core.schedule import Schedule
+    from jobs.ops.doctor import Finding
     from jobs.runtime.local import LocalRunner
     from jobs.runtime.schedules import ScheduleOptions
     from jobs.runtime.timetable import Timetable
@@ -747,6 +749,28 @@ class Tickwork:
         )
         found = (self.get(job_id) for job_id in result.jobs)
         return [job for job in found if job is not None]
+
+    def doctor(
+        self, *, folder: str | Path = ".", plan: str | None = None
+    ) -> builtins.list[Finding]:
+        """What is wrong with this deployment, the worst first; empty if nothing is.
+
+        Looks at the process's environment, at ``vercel.json`` and ``serverless.yml`` in ``folder``,
+        at the kinds and at the database, and changes nothing. ``plan`` is Vercel's: ``hobby``,
+        ``pro`` or ``enterprise``. Never raises for what it finds broken.
+        """
+        from jobs.ops.doctor import Surroundings, diagnose  # late: for people, not for ticks
+
+        return diagnose(
+            Surroundings(
+                environ=os.environ,
+                folder=Path(folder).absolute(),
+                settings=self.settings,
+                registry=self.registry,
+                store=self.store,
+                plan=plan,
+            )
+        )
 
     def reclaim(self, older_than: float | timedelta | None = None) -> int:
         """Put back jobs whose lease ran out; every tick does this by itself. Returns how many.

@@ -13,6 +13,7 @@ from jobs.cli.base import CarefulGroup
 from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
 from jobs.cli.demo import demo
+from jobs.cli.doctor import doctor
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import enqueue
 from jobs.cli.queue import redrive, worker
@@ -40,5 +41,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues),
+    *(doctor,),
 ):
     main.add_command(command)

@@ -23,7 +23,19 @@ from jobs.ops.doctor.base import error, first_line, many
 from jobs.ops.doctor.environment import sqlite_path
 
 
-@click.command(cls=JsonCommand)
+class DoctorCommand(JsonCommand):
+    """A command that ends with 1 once its document is out, if that is not ``ok``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, and end with 1 if something was found."""
+        super().invoke(ctx)
+        ctx.exit(FAILED if ctx.meta.get(_BAD) else 0)
+
+
+_BAD = "tickwork.doctor.bad"
+
+
+@click.command(cls=DoctorCommand)
 @click.option(
     "--plan",
     type=click.Choice(["hobby", "pro", "enterprise"]),
@@ -48,17 +60,14 @@ def doctor(
         around, known = _gather(stack, plan, folder)
         findings = diagnose(around, known)
     bad = [each for each in findings if each.level is not Level.NOTE]
+    ctx.meta[_BAD] = bool(bad)
     if as_json:
-        # Printed by the command itself, whose exit code is set once it has returned.
-        ctx.call_on_close(lambda: sys.exit(FAILED) if bad else None)
         return {"ok": not bad, "findings": [each.as_dict() for each in findings]}
     for each in findings:
         say(f"{each.level:<8} {each.code}")
         say(f"         {each.sentence}.")
         say(f"         Mend: {each.mend}.")
     say(_summary(findings))
-    if bad:
-        ctx.exit(FAILED)
     return None
 
 

@@ -28,7 +28,8 @@ def _families(around: Surroundings) -> list[Family]:
     static = [each.FAMILY for each in (environment, secrets, kinds, vercel, serverless, packages)]
     if around.sql is None:
         return static
-    from jobs.ops.doctor import database, rows, schema  # late: the stub needs no SQLAlchemy
+    from jobs.ops.doctor import database, rows, schedules, schema  # late: the stub needs no SQL
 
     live = [database.ANSWER, database.SETUP, schema.TABLES, schema.INDEXES, rows.FAMILY]
+    live.append(schedules.FAMILY)
     return [*static, *live]

@@ -144,7 +144,7 @@ def _plan(connection: Connection, store: SqlStore) -> str:
             explain = "EXPLAIN QUERY PLAN"
         case _:
             explain = "EXPLAIN FORMAT=JSON"
-    rows = connection.execute(text(f"{explain} {statement}"), values).all()  # noqa: S608
+    rows = connection.execute(text(f"{explain} {statement}"), values).all()
     return "\n".join(" ".join(map(str, row)) for row in rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
@@ -295,10 +296,7 @@ def _read(around: Surroundings) -> Mapping[str, Any]:
     path = _path(around)
     if path is None or importlib.util.find_spec("yaml") is None:
         return {}
-    import yaml  # late, and only where it is: a deployment needs none
-
-    class Loader(yaml.SafeLoader):
-        """Takes CloudFormation's ``!GetAtt`` and the like for what they are given."""
+    yaml: Any = importlib.import_module("yaml")  # only where it is: a deployment needs none
 
     def plain(loader: Any, _suffix: str, node: Any) -> Any:
         if isinstance(node, yaml.ScalarNode):
@@ -307,9 +305,11 @@ def _read(around: Surroundings) -> Mapping[str, Any]:
             return loader.construct_sequence(node, deep=True)
         return loader.construct_mapping(node, deep=True)
 
-    Loader.add_multi_constructor("!", plain)
+    # Takes CloudFormation's `!GetAtt` and the like for what they are given.
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_multi_constructor("!", plain)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+        document = yaml.load(path.read_text(encoding="utf-8"), loader)
     except yaml.YAMLError as failure:
         at = getattr(failure, "problem_mark", None)
         where = "" if at is None else f" (line {at.line + 1})"
@@ -327,6 +327,4 @@ def _document(around: Surroundings) -> Mapping[str, Any]:
         return {}
 
 
-FAMILY = Family(
-    "serverless", (readable, queues, throttling, time_limits, ticks, plain_secrets)
-)
+FAMILY = Family("serverless", (readable, queues, throttling, time_limits, ticks, plain_secrets))
