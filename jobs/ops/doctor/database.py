@@ -169,15 +169,19 @@ def vacuum(around: Surroundings) -> Iterator[Finding]:
         and option.partition("=")[2] in ("false", "off", "0", "no")
         for option in options or ()
     )
-    if running != "on" or off:
-        where = "on the server" if running != "on" else f"for {store.tables.jobs.name}"
+    slower = "every claim leaves dead rows behind, and claims get slower and slower"
+    if running != "on":
         yield warning(
             "autovacuum-off",
-            f"autovacuum is off {where}: every claim leaves dead rows behind, and claims get "
-            "slower and slower",
-            "switch it on: ALTER SYSTEM SET autovacuum = on"
-            if running != "on"
-            else f"ALTER TABLE {store.tables.jobs.name} RESET (autovacuum_enabled)",
+            f"autovacuum is off on the server: {slower}",
+            "switch it on: ALTER SYSTEM SET autovacuum = on, then SELECT pg_reload_conf()",
+        )
+    if off:
+        name = store.tables.jobs.name
+        yield warning(
+            "autovacuum-off-table",
+            f"autovacuum is off for {name}: {slower}",
+            f"ALTER TABLE {name} RESET (autovacuum_enabled)",
         )
 
 

@@ -78,7 +78,8 @@ def sqlite_path(url: str) -> Path | None:
 def in_memory(around: Surroundings) -> Iterator[Finding]:
     """Jobs that end with the process."""
     settings = around.settings
-    if settings is not None and settings.backend == "memory":
+    # An engine of the caller's own stands for itself, whatever the settings say.
+    if settings is not None and settings.backend == "memory" and around.sql is None:
         where = error if on_platform(around.environ) or not settings.is_development else note
         yield where(
             "in-memory",

@@ -19,7 +19,8 @@ def without_handler(around: Surroundings) -> Iterator[Finding]:
                 "schedule-without-handler",
                 f"schedule {schedule.name!r} makes jobs of kind {schedule.kind!r}, which has no "
                 "handler here: they wait",
-                f"name its module in JOBS_HANDLERS, or `tickwork schedules disable {schedule.name}`",
+                "name its module in JOBS_HANDLERS, or switch the schedule off: "
+                f"`tickwork schedules disable {schedule.name}`",
             )
 
 

@@ -25,8 +25,8 @@ def columns(around: Surroundings) -> Iterator[Finding]:
     try:
         store.check_schema()
     except SchemaError as failure:
-        sentence, _, mend = str(failure).partition(": ")
-        yield error("schema", sentence, mend or _UPGRADE)
+        sentence, found, mend = str(failure).partition("run `")
+        yield error("schema", sentence.rstrip(" :;"), found + mend or _UPGRADE)
 
 
 def revision(around: Surroundings) -> Iterator[Finding]:
