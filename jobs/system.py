@@ -31,6 +31,7 @@ from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, J
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob, State
+from jobs.core.keys import looks_like_id
 from jobs.core.names import check_queue
 from jobs.core.presets import preset
 from jobs.core.queues import QueueSettings, queue_settings
@@ -56,6 +57,7 @@ from jobs.runtime.enqueue import (
 from jobs.runtime.steer import Which
 from jobs.runtime.terms import sources
 from jobs.runtime.tick import TickResult, run_tick
+from jobs.runtime.unique import find_job
 from jobs.runtime.upkeep import reclaim
 
 if TYPE_CHECKING:
@@ -173,12 +175,15 @@ class Tickwork:
         api: bool = False,
         remove_on_complete: RetentionLike | None = None,
         remove_on_fail: RetentionLike | None = None,
+        dedupe_key: Callable[[Any], str | None] | None = None,
+        dedupe_window: float | None = None,
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
         ``timeout`` in seconds; ``max_attempts`` counts the first execution; ``transactional`` gives
         it ``ctx.session``, whose writes commit together with the job's completion; ``api`` lets the
-        kind be enqueued over HTTP. Left out, the settings' defaults hold.
+        kind be enqueued over HTTP. Left out, the settings' defaults hold. ``dedupe_key`` makes the
+        key that a job is unique by from its payload, held for ``dedupe_window`` seconds.
         """
         declare = declare_handler(
             kind,
@@ -191,6 +196,8 @@ class Tickwork:
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            dedupe_key=dedupe_key,
+            dedupe_window=dedupe_window,
         )
         return lambda function: self.register(declare(function))
 
@@ -245,12 +252,21 @@ class Tickwork:
         known at once, the doorbell is rung and the listeners are told once it has committed. For
         what must not break a request, see :meth:`try_enqueue`.
 
+        While another job of the tenant and kind holds ``dedupe_key``, or one of the tenant has the
+        ``job_id`` (a name of the caller's own), nothing is enqueued and that job is returned, with
+        ``existing`` true. The key is held while its job lives, and for ``dedupe_window`` seconds
+        (an hour by default) unless it failed or was cancelled. ``replace`` gives that job, if it
+        still waits, the new payload, run_at and priority, or those that it lists; ``debounce``
+        (seconds) puts it off and gives it the payload, at most until ``debounce_max`` seconds after
+        it was first enqueued.
+
         Raises :class:`~jobs.core.errors.PayloadError` for a payload that cannot be stored,
         :class:`~jobs.core.errors.ConfigurationError` for options that make no sense.
         """
         new = build_job(self._runtime, kind, payload, options)
         job = self.store.insert([new], session)[0]
-        self._announce([new], session)
+        if not job.existing:
+            self._announce([new], session)
         return job
 
     def try_enqueue(
@@ -294,7 +310,8 @@ class Tickwork:
             )
         new = build_job(self._runtime, kind, payload, options)
         job = (await self.store.ainsert([new], session))[0]
-        self._announce([new], session)
+        if not job.existing:
+            self._announce([new], session)
         return job
 
     def enqueue_many(
@@ -308,8 +325,10 @@ class Tickwork:
 
         Each is ``(kind, payload)``, ``(kind, payload, options)`` or a dict with ``kind``,
         ``payload`` and options; ``options`` given here hold for all. The input may be a generator.
+        A job that there is already (see :meth:`enqueue`) stands there with the id of that one.
         """
         ids: list[str] = []
+        existing: dict[str, str] = {}
         told: list[Enqueued] = []
         heard = is_heard(self._runtime)
 
@@ -329,7 +348,10 @@ class Tickwork:
                     told.append(Enqueued.of(self._runtime, new))
                 yield new
 
-        self.store.insert_many(built(), session)
+        self.store.insert_many(built(), session, existing=existing)
+        if existing:
+            told = [each for each in told if each.id not in existing]
+            ids = [existing.get(job_id, job_id) for job_id in ids]
         if told:
             self._tell_when_committed(told, session)
         return ids
@@ -431,9 +453,12 @@ class Tickwork:
 
     # -- look and steer ------------------------------------------------------------------------
 
-    def get(self, job_id: str) -> Job | None:
-        """One job, or ``None``."""
-        return self.store.get(job_id)
+    def get(self, job_id: str, *, tenant: str | None = None) -> Job | None:
+        """One job by its id or by the ``job_id`` it was enqueued with, or ``None``.
+
+        With ``tenant`` only a job of that tenant is found; a ``job_id`` of a tenant's job needs it.
+        """
+        return find_job(self.store, job_id, tenant)
 
     get_job = get
 
@@ -474,13 +499,16 @@ class Tickwork:
         """
         return self.store.counts()
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, *, tenant: str | None = None) -> Job:
         """Cancel a job: at once if it has not started, else by asking it to stop.
 
-        A running handler notices at ``ctx.checkpoint()``; one that never looks runs to its end and
-        is recorded as what it did. Raises :class:`~jobs.core.errors.JobNotFound`, and
+        It is named as for :meth:`get`. A running handler notices at ``ctx.checkpoint()``; one that
+        never looks runs to its end and is recorded as what it did. Raises
+        :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
+        if tenant is not None or not looks_like_id(job_id):
+            job_id = steer.one(self._runtime, job_id, tenant).id
         report = self.store.cancel(job_id)
         if report is None:
             raise JobNotFound(job_id)

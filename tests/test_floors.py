@@ -48,7 +48,7 @@ MAY_IMPORT = {
 # no circle and is no detour from an earlier file to a later one.
 ORDER = {
     "jobs.core": (
-        *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
+        *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
         *("schedule", "cron", "slots", "queues", "presets", "controls"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
@@ -65,6 +65,7 @@ ORDER = {
             "rings",
             "schedules",
             "controls",
+            "keys",
             "edits",
             "commits",
             "transaction",
@@ -72,7 +73,7 @@ ORDER = {
         "store",
     ),
     "jobs.runtime": (
-        *("loop", "terms", "base", "ring", "enqueue", "settle", "run", "execute"),
+        *("loop", "terms", "base", "ring", "unique", "enqueue", "settle", "run", "execute"),
         *("schedules", "timetable", "upkeep", "steer", "tick", "drain", "deliver", "worker"),
         "local",
     ),

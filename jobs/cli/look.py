@@ -121,10 +121,11 @@ def _print_jobs(jobs: list[Shown]) -> None:
 
 @click.command(cls=JsonCommand)
 @click.argument("job_id", metavar="ID")
-def show(job_id: str, as_json: bool) -> dict[str, Any] | None:
+@click.option("--tenant", help="Whose job it is: needed with a job_id of a tenant's own.")
+def show(job_id: str, tenant: str | None, as_json: bool) -> dict[str, Any] | None:
     """Show everything about a job, with the errors of its attempts."""
     with opened() as tickwork:
-        job = tickwork.get(job_id)
+        job = tickwork.get(job_id, tenant=tenant)
         if job is None:
             raise JobNotFound(job_id)
         shown = Shown(job, tickwork.store.now(), tickwork.store.paused())
@@ -150,6 +151,9 @@ def _facts(shown: Shown) -> Iterator[tuple[str, str]]:
     yield "queue", job.queue
     if job.tenant:
         yield "tenant", job.tenant
+    for name, value in (("job_id", job.alias), ("dedupe key", job.dedupe_key)):
+        if value is not None:
+            yield name, value
     yield "state", f"{shown.state}{stopping} ({shown.when})" if shown.when else shown.state
     if job.schedule:
         yield "schedule", job.schedule

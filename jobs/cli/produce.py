@@ -36,6 +36,25 @@ from jobs.cli.values import duration, instant, read_payload
     "--expires-in", callback=duration, metavar="DURATION", help="Cancel it if not started by then."
 )
 @click.option("--tenant", help="Whose job it is.")
+@click.option("--dedupe-key", metavar="KEY", help="Make none while a job of the kind has this key.")
+@click.option(
+    "--dedupe-window",
+    callback=duration,
+    metavar="DURATION",
+    help="How long the key is held at least: 1h by default, 0 while its job lives.",
+)
+@click.option("--job-id", metavar="NAME", help="A name of your own to find and cancel it by.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Give a job that waits already this payload, time and priority.",
+)
+@click.option(
+    "--debounce",
+    callback=duration,
+    metavar="DURATION",
+    help="Run it when so long nobody has enqueued it again, with the last payload.",
+)
 def enqueue(
     kind: str,
     payload: str,
@@ -47,6 +66,11 @@ def enqueue(
     timeout: float | None,
     expires_in: float | None,
     tenant: str | None,
+    dedupe_key: str | None,
+    dedupe_window: float | None,
+    job_id: str | None,
+    replace: bool,
+    debounce: float | None,
     as_json: bool,
 ) -> dict[str, Any] | None:
     """Enqueue a job of KIND with a payload: JSON, - for stdin, @FILE for a file.
@@ -68,9 +92,18 @@ def enqueue(
             timeout=timeout,
             expires_in=expires_in,
             tenant=tenant,
+            dedupe_key=dedupe_key,
+            dedupe_window=dedupe_window,
+            job_id=job_id,
+            replace=replace or None,
+            debounce=debounce,
         )
         shown = Shown(job, tickwork.clock.now())
     if as_json:
         return shown.as_dict()
+    if job.existing:
+        when = f", {shown.when}" if shown.when else ""
+        say(f"Existing {job.id}: {kind} in queue {job.queue} is {shown.state}{when}.")
+        return None
     say(f"Enqueued {job.id}: {kind} in queue {job.queue}, {shown.when}.")
     return None

@@ -46,7 +46,7 @@ def _filters(command: Command) -> Command:
             help="Only those that ended (or, not ended, were enqueued) so long ago: 90, 10m, 7d.",
         ),
         click.option("--error", metavar="TEXT", help="Only those whose last error holds this."),
-        click.option("--tenant", help="Only this tenant's."),
+        click.option("--tenant", help="Only this tenant's; also what its job_id's need."),
         click.option("--queue", help="Only this queue."),
         click.option("--kind", help="Only this kind."),
     ):
@@ -100,7 +100,12 @@ def retry(
         return _each(
             ids,
             lambda tickwork, job_id: tickwork.retry(
-                job_id, run_at=run_at, attempts=attempts, force=force, by=by
+                job_id,
+                run_at=run_at,
+                attempts=attempts,
+                force=force,
+                by=by,
+                tenant=given["tenant"],
             ),
             lambda job, shown: f"{job.id} runs again: {shown.when}.",
             as_json,
@@ -129,7 +134,13 @@ def cancel(
     """Cancel jobs: at once if they wait, else by asking them to stop."""
     _one_way("--pending, --running or --all", ids, state, given)
     if state is None:
-        return _each(ids, lambda tickwork, job_id: tickwork.cancel(job_id), _cancelled, as_json)
+        tenant = given["tenant"]
+        return _each(
+            ids,
+            lambda tickwork, job_id: tickwork.cancel(job_id, tenant=tenant),
+            _cancelled,
+            as_json,
+        )
     which = _which(given)
     states = ["pending", "processing"] if state == "all" else [state]
     with opened() as tickwork:
@@ -191,11 +202,12 @@ def clean(
 
 @click.command(cls=JsonCommand)
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-def remove(ids: tuple[str, ...], as_json: bool) -> dict[str, Any] | None:
+@click.option("--tenant", help="Whose jobs they are: needed with a job_id of a tenant's own.")
+def remove(ids: tuple[str, ...], tenant: str | None, as_json: bool) -> dict[str, Any] | None:
     """Delete single jobs, whatever they wait for or became; one that runs is refused."""
     return _each(
         ids,
-        lambda tickwork, job_id: tickwork.remove(job_id),
+        lambda tickwork, job_id: tickwork.remove(job_id, tenant=tenant),
         lambda job, shown: f"Deleted {job.id} ({shown.state}).",
         as_json,
     )
@@ -227,7 +239,8 @@ def reclaim(older_than: float | None, yes: bool, as_json: bool) -> dict[str, Any
 def _one_way(flags: str, ids: tuple[str, ...], state: str | None, given: Mapping[str, Any]) -> None:
     if bool(ids) == (state is not None):
         raise click.UsageError(f"name IDs, or say {flags} with filters")
-    if ids and any(value is not None for value in given.values()):
+    # The tenant is not only a filter: a job_id of the caller's is a name among that tenant's.
+    if ids and any(value is not None for name, value in given.items() if name != "tenant"):
         raise click.UsageError(f"filters go with {flags}, not with IDs")
 
 

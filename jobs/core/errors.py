@@ -73,13 +73,20 @@ class ScheduleNotFound(TickworkError, LookupError):
 
 
 class JobStateConflict(TickworkError):
-    """The job's state does not allow what was asked, such as cancelling a completed job."""
+    """The job's state does not allow what was asked, such as cancelling a completed job.
 
-    def __init__(self, job_id: str, state: str, action: str, mend: str = "") -> None:
+    ``because`` says what stands in the way where the state alone does not, ``mend`` what would
+    help.
+    """
+
+    def __init__(
+        self, job_id: str, state: str, action: str, mend: str = "", *, because: str = ""
+    ) -> None:
         self.job_id = job_id
         self.state = state
         self.action = action
-        more = f"; {mend}" if mend else ""
+        self.because = because
+        more = (f", for {because}" if because else "") + (f"; {mend}" if mend else "")
         super().__init__(f"job {job_id} is {state}: it cannot be {action}{more}")
 
 

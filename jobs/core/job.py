@@ -32,7 +32,9 @@ class NewJob(NamedTuple):
     What most jobs leave at its default stands at the end, from ``flow`` on (see :attr:`is_plain`).
     ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``slot`` the instant
     that its schedule made it for, as text; ``chain`` the JSON of the steps still to follow;
-    ``version`` that of its payload.
+    ``version`` that of its payload. ``replaces`` is what a waiting job of the same key or alias
+    takes over from this one, ``debounce_max_seconds`` how long after its own enqueue that job may
+    be put off by it.
     """
 
     id: str
@@ -59,6 +61,8 @@ class NewJob(NamedTuple):
     slot: str | None = None
     chain: str | None = None
     version: int = 1
+    replaces: tuple[str, ...] = ()
+    debounce_max_seconds: float | None = None
 
     @property
     def is_plain(self) -> bool:

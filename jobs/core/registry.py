@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.core.backoff import Backoff, BackoffCallable, BackoffLike, as_backoff
 from jobs.core.context import JobContext
-from jobs.core.errors import ConfigurationError, UnknownKind
+from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError, UnknownKind
 from jobs.core.job import DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
 from jobs.core.names import check_kind, check_queue
 from jobs.core.payload import payload_type
@@ -69,7 +69,8 @@ class Handler:
 
     Left at ``None``, ``priority``, ``max_attempts``, ``backoff``, ``timeout`` (seconds) and how
     long finished jobs stay come from its queue, or from the settings of the system that the handler
-    is registered with.
+    is registered with. ``dedupe_key`` makes a job's key of its payload (as the handler gets it;
+    ``None`` for no key), held for ``dedupe_window`` seconds.
     """
 
     kind: str
@@ -83,6 +84,8 @@ class Handler:
     api: bool = False
     remove_on_complete: RetentionLike | None = None
     remove_on_fail: RetentionLike | None = None
+    dedupe_key: Callable[[Any], str | None] | None = None
+    dedupe_window: float | None = None
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
@@ -98,6 +101,13 @@ class Handler:
             check_max_attempts(self.max_attempts)
         if self.timeout is not None:
             check_timeout(self.timeout)
+        if self.dedupe_key is not None and not callable(self.dedupe_key):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: dedupe_key is a function of the payload, as in "
+                "lambda payload: payload['id']"
+            )
+        if self.dedupe_window is not None:
+            self.dedupe_window = check_window(self.dedupe_window)
         for retention in (self.remove_on_complete, self.remove_on_fail):
             as_retention(retention, Retention())
         self._check_callable()
@@ -228,6 +238,8 @@ def handler(
     api: bool = False,
     remove_on_complete: RetentionLike | None = None,
     remove_on_fail: RetentionLike | None = None,
+    dedupe_key: Callable[[Any], str | None] | None = None,
+    dedupe_window: float | None = None,
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
 
@@ -252,6 +264,8 @@ def handler(
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            dedupe_key=dedupe_key,
+            dedupe_window=dedupe_window,
         )
         functools.update_wrapper(declared, function, updated=())
         return declared
@@ -340,3 +354,13 @@ def check_timeout(seconds: object) -> float:
     if not 0 < seconds <= 7 * DAY_SECONDS:
         raise ConfigurationError(f"timeout is above 0 and at most 7 days, not {seconds!r} seconds")
     return float(seconds)
+
+
+def check_window(seconds: object) -> float:
+    """How long a dedupe key is held at least, in seconds: 0 (while its job lives) to 10 years."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= LONGEST_DELAY_SECONDS:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"dedupe_window is a number of seconds from 0 to 10 years, not {seconds!r}"
+        )
+    return float(seconds)  # type: ignore[arg-type]

@@ -92,7 +92,8 @@ class Due(NamedTuple):
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
     lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused;
     ``unrung``: a pending row is to be rung; ``scheduled``: the slot of a schedule has come;
-    ``said``: what the controls say.
+    ``keys``: a name is to be looked at, whether a job still holds it; ``said``: what the controls
+    say.
     """
 
     stalled: bool
@@ -100,6 +101,7 @@ class Due(NamedTuple):
     lanes: tuple[str, ...]
     unrung: bool = False
     scheduled: bool = False
+    keys: bool = False
     said: Said = NOTHING_SAID
 
 
@@ -219,11 +221,27 @@ class Store(Protocol):
         ...
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
-        """Write jobs, in ``session``'s transaction if given; returns them as written."""
+        """Write jobs, in ``session``'s transaction if given; returns them as written.
+
+        One whose dedupe key or alias is held (:func:`jobs.core.keys.holds`) is not written: in its
+        place comes the job that holds it, ``existing``, onto which, if it still waits, what
+        ``replaces`` names was written. A name that an open transaction has just taken is waited
+        for. If the holder's row is gone, its id comes with what was asked for.
+        """
         ...
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
-        """Write many jobs by the fastest way there is, all or nothing; returns how many."""
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
+        """Write many jobs by the fastest way there is, all or nothing; returns how many.
+
+        ``existing`` is given, by the ids of those not written, the ids of the jobs that hold their
+        names; the first of several in one call holds it for the others.
+        """
         ...
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -297,6 +315,10 @@ class Store(Protocol):
 
     def purge(self, limit: int) -> int:
         """Delete up to ``limit`` finished rows that are past their keeping; returns how many."""
+        ...
+
+    def purge_keys(self, limit: int) -> int:
+        """Of up to ``limit`` names to be looked at, free those not held; returns how many."""
         ...
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
@@ -382,6 +404,10 @@ class Store(Protocol):
         """One job, or ``None``."""
         ...
 
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        """The id of the job that a tenant calls by this alias, or ``None``."""
+        ...
+
     def list(self, where: JobFilter, limit: int) -> list[Job]:
         """Jobs by filter, newest first."""
         ...
@@ -425,9 +451,14 @@ class Store(Protocol):
         """Put jobs back to pending; one that is not any more as the revival found it stays.
 
         One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
-        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
-        due at that instant, whatever their delays. Returns how many.
+        its fence stays, and it takes its dedupe key again: where another live job has that, it
+        stays ended. One that is pending only changes when it is due. With ``run_at`` all are due at
+        that instant, whatever their delays. Returns how many.
         """
+        ...
+
+    def holder_of(self, job: Job) -> str | None:
+        """The id of the job that has this job's dedupe key, if it has one."""
         ...
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:

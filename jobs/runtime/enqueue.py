@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypedDict
 
@@ -20,6 +20,7 @@ from jobs.core.payload import dump
 from jobs.core.registry import check_max_attempts, check_priority, check_timeout
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
+from jobs.runtime.unique import KeyOf, key_of, unique_fields
 
 log = logging.getLogger("tickwork.enqueue")
 Seconds = float | int | timedelta
@@ -37,9 +38,18 @@ class EnqueueOptions(TypedDict, total=False):
     backoff: BackoffLike | None
     expires_in: Seconds | None
     tenant: str | None
+    dedupe_key: str | None
+    dedupe_window: Seconds | None
+    job_id: str | None
+    replace: bool | Iterable[str] | None
+    debounce: Seconds | None
+    debounce_max: Seconds | None
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
+_UNIQUE = frozenset(
+    {"dedupe_key", "dedupe_window", "job_id", "replace", "debounce", "debounce_max"}
+)
 
 
 class Draft(NamedTuple):
@@ -48,12 +58,15 @@ class Draft(NamedTuple):
     template: NewJob
     payload_type: type | None
     max_bytes: int
+    key_of: KeyOf | None = None
 
     def job(self, job_id: str, payload: object) -> NewJob:
         """The job; raises :class:`~jobs.core.errors.PayloadError` for what cannot be stored."""
         plain = dump(payload, self.payload_type, self.max_bytes)
         text = encode_payload(plain, self.max_bytes)
         template = self.template
+        if self.key_of is not None:
+            template = template._replace(dedupe_key=self.key_of(plain))
         return NewJob._make((job_id, template[1], text, *template[3:]))
 
 
@@ -111,11 +124,14 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         tenant=tenant,
         flow=flow_of(tenant, None),
     )
+    keyed = key_of(handler, options)
+    if keyed is not None or not options.keys().isdisjoint(_UNIQUE):
+        template = template._replace(**unique_fields(handler, options, seconds_of))
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
     declared = handler.payload_type if handler is not None else None
-    return Draft(template, declared, settings.payload_max_bytes)
+    return Draft(template, declared, settings.payload_max_bytes, keyed)
 
 
 def in_utc(run_at: object) -> datetime:

@@ -25,6 +25,7 @@ from jobs.runtime.enqueue import Seconds, in_utc, seconds_of
 from jobs.runtime.execute import tell
 from jobs.runtime.ring import ring, ring_settled, with_rings
 from jobs.runtime.settle import settle_all
+from jobs.runtime.unique import find_job
 
 log = logging.getLogger("tickwork.steer")
 IDS_PER_BATCH = 1000
@@ -186,6 +187,10 @@ def retry(
             )
         if _revive(runtime, [job], [delay], attempts=attempts, by=by, run_at=run_at):
             break
+        holder = runtime.store.holder_of(job)
+        if holder not in (None, job.id):
+            key = f"its dedupe_key {job.dedupe_key!r} is held by job {holder}"
+            raise JobStateConflict(job.id, job.state, "retried", because=key)
     return one(runtime, job_id, tenant)
 
 
@@ -276,9 +281,9 @@ def _ring(
 
 
 def one(runtime: Runtime, job_id: str, tenant: str | None) -> Job:
-    """The job, or JobNotFound: also for one of another tenant, if a tenant is named."""
-    job = runtime.store.get(job_id)
-    if job is None or (tenant is not None and job.tenant != tenant):
+    """The job by id or alias, or JobNotFound: also for another tenant's, if a tenant is named."""
+    job = find_job(runtime.store, job_id, tenant)
+    if job is None:
         raise JobNotFound(job_id)
     return job
 

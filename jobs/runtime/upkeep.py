@@ -23,6 +23,8 @@ def run_upkeep(runtime: Runtime, due: Due) -> int:
     reclaimed = reclaim(runtime) if due.stalled else 0
     if due.outstayed:
         runtime.store.purge(PURGES_PER_TICK)
+    if due.keys:
+        runtime.store.purge_keys(PURGES_PER_TICK)
     if due.unrung:
         ring_due(runtime)
     return reclaimed

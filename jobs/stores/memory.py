@@ -9,15 +9,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.controls import Control, Said, changed_settings, holds_back, open_lanes
-from jobs.core.errors import CapabilityError
+from jobs.core.errors import CapabilityError, JobStateConflict
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
+from jobs.core.keys import alias_key, dedupe_key, is_keyed
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
@@ -35,6 +36,7 @@ from jobs.core.store import (
     Verdict,
     standing_at,
 )
+from jobs.stores.memory_keys import MemoryKeys
 from jobs.stores.memory_schedules import MemorySchedules
 
 
@@ -86,6 +88,7 @@ class MemoryStore:
         self._processing: dict[str, _Row] = {}
         self._schedules = MemorySchedules()
         self._controls: dict[str, Control] = {}
+        self._keys = MemoryKeys(self._state_of)
 
     def create_schema(self) -> None:
         return None
@@ -101,16 +104,68 @@ class MemoryStore:
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
         self._refuse_session(session)
         with self._lock:
-            return [_to_job(self._add(job)) for job in jobs]
+            return [self._add_or_find(job) for job in jobs]
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
         self._refuse_session(session)
         # All or nothing: a generator that fails half-way leaves no row.
         ready = list(jobs)
+        found: dict[str, str] = {}
         with self._lock:
             for job in ready:
-                self._add(job)
-        return len(ready)
+                holder = self._holder(job) if is_keyed(job) else None
+                if holder is None:
+                    self._add(job)
+                else:
+                    found[job.id] = holder
+        if existing is not None:
+            existing.update(found)
+        return len(ready) - len(found)
+
+    def _add_or_find(self, job: NewJob) -> Job:
+        holder = self._holder(job) if is_keyed(job) else None
+        if holder is None:
+            return _to_job(self._add(job))
+        row = self._rows.get(holder)
+        if row is not None:
+            return replace(_to_job(row), existing=True)
+        # Its row is gone and its window runs on: nothing but its id is known.
+        shown = _to_job(self._row(job, self.now()))
+        return replace(shown, id=holder, state=State.COMPLETED, existing=True)
+
+    def _holder(self, job: NewJob) -> str | None:
+        """The other job that has one of its names; else they are its own now."""
+        if job.id in self._rows:
+            return None
+        holder = self._keys.take(job, self.now())
+        waiting = None if holder is None else self._pending.get(holder)
+        if waiting is not None and job.replaces:
+            self._replace(waiting, job)
+        return holder
+
+    def _replace(self, row: _Row, job: NewJob) -> None:
+        now = self.now()
+        if "payload" in job.replaces:
+            row.new = row.new._replace(payload=job.payload, version=job.version)
+        if "priority" in job.replaces:
+            row.new = row.new._replace(priority=job.priority)
+        if "run_at" in job.replaces:
+            row.run_at = job.run_at or now + timedelta(seconds=job.delay_seconds)
+            if job.debounce_max_seconds is not None:
+                latest = row.created_at + timedelta(seconds=job.debounce_max_seconds)
+                row.run_at = min(row.run_at, latest)
+            if job.ring_after_seconds is not None:
+                row.ring_at = now + timedelta(seconds=job.ring_after_seconds)
+
+    def _state_of(self, job_id: str) -> State | None:
+        row = self._rows.get(job_id)
+        return None if row is None else row.state
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         return self.insert(jobs, session)
@@ -118,17 +173,18 @@ class MemoryStore:
     def _add(self, job: NewJob) -> _Row:
         if job.id in self._rows:
             return self._rows[job.id]  # sent twice: what became of it stands
-        now = self.now()
+        row = self._rows[job.id] = self._pending[job.id] = self._row(job, self.now())
+        return row
+
+    def _row(self, job: NewJob, now: datetime) -> _Row:
         expires, ring = job.expires_in_seconds, job.ring_after_seconds
-        row = _Row(
+        return _Row(
             job,
             created_at=now,
             run_at=job.run_at or now + timedelta(seconds=job.delay_seconds),
             expires_at=None if expires is None else now + timedelta(seconds=expires),
             ring_at=None if ring is None else now + timedelta(seconds=ring),
         )
-        self._rows[job.id] = self._pending[job.id] = row
-        return row
 
     def _refuse_session(self, session: Any) -> None:
         if session is not None:
@@ -281,6 +337,7 @@ class MemoryStore:
                 unrung=rings and bool(self._unrung(now)),
                 scheduled=self._schedules.is_due(now),
                 said=said,
+                keys=self._keys.is_due(now),
             )
 
     def _unrung(self, now: datetime) -> list[_Row]:
@@ -345,6 +402,10 @@ class MemoryStore:
         with self._lock:
             rows = sorted(self._outstayed(self.now()), key=lambda row: str(row.keep_until))
             return self._delete(rows[:limit])
+
+    def purge_keys(self, limit: int) -> int:
+        with self._lock:
+            return self._keys.sweep(self.now(), limit)
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         with self._lock:
@@ -433,6 +494,10 @@ class MemoryStore:
             row = self._rows.get(job_id)
             return None if row is None else _to_job(row)
 
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        with self._lock:
+            return self._keys.id_of(alias_key(tenant, alias))
+
     def list(self, where: JobFilter, limit: int) -> list[Job]:
         with self._lock:
             return [_to_job(row) for row in self._found(where)[:limit]]
@@ -484,6 +549,7 @@ class MemoryStore:
             total = len(self._rows)
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
+            self._keys.clear()
             return total
 
     # -- what people do to many rows -----------------------------------------------------------
@@ -535,6 +601,10 @@ class MemoryStore:
         if row.state is State.PROCESSING:
             return False
         if row.state in TERMINAL:
+            try:
+                self._keys.retake_key(job, now)
+            except JobStateConflict:
+                return False
             row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
             row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
             row.progress, row.cancel_requested = 0.0, False
@@ -546,6 +616,12 @@ class MemoryStore:
             row.ring_at = now + timedelta(seconds=revival.ring_after_seconds)
         self._move(row, State.PENDING)
         return True
+
+    def holder_of(self, job: Job) -> str | None:
+        if job.dedupe_key is None:
+            return None
+        with self._lock:
+            return self._keys.id_of(dedupe_key(job.tenant, job.kind, job.dedupe_key))
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
         with self._lock:

@@ -19,7 +19,7 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
-from jobs.testing.areas.controls import (
+from jobs.testing.areas.runtime_controls import (
     CancelManyConformance,
     CleaningConformance,
     PauseConformance,
@@ -43,6 +43,12 @@ from jobs.testing.areas.runtime_time import (
 )
 from jobs.testing.areas.schedules import ScheduleConformance, ScheduleStoreConformance
 from jobs.testing.areas.store_claims import ClaimConformance
+from jobs.testing.areas.store_controls import (
+    PausedRowsConformance,
+    RemovalConformance,
+    RevivalConformance,
+    SettingRowsConformance,
+)
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
 from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
 from jobs.testing.areas.store_rows import InsertConformance
@@ -53,6 +59,15 @@ from jobs.testing.areas.store_settles import (
     TouchConformance,
 )
 from jobs.testing.areas.store_transactions import TransactionConformance
+from jobs.testing.areas.unique import (
+    AliasConformance,
+    DedupeConformance,
+    KeyUpkeepConformance,
+    ManyKeysConformance,
+    ReplaceConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
+)
 
 __all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
 
@@ -70,6 +85,15 @@ class StoreConformance(
     OverdueConformance,
     ScheduleStoreConformance,
     TransactionConformance,
+    DedupeConformance,
+    ManyKeysConformance,
+    AliasConformance,
+    ReplaceConformance,
+    KeyUpkeepConformance,
+    PausedRowsConformance,
+    SettingRowsConformance,
+    RemovalConformance,
+    RevivalConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -94,5 +118,7 @@ class RuntimeConformance(
     CleaningConformance,
     RetryConformance,
     CancelManyConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

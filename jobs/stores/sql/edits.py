@@ -65,11 +65,7 @@ class Edits:
     def revive(
         self, connection: Connection, revivals: Sequence[Revival], parameters: Mapping[str, Any]
     ) -> int:
-        """Put rows back to pending that still are what their revivals found; binds ``run_at``.
-
-        A name that only one job may hold (``job.dedupe_key``) is to be taken again here, in the
-        connection's transaction and before the rows are written: what ended has let go of it.
-        """
+        """Put rows back to pending that still are what their revivals found; binds ``run_at``."""
         rows = sorted(
             (
                 *(each.job.id, each.job.fence, str(each.job.state), each.delay_seconds),

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.keys import is_keyed
 from jobs.core.schedule import read_slot
 from jobs.stores.sql.dialects import DialectSql
 from jobs.stores.sql.statements import Statements
@@ -37,17 +38,25 @@ def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str,
 
 
 def bulk_rows(
-    jobs: Iterable[NewJob], namespace: str, now: datetime, sql: DialectSql
+    jobs: Iterable[NewJob],
+    namespace: str,
+    now: datetime,
+    sql: DialectSql,
+    keyed: Callable[[NewJob], None] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Rows for a bulk insert, each in the order of ``Statements.bulk_columns``.
 
-    ``now`` was read from the database once, because a COPY cannot compute.
+    ``now`` was read from the database once, because a COPY cannot compute. Jobs that want a name
+    go to ``keyed`` instead, if it is given.
     """
     # Most jobs of a bulk differ in id and payload alone.
     last: NewJob | None = None
     tail: tuple[Any, ...] = ()
     for job in jobs:
         if last is None or job[3:] != last[3:] or job.kind != last.kind:
+            if keyed is not None and is_keyed(job):
+                keyed(job)
+                continue
             last = job
             tail = _bulk_tail(job, namespace, now, sql)
             if not job.is_plain:

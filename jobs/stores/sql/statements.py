@@ -60,6 +60,7 @@ class Statements:
         self.jobs = f"{prefix}{tables.jobs.name}"
         self.schedules = f"{prefix}{tables.schedules.name}"
         self.controls = f"{prefix}{tables.controls.name}"
+        self.keys = f"{prefix}{tables.keys.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
@@ -114,6 +115,10 @@ class Statements:
             SELECT 'scheduled', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.schedules} WHERE namespace = :namespace
                 AND next_at <= {self.sql.now})
+            UNION ALL
+            SELECT 'keys', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.keys} WHERE namespace = :namespace
+                AND check_at <= {self.sql.now})
             UNION ALL {self._said}
             """
 

@@ -20,6 +20,7 @@ from jobs.core.codec import clean_text
 from jobs.core.controls import Control, holds_back
 from jobs.core.errors import StoreUnavailable
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.keys import alias_key, dedupe_key, is_keyed, may_be_key, wants_again
 from jobs.core.names import NAME
 from jobs.core.schedule import Schedule
 from jobs.core.store import (
@@ -45,6 +46,7 @@ from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.edits import Edits
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
+from jobs.stores.sql.keys import KeyTaker
 from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
@@ -119,6 +121,7 @@ class SqlStore:
         self._schedules = ScheduleTable(self.tables, namespace)
         self._edits = Edits(self.statements)
         self._controls = Controls(self.statements)
+        self._keys = KeyTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -156,6 +159,8 @@ class SqlStore:
     # -- enqueue -------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
+        if any(map(is_keyed, jobs)):
+            return self._insert_keyed(jobs, session)
         if session is not None:
             with self.attempts.explained():
                 self._insert(connection_of(session, self.engine), jobs)
@@ -177,9 +182,27 @@ class SqlStore:
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+    def _insert_keyed(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
+        def run(connection: Connection) -> list[Job]:
+            write = partial(self._insert, connection)
+            now = self.clock.now()
+            return self._keys.insert(connection, jobs, self._parameters(), write, now)
+
+        if session is None:
+            return self._write(run)
+        with self.attempts.explained():
+            return run(connection_of(session, self.engine))
+
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
+        existing = {} if existing is None else existing
         if session is not None:
-            return self._insert_many(connection_of(session, self.engine), jobs)[0]
+            return self._insert_many(connection_of(session, self.engine), jobs, existing)[0]
         # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
         total, last_id = 0, ""
         try:
@@ -190,7 +213,9 @@ class SqlStore:
                 self.attempts.connect() as connection,
                 connection.begin() as transaction,
             ):
-                total, last_id = self._insert_many(connection, jobs, self.attempts.watched)
+                total, last_id = self._insert_many(
+                    connection, jobs, existing, self.attempts.watched
+                )
                 with self.attempts.watched(connection):
                     transaction.commit()
         except (exc.DBAPIError, LineCut) as error:
@@ -206,14 +231,16 @@ class SqlStore:
         self,
         connection: Connection,
         jobs: Iterable[NewJob],
+        existing: dict[str, str],
         watched: Callable[[Connection], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> tuple[int, str]:
         """Returns how many rows were written, and the id of the last."""
-        with self.attempts.explained():
-            with watched(connection):
-                now = self._now(connection)
-            rows = bulk_rows(jobs, self.namespace, now, self.sql)
-            total, last_id = 0, ""
+        total, last_id = 0, ""
+        keyed: list[NewJob] = []
+
+        def write(some: Iterable[NewJob], aside: Callable[[NewJob], None] | None = None) -> None:
+            nonlocal total, last_id
+            rows = bulk_rows(some, self.namespace, now, self.sql, aside)
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
                 for width in {len(row) for row in chunk}:
                     alike = [row for row in chunk if len(row) == width]
@@ -221,6 +248,21 @@ class SqlStore:
                         bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
+
+        def admit() -> None:
+            existing.update(self._keys.admit(connection, keyed, self._parameters(), write))
+            keyed.clear()
+
+        def aside(job: NewJob) -> None:
+            keyed.append(job)
+            if len(keyed) >= BULK_CHUNK_ROWS:
+                admit()
+
+        with self.attempts.explained():
+            now = self._now(connection)
+            write(jobs, aside)
+            if keyed:
+                admit()
             return total, last_id
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -362,6 +404,7 @@ class SqlStore:
             unrung="unrung" in what,
             scheduled="scheduled" in what,
             said=said,
+            keys="keys" in what,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -413,6 +456,10 @@ class SqlStore:
         if self.sql.deletes_by_key:
             return self._delete_found(self.statements.outstayed, limit=limit)
         return self._count(self.statements.purge, limit=limit)
+
+    def purge_keys(self, limit: int) -> int:
+        parameters = self._parameters(limit=limit)
+        return self._write(lambda connection: self._keys.sweep(connection, parameters))
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         bounds = {"kind": kind, "state": str(state), "keep": keep, "limit": limit}
@@ -528,6 +575,12 @@ class SqlStore:
         row = connection.execute(statement).first()
         return None if row is None else to_job(row)
 
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        if not may_be_key(alias) or clean_text(tenant) != tenant:
+            return None
+        key = alias_key(tenant, alias)
+        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
+
     def list(self, where: JobFilter, limit: int) -> list[Job]:
         return [to_job(row) for row in self._listed(where, limit, ids_only=False)]
 
@@ -610,7 +663,23 @@ class SqlStore:
 
     def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
         values = self._parameters(run_at=self.sql.bind_instant(run_at))
-        return self._write(lambda connection: self._edits.revive(connection, revivals, values))
+        wants = wants_again(each.job for each in revivals)
+
+        def run(connection: Connection) -> int:
+            held = self._keys.retake(connection, list(wants.values()), self._parameters())
+            again = {want.job_id for key, want in wants.items() if key not in held}
+            free = [
+                each for each in revivals if each.job.id in again or not wants_again([each.job])
+            ]
+            return self._edits.revive(connection, free, values)
+
+        return self._write(run)
+
+    def holder_of(self, job: Job) -> str | None:
+        if job.dedupe_key is None:
+            return None
+        key = dedupe_key(job.tenant, job.kind, job.dedupe_key)
+        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
         values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
@@ -646,13 +715,13 @@ class SqlStore:
         return said.paused
 
     def clear(self) -> int:
-        jobs = self.statements.jobs
-        statement = text(f"DELETE FROM {jobs} WHERE namespace = :namespace")
-        return self._write(
-            lambda connection: connection.execute(statement, self._parameters()).rowcount,
-            alone=True,
-            answer_seconds=LONG_ANSWER_SECONDS,
-        )
+        everything = text(f"DELETE FROM {self.statements.jobs} WHERE namespace = :namespace")
+
+        def run(connection: Connection) -> int:
+            connection.execute(self._keys.statements.clear, self._parameters())
+            return connection.execute(everything, self._parameters()).rowcount
+
+        return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
 
     def close(self) -> None:
         if self._owns_engine:

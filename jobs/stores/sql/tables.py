@@ -240,8 +240,8 @@ def _keys(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     """Which job holds a name that only one may: dedupe keys, aliases, slots of schedules.
 
     The primary key is the promise: of two transactions that want a key, one waits for the other.
-    ``scope`` is ``alias``, ``dedupe/<kind>`` or ``slot``. A key is free once ``held_until`` is past
-    and its job has ended or is gone.
+    ``scope`` is ``alias``, ``dedupe/<kind>`` or ``slot``. When a key is free again is said by
+    :func:`jobs.core.keys.holds`; ``check_at`` is when upkeep looks whether it is, and deletes it.
     """
     return Table(
         f"{prefix}keys",
@@ -252,8 +252,8 @@ def _keys(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
         Column("name", exact_text(200), primary_key=True),
         Column("job_id", ascii_text(36), nullable=False),
         Column("held_until", Timestamp, nullable=False),
-        Index(f"ix_{prefix}keys_held", "namespace", "held_until"),
-        Index(f"ix_{prefix}keys_job", "job_id"),
+        Column("check_at", Timestamp),
+        Index(f"ix_{prefix}keys_check", "namespace", "check_at"),
         **options,
     )
 

@@ -96,8 +96,7 @@ def upgrade() -> None:
             mysql_charset="utf8mb4",
         )
     for name, index, columns in (
-        ("keys", "held", ["namespace", "held_until"]),
-        ("keys", "job", ["job_id"]),
+        ("keys", "check", ["namespace", "check_at"]),
         ("schedules", "next", ["namespace", "next_at"]),
         ("groups", "check", ["namespace", "check_at"]),
     ):
@@ -120,6 +119,7 @@ def _steering() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("name", _exact(200), primary_key=True),
             sa.Column("job_id", _ascii(36), nullable=False),
             sa.Column("held_until", _instant(), nullable=False),
+            sa.Column("check_at", _instant()),
         ],
         "controls": [
             sa.Column("namespace", _ascii(100), primary_key=True),

@@ -9,19 +9,18 @@ from typing import Any
 
 import pytest
 
-from jobs.core.clock import Clock, ManualClock
+from jobs.core.clock import ManualClock
 from jobs.core.context import JobContext
-from jobs.core.controls import Said
+from jobs.core.deadline import tick_budget
 from jobs.core.errors import ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.ids import new_id
 from jobs.core.job import TERMINAL, State
-from jobs.core.store import Capability, JobFilter, Revival, Store
+from jobs.core.store import JobFilter, Store
+from jobs.runtime.deliver import Delivery
 from jobs.system import Tickwork
 from jobs.testing.areas.base import (
-    KINDS,
     LEASE_SECONDS,
     Conformance,
-    MakeStore,
     MakeTickwork,
     claim,
     claim_one,
@@ -30,80 +29,16 @@ from jobs.testing.areas.base import (
     failed,
     fetch,
     in_threads,
-    new_job,
     put,
-    put_one,
 )
+from jobs.testing.areas.store_controls import all_ids, failed_job, new_job, put_one
 from jobs.testing.drain import drain
 
 DAY_SECONDS = 86_400.0
 
 
-def all_ids(store: Store, where: JobFilter | None = None) -> list[str]:
-    return store.find(where or JobFilter(), 10_000)
-
-
 class PauseConformance(Conformance):
     """What is paused is not claimed, however one claims; everything else goes on."""
-
-    @pytest.mark.parametrize("subject", ["queue/mail", "kind/beta", "queue/all"])
-    def test_what_is_paused_is_not_claimed(self, store: Store, subject: str) -> None:
-        held = put_one(store, "beta", queue="mail")
-        free = put_one(store, "alpha", queue="default")
-        expected = [] if subject == "queue/all" else [free]
-        store.pause(subject, by="ada", because="the relay is down")
-        assert store.paused() == {subject}
-        assert store.probe().said.paused == {subject}
-        lanes = store.probe().lanes
-        assert len(lanes) == len(expected)
-        assert store.due_count(KINDS, 10) == len(expected)
-        assert store.due_count(KINDS, 10, lanes=lanes) == len(expected)
-        assert claim(store, ids=[held]) == []
-        assert claimed_ids(claim(store, ids=[held, free])) == expected
-        assert claim(store) == claim(store, lanes=lanes) == []
-        assert store.resume(subject, by="ada")
-        assert store.paused() == frozenset()
-        assert sorted(claimed_ids(claim(store))) == sorted({held, free} - set(expected))
-
-    def test_like_names_are_not_paused(self, store: Store) -> None:
-        ids = [
-            put_one(store, "alpha", queue="mail"),
-            put_one(store, "alpha", queue="Mai"),
-            put_one(store, "beta", queue="alpha"),
-        ]
-        for subject in ("queue/mai", "queue/mail2", "kind/Alpha", "kind/mail", "queue/beta"):
-            store.pause(subject, by=None, because=None)
-        assert len(store.probe().lanes) == 3
-        assert sorted(claimed_ids(claim(store, ids=ids))) == sorted(ids)
-
-    def test_who_paused_when_and_why(self, store: Store, manual_clock: ManualClock) -> None:
-        assert store.controls() == []
-        began = manual_clock.now()
-        store.pause("queue/mail", by="ada", because="why ✓")
-        manual_clock.advance(60)
-        store.pause("queue/mail", by="grace", because=None)
-        (control,) = store.controls()
-        assert (control.subject, control.paused_at) == ("queue/mail", began)
-        assert (control.paused_by, control.paused_because) == ("grace", None)
-        manual_clock.advance(60)
-        assert store.resume("queue/mail", by="joan")
-        assert not store.resume("queue/mail", by="joan")
-        assert not store.resume("queue/other", by="joan")
-        (control,) = store.controls()
-        assert (control.is_paused, control.paused_by) == (False, None)
-        assert (control.changed_by, control.changed_at) == ("joan", manual_clock.now())
-
-    def test_paused_is_a_count_of_its_own(self, store: Store) -> None:
-        put(store, *(new_job(queue="mail") for _ in range(3)))
-        put(store, new_job(queue="mail", delay_seconds=60), new_job(queue="other"))
-        claim(store, 1)
-        store.pause("queue/mail", by=None, because=None)
-        assert store.counts() == {
-            ("mail", "alpha", "paused"): 2,
-            ("mail", "alpha", "processing"): 1,
-            ("mail", "alpha", "delayed"): 1,
-            ("other", "alpha", "pending"): 1,
-        }
 
     def test_ticks_start_nothing_while_paused_and_reclaim_goes_on(
         self, tickwork: Tickwork, store: Store, manual_clock: ManualClock
@@ -126,6 +61,17 @@ class PauseConformance(Conformance):
         assert tickwork.resume("all")
         drain(tickwork)
         assert sorted(ran) == sorted([lost.id, old.id, *(job.id for job in jobs)])
+
+    def test_a_message_of_a_paused_job_is_kept(self, tickwork: Tickwork) -> None:
+        tickwork.register_handler("alpha", lambda payload: None)
+        job = tickwork.enqueue("alpha", queue="mail")
+        tickwork.pause("mail")
+        now = tickwork.clock.monotonic()
+        budget = tick_budget(now, now, 25.0, 60.0)
+        fate = tickwork.deliver([Delivery(1, job.id)], budget)[1]
+        assert (fate.keep, fate.reason) == (True, "paused")
+        tickwork.resume("mail")
+        assert tickwork.deliver([Delivery(2, job.id)], budget)[2].reason == "completed"
 
     def test_retention_goes_on_while_paused(
         self, tickwork: Tickwork, manual_clock: ManualClock
@@ -164,21 +110,6 @@ class PauseConformance(Conformance):
         drain(tickwork)
         assert len(started) == len(set(started)) == 60
 
-    def test_another_namespace_is_not_paused(
-        self, make_store: MakeStore, store: Store, clock: Clock
-    ) -> None:
-        if Capability.SHARED not in store.capabilities:
-            pytest.skip("the store is not shared")
-        other = make_store(clock, "other")
-        job_id = put_one(other)
-        store.pause("queue/all", by=None, because=None)
-        store.set_settings("queue/default", {"timeout": 1}, by=None)
-        assert other.controls() == []
-        assert other.probe().said == (frozenset(), {})
-        assert claimed_ids(claim(other, ids=[job_id])) == [job_id]
-        assert not other.resume("queue/all", by=None)
-        other.close()
-
     def test_a_subject_is_a_queue_or_a_kind(self, tickwork: Tickwork) -> None:
         for wrong in ({}, {"queue": "a", "kind": "b"}, {"queue": "stats"}, {"kind": "a b"}):
             with pytest.raises(ConfigurationError):
@@ -190,33 +121,6 @@ class PauseConformance(Conformance):
 
 class SettingsConformance(Conformance):
     """Settings of queues: in code, and at run time over it."""
-
-    def test_settings_are_changed_one_by_one(self, store: Store) -> None:
-        assert store.set_settings("queue/mail", {"timeout": 30, "priority": 1}, by="ada") == {
-            "timeout": 30,
-            "priority": 1,
-        }
-        changed = store.set_settings("queue/mail", {"timeout": None, "priority": 2}, by="grace")
-        assert changed == {"priority": 2}
-        (control,) = store.controls()
-        assert (control.settings, control.changed_by) == ('{"priority":2}', "grace")
-        assert store.probe().said == (frozenset(), {"queue/mail": '{"priority":2}'})
-        store.pause("queue/mail", by="ada", because="both at once")
-        assert store.probe().said == Said(
-            frozenset({"queue/mail"}), {"queue/mail": '{"priority":2}'}
-        )
-        assert store.set_settings("queue/mail", {"priority": None}, by=None) == {}
-        assert store.probe().said.settings == {}
-        assert store.paused() == {"queue/mail"}
-
-    def test_of_two_changes_at_once_none_is_lost(self, store: Store) -> None:
-        def change(number: int) -> None:
-            for turn in range(10):
-                store.set_settings("queue/mail", {f"key{number}": turn}, by=None)
-
-        in_threads(4, change)
-        left = store.set_settings("queue/mail", {}, by=None)
-        assert left == {f"key{number}": 9 for number in range(4)}
 
     def test_a_kind_goes_before_its_queue_and_run_time_before_both(
         self, make_tickwork: MakeTickwork
@@ -337,25 +241,6 @@ class CleaningConformance(Conformance):
         with pytest.raises(ConfigurationError):
             tickwork.clean(0, 0, state)
 
-    def test_the_store_itself_never_removes_what_runs(self, store: Store) -> None:
-        job_id = put_one(store)
-        claim_one(store, mark=1)
-        assert store.remove([job_id], list(State)) == 0
-        assert store.remove([], list(State)) == store.remove([job_id], []) == 0
-        assert store.remove([new_id(), "no name at all"], list(State)) == 0
-        assert fetch(store, job_id).state is State.PROCESSING
-
-    def test_what_ran_again_meanwhile_is_kept(
-        self, store: Store, manual_clock: ManualClock
-    ) -> None:
-        """The age is looked at once more where the row is deleted."""
-        job_id = put_one(store)
-        store.settle([completed(claim_one(store))])
-        manual_clock.advance(10)
-        assert store.remove([job_id], [State.COMPLETED], ended_for_seconds=11) == 0
-        assert store.remove([job_id], [State.FAILED], ended_for_seconds=0) == 0
-        assert store.remove([job_id], [State.COMPLETED], ended_for_seconds=10) == 1
-
     def test_a_queue_is_emptied_of_what_waits(self, tickwork: Tickwork, store: Store) -> None:
         running = put_one(store, queue="mail")
         claim(store, mark=1)
@@ -434,11 +319,6 @@ class CleaningConformance(Conformance):
 class RetryConformance(Conformance):
     """Dead letters and others, put back by hand."""
 
-    def failed_job(self, store: Store, **fields: Any) -> str:
-        job_id = put_one(store, **fields)
-        store.settle([failed(claim_one(store, ids=[job_id]), error="boom", keep_seconds=60.0)])
-        return job_id
-
     def test_a_failed_job_begins_anew(
         self, tickwork: Tickwork, store: Store, manual_clock: ManualClock
     ) -> None:
@@ -476,7 +356,7 @@ class RetryConformance(Conformance):
     def test_when_and_how_often_may_be_said(
         self, tickwork: Tickwork, store: Store, manual_clock: ManualClock
     ) -> None:
-        job_id = self.failed_job(store)
+        job_id = failed_job(store)
         when = manual_clock.now() + timedelta(hours=1)
         again = tickwork.retry(job_id, run_at=when, attempts=9)
         assert (again.run_at, again.max_attempts, again.attempts) == (when, 9, 0)
@@ -521,30 +401,8 @@ class RetryConformance(Conformance):
         assert tickwork.tick().succeeded == 1
         assert ran == [job.id]
 
-    def test_a_revival_changes_only_what_it_found(self, store: Store) -> None:
-        job_id = self.failed_job(store)
-        found = Revival(fetch(store, job_id), 0.0)
-        assert store.revive([found]) == 1
-        assert store.revive([found]) == 0
-        taken = claim_one(store, mark=1)
-        assert store.revive([found, Revival(fetch(store, job_id), 0.0)]) == 0
-        store.settle([failed(taken)])
-        assert store.revive([found]) == 0, "another failure than the one that was looked at"
-        assert fetch(store, job_id).state is State.FAILED
-
-    def test_a_late_result_of_the_old_attempt_is_refused(self, store: Store) -> None:
-        job_id = put_one(store)
-        old = claim_one(store, mark=1)
-        store.settle([failed(old)])
-        store.revive([Revival(fetch(store, job_id), 0.0)])
-        assert store.settle([completed(old)]) == {job_id}
-        new = claim_one(store)
-        assert new.fence == old.fence + 1
-        assert store.settle([completed(old)]) == {job_id}
-        assert store.settle([completed(new)]) == frozenset()
-
     def test_two_at_once_retry_a_job_once(self, tickwork: Tickwork, store: Store) -> None:
-        ids = [self.failed_job(store) for _ in range(20)]
+        ids = [failed_job(store) for _ in range(20)]
         totals = in_threads(4, lambda _: tickwork.retry_many())
         assert sum(totals) == 20
         for job_id in ids:
@@ -552,8 +410,8 @@ class RetryConformance(Conformance):
             assert [entry["type"] for entry in entries] == ["Retried"]
 
     def test_many_by_filter(self, tickwork: Tickwork, store: Store) -> None:
-        mail = self.failed_job(store, queue="mail", tenant="acme")
-        beta = self.failed_job(store, kind="beta")
+        mail = failed_job(store, queue="mail", tenant="acme")
+        beta = failed_job(store, kind="beta")
         put_one(store)
         (odd,) = claim(store)
         store.settle([failed(odd, error="Timeout: 50%_off 'x'")])
@@ -592,7 +450,7 @@ class RetryConformance(Conformance):
             tickwork.retry_many(per_second=0)
 
     def test_another_tenants_job_is_not_there(self, tickwork: Tickwork, store: Store) -> None:
-        job_id = self.failed_job(store, tenant="acme")
+        job_id = failed_job(store, tenant="acme")
         for act in (tickwork.retry, tickwork.remove):
             with pytest.raises(JobNotFound):
                 act(job_id, tenant="other")
@@ -600,7 +458,7 @@ class RetryConformance(Conformance):
         assert tickwork.retry(job_id, tenant="acme").state is State.PENDING
 
     def test_filters_with_a_tenant_touch_no_other(self, tickwork: Tickwork, store: Store) -> None:
-        mine, theirs = self.failed_job(store, tenant="a"), self.failed_job(store, tenant="b")
+        mine, theirs = failed_job(store, tenant="a"), failed_job(store, tenant="b")
         waiting = put_one(store, tenant="b")
         assert tickwork.clean(0, 0, "failed", tenant="a") == 1
         assert tickwork.retry_many(tenant="a") == tickwork.cancel_many(tenant="a") == 0
@@ -632,15 +490,6 @@ class RetryConformance(Conformance):
         assert fetch(store, young).state is fetch(store, unstarted).state is State.PROCESSING
         assert store.settle([completed(job) for job in held]) == {stuck, last}
         assert sorted(claimed_ids(claim(store))) == sorted([stuck, last])
-
-    def test_a_listing_goes_both_ways(self, store: Store) -> None:
-        ids = sorted(put(store, *(new_job() for _ in range(5))))
-        assert all_ids(store) == ids[::-1]
-        assert all_ids(store, JobFilter(after_id="")) == ids
-        assert all_ids(store, JobFilter(after_id=ids[1])) == ids[2:]
-        between = JobFilter(after_id=ids[0], before_id=ids[4])
-        assert [job.id for job in store.list(between, 2)] == ids[1:3]
-        assert store.find(JobFilter(error="\x00"), 5) == []
 
 
 class CancelManyConformance(Conformance):
