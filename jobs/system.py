@@ -63,6 +63,7 @@ from jobs.runtime.upkeep import reclaim
 if TYPE_CHECKING:
     from jobs.core.schedule import Schedule
     from jobs.ops.doctor import Finding
+    from jobs.ops.why import Why
     from jobs.runtime.local import LocalRunner
     from jobs.runtime.schedules import ScheduleOptions
     from jobs.runtime.timetable import Timetable
@@ -461,6 +462,19 @@ class Tickwork:
         return find_job(self.store, job_id, tenant)
 
     get_job = get
+
+    def why(self, job_id: str, *, tenant: str | None = None) -> Why:
+        """Why a job is not running: the one reason, in words and as data, and all behind it.
+
+        By this system's own kinds and settings: another deployment may have a handler that this
+        one lacks. Raises :class:`~jobs.core.errors.JobNotFound`, also for another ``tenant``'s.
+        """
+        from jobs.ops.why import why  # late: for people, not for ticks
+
+        job = self.get(job_id, tenant=tenant)
+        if job is None:
+            raise JobNotFound(job_id)
+        return why(self._runtime, job)
 
     def list(
         self,

@@ -21,6 +21,7 @@ from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
 from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
+from jobs.cli.why import why
 
 __all__ = ["main"]
 
@@ -41,6 +42,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues),
-    *(doctor,),
+    *(why, doctor),
 ):
     main.add_command(command)

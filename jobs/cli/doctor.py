@@ -19,8 +19,9 @@ from jobs.cli.text import say
 from jobs.core.errors import ConfigurationError
 from jobs.core.settings import Settings, read_settings
 from jobs.ops.doctor import Finding, Level, Surroundings, diagnose
-from jobs.ops.doctor.base import error, first_line, many
+from jobs.ops.doctor.base import error, first_line
 from jobs.ops.doctor.environment import sqlite_path
+from jobs.ops.words import many
 
 
 class DoctorCommand(JsonCommand):

@@ -68,6 +68,7 @@ from jobs.testing.areas.unique import (
     UniqueEnqueueConformance,
     UniqueSessionConformance,
 )
+from jobs.testing.areas.why import AheadConformance, WhyConformance
 
 __all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
 
@@ -94,6 +95,7 @@ class StoreConformance(
     SettingRowsConformance,
     RemovalConformance,
     RevivalConformance,
+    AheadConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -120,5 +122,6 @@ class RuntimeConformance(
     CancelManyConformance,
     UniqueEnqueueConformance,
     UniqueSessionConformance,
+    WhyConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -7,16 +7,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
-from jobs.ops.doctor.base import (
-    Family,
-    Finding,
-    Surroundings,
-    age,
-    error,
-    first_line,
-    many,
-    warning,
-)
+from jobs.ops.doctor.base import Family, Finding, Surroundings, error, first_line, warning
+from jobs.ops.words import age, many
 from jobs.stores.sql.engine import READ_ONLY
 from jobs.stores.sql.store import SqlStore
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 from sqlalchemy import func, select
 
 from jobs.core.job import State
-from jobs.ops.doctor.base import Family, Finding, Surroundings, age, many, note, warning
+from jobs.ops.doctor.base import Family, Finding, Surroundings, note, warning
+from jobs.ops.words import age, many
 from jobs.stores.sql.engine import READ_ONLY
 from jobs.stores.sql.store import SqlStore
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from jobs.core.errors import ConfigurationError
 from jobs.core.slots import rule_of
-from jobs.ops.doctor.base import Family, Finding, Surroundings, age, error, warning
+from jobs.ops.doctor.base import Family, Finding, Surroundings, error, warning
+from jobs.ops.words import age
 
 
 def without_handler(around: Surroundings) -> Iterator[Finding]:

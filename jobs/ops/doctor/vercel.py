@@ -12,7 +12,8 @@ from typing import Any
 from cronsim import CronSim, CronSimError
 
 from jobs.core.settings import on_platform
-from jobs.ops.doctor.base import Family, Finding, Surroundings, age, error, note, warning
+from jobs.ops.doctor.base import Family, Finding, Surroundings, error, note, warning
+from jobs.ops.words import age
 
 # The paths that serve a tick: ours, and those of the seeds.
 TICK_PATHS = ("/cron/process-jobs", "/api/cron/process-export-jobs", "/api/jobs/process")
