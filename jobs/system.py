@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -67,6 +68,8 @@ from jobs.runtime.upkeep import reclaim
 
 if TYPE_CHECKING:
     from jobs.core.schedule import Schedule
+    from jobs.ops.doctor import Finding
+    from jobs.ops.why import Why
     from jobs.runtime.local import LocalRunner
     from jobs.runtime.schedules import ScheduleOptions
     from jobs.runtime.timetable import Timetable
@@ -487,6 +490,19 @@ class Tickwork:
 
     get_job = get
 
+    def why(self, job_id: str, *, tenant: str | None = None) -> Why:
+        """Why a job is not running: the one reason, in words and as data, and all behind it.
+
+        By this system's own kinds and settings: another deployment may have a handler that this
+        one lacks. Raises :class:`~jobs.core.errors.JobNotFound`, also for another ``tenant``'s.
+        """
+        from jobs.ops.why import why  # late: for people, not for ticks
+
+        job = self.get(job_id, tenant=tenant)
+        if job is None:
+            raise JobNotFound(job_id)
+        return why(self._runtime, job)
+
     def list(
         self,
         *,
@@ -820,6 +836,28 @@ class Tickwork:
         )
         found = (self.get(job_id) for job_id in result.jobs)
         return [job for job in found if job is not None]
+
+    def doctor(
+        self, *, folder: str | Path = ".", plan: str | None = None
+    ) -> builtins.list[Finding]:
+        """What is wrong with this deployment, the worst first; empty if nothing is.
+
+        Looks at the process's environment, at ``vercel.json`` and ``serverless.yml`` in ``folder``,
+        at the kinds and at the database, and changes nothing. ``plan`` is Vercel's: ``hobby``,
+        ``pro`` or ``enterprise``. Never raises for what it finds broken.
+        """
+        from jobs.ops.doctor import Surroundings, diagnose  # late: for people, not for ticks
+
+        return diagnose(
+            Surroundings(
+                environ=os.environ,
+                folder=Path(folder).absolute(),
+                settings=self.settings,
+                registry=self.registry,
+                store=self.store,
+                plan=plan,
+            )
+        )
 
     def reclaim(self, older_than: float | timedelta | None = None) -> int:
         """Put back jobs whose lease ran out; every tick does this by itself. Returns how many.

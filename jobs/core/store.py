@@ -354,6 +354,13 @@ class Store(Protocol):
         """How many rows of these kinds are due (for that long) and not paused, up to ``cap``."""
         ...
 
+    def ahead(self, job: Job, kinds: Collection[str], cap: int) -> int:
+        """How many due rows a claim of these kinds takes before ``job``, counted up to ``cap``.
+
+        By priority, ``run_at`` and id, among those that no pause holds back.
+        """
+        ...
+
     def take_rings(self, limit: int) -> list[Unrung]:
         """Take up to ``limit`` pending rows whose time to be rung has come, and set the next.
 

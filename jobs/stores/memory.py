@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from jobs.core.clock import Clock, SystemClock
@@ -504,6 +505,20 @@ class MemoryStore:
             return self._schedules.next_at()
 
     # -- look ----------------------------------------------------------------------------------
+
+    def ahead(self, job: Job, kinds: Collection[str], cap: int) -> int:
+        with self._lock:
+            now, paused = self.now(), self._paused()
+            own = (job.priority, job.run_at, job.id)
+            better = (
+                row
+                for row in self._pending.values()
+                if row.order < own
+                and row.run_at <= now
+                and row.new.kind in kinds
+                and not holds_back(paused, row.new.queue, row.new.kind)
+            )
+            return sum(1 for _ in islice(better, cap))
 
     def due_count(
         self,

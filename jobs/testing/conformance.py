@@ -74,6 +74,7 @@ from jobs.testing.areas.unique import (
     UniqueEnqueueConformance,
     UniqueSessionConformance,
 )
+from jobs.testing.areas.why import AheadConformance, WhyConformance
 
 __all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
 
@@ -103,6 +104,7 @@ class StoreConformance(
     SettingRowsConformance,
     RemovalConformance,
     RevivalConformance,
+    AheadConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -130,5 +132,6 @@ class RuntimeConformance(
     UniqueEnqueueConformance,
     UniqueSessionConformance,
     LimitedRunnersConformance,
+    WhyConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from jobs import Breaker, ConfigurationError, Tickwork
 from jobs.core.flow import FLOW_CHARS, TENANT_CHARS, flow_of
 from jobs.core.limits import BreakerState, Head, Limit, Limits, Rate, Use, allocate, as_rate
-from jobs.core.queues import QueueSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -69,14 +68,14 @@ def test_a_breaker_that_makes_no_sense_is_refused(options: dict[str, Any]) -> No
         Breaker(**options)
 
 
-def test_a_queue_is_declared_once() -> None:
+def test_a_second_word_on_a_queue_goes_over_the_first() -> None:
     tickwork = Tickwork()
-    declared = tickwork.queue("exports", max_concurrency=5)
-    assert tickwork.queue("exports", max_concurrency=5) == declared
-    with pytest.raises(ConfigurationError, match="declared twice"):
-        tickwork.queue("exports", max_concurrency=6)
+    tickwork.queue("exports", max_concurrency=5, rate_limit="10/s")
+    declared = tickwork.queue("exports", max_concurrency=6)
+    assert (declared.max_concurrency, declared.rate_limit) == (6, "10/s")
+    assert tickwork._runtime.limits.queues["exports"] == Limit(6, Rate(10, 1.0))
     with pytest.raises(ConfigurationError, match="reserved"):
-        QueueSettings("all")
+        tickwork.queue("all", max_concurrency=1)
 
 
 def test_flows_of_a_tenant_are_neighbours() -> None:

@@ -67,3 +67,21 @@ def due_count(statements: Statements, lanes: int) -> TextClause:
         for n in range(lanes)
     )
     return text(f"SELECT count(*) FROM (SELECT one FROM ({parts}) AS due LIMIT :cap) AS c")
+
+
+def ahead(statements: Statements, better: int, equal: int) -> TextClause:
+    """How many rows come before one: the due ones of the better lanes, the earlier ones of those of
+    its own priority; counted up to ``:cap`` along index ranges."""
+    s = statements
+    parts = [s.due_in(f":better_{n}", ":cap", "id") for n in range(better)]
+    run_at = s.sql.instant("run_at")
+    parts += [
+        f"SELECT id FROM {s.jobs} WHERE namespace = :namespace AND state = 'pending' "
+        f"AND lane = :equal_{n} AND run_at <= {run_at} AND run_at <= {s.sql.now} "
+        f"AND (run_at < {run_at} OR id < :id) ORDER BY run_at, id LIMIT :cap"
+        for n in range(equal)
+    ]
+    counted = " UNION ALL ".join(
+        f"SELECT 1 AS one FROM ({part}) AS lane_{n}" for n, part in enumerate(parts)
+    )
+    return text(f"SELECT count(*) FROM (SELECT one FROM ({counted}) AS found LIMIT :cap) AS c")

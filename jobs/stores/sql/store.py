@@ -643,6 +643,21 @@ class SqlStore:
             parameters["overdue_seconds"] = overdue_seconds
         return int(connection.execute(statement, parameters).scalar_one())
 
+    def ahead(self, job: Job, kinds: Collection[str], cap: int) -> int:
+        def run(connection: Connection) -> int:
+            lanes = wanted_lanes(self._lanes(connection), kinds, None)
+            better = [lane for lane in lanes if int(lane.partition("/")[0]) < job.priority]
+            equal = [lane for lane in lanes if int(lane.partition("/")[0]) == job.priority]
+            if not better and not equal:
+                return 0
+            statement = inspect.ahead(self.statements, len(better), len(equal))
+            parameters = self._parameters(cap=cap, id=job.id)
+            parameters["run_at"] = self.sql.bind_instant(job.run_at)
+            parameters |= {**numbered("better", better), **numbered("equal", equal)}
+            return int(connection.execute(statement, parameters).scalar_one())
+
+        return self._read(run)
+
     def get(self, job_id: str) -> Job | None:
         if not may_be_name(job_id):
             return None
