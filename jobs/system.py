@@ -709,8 +709,8 @@ class Tickwork:
     def set_queue(self, name: str, *, by: str | None = None, **changes: Any) -> QueueSettings:
         """Change a queue's settings at run time, for every process; ``None`` takes one back.
 
-        They go before what the code says. A process learns of them at its next tick; one that only
-        enqueues goes by its code. Returns what is set at run time.
+        They go before what the code says. A process learns of them at its next tick (a consumer of
+        messages within 30 s); one that only enqueues goes by its code. Returns what is set.
         """
         known = queue_settings(changes).as_dict()
         changed = {field: known.get(field) for field in changes}
@@ -725,8 +725,7 @@ class Tickwork:
 
     def learn_queues(self) -> None:
         """Read what was set at run time; every tick does so by itself."""
-        said = {each.subject: each.settings for each in self.controls() if each.settings}
-        self._runtime.queues.learn(said)
+        steer.learn_queues(self._runtime, at_once=True)
 
     def limits(self) -> builtins.list[LimitStatus]:
         """Every limit that is declared here as it stands: what is allowed, and what is used."""
