@@ -115,7 +115,7 @@ class SqlStore:
         self.spread: Callable[[], float] = random_spread
         self._stepped: SteppedLanes | None = None
         if self.sql.name == "mysql":
-            self._stepped = SteppedLanes(self.statements.jobs, self.spread)
+            self._stepped = SteppedLanes(self.statements.jobs, self._draw)
         self._ring_taker = RingTaker(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         # SQLite has one writer; a transactional handler holds it for as long as it runs.
@@ -279,6 +279,9 @@ class SqlStore:
         statement = self.statements.lanes(flows=flows)
         found = list(connection.execute(statement, parameters).scalars())
         return self._with_flows(connection, found) if flows != any(map(has_flow, found)) else found
+
+    def _draw(self) -> float:
+        return self.spread()
 
     def _with_flows(self, connection: Connection, lanes: list[str]) -> list[str]:
         self._has_flows = any(map(has_flow, lanes))
