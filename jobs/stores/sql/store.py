@@ -127,7 +127,7 @@ class SqlStore:
         self.spread: Callable[[], float] = random_spread
         self._stepped: SteppedLanes | None = None
         if self.sql.name == "mysql":
-            self._stepped = SteppedLanes(self.statements.jobs, self.spread)
+            self._stepped = SteppedLanes(self.statements.jobs, self._draw)
         self._ring_taker = RingTaker(self.statements)
         self._edits = Edits(self.statements)
         self._controls = Controls(self.statements)
@@ -372,6 +372,9 @@ class SqlStore:
         if self._has_flows and not flows:
             return self._look(connection, beside)
         return sorted(set(lanes)) if flows else lanes, [row for row in found if row[0] != "lane"]
+
+    def _draw(self) -> float:
+        return self.spread()
 
     def note_results(self, results: Sequence[Tally]) -> None:
         def run(connection: Connection) -> list[str]:
