@@ -9,7 +9,9 @@ from jobs.core.context import JobContext
 from jobs.core.errors import (
     CapabilityError,
     ConfigurationError,
+    Continue,
     Discard,
+    GroupNotFound,
     JobCancelled,
     JobNotFound,
     JobStateConflict,
@@ -24,6 +26,7 @@ from jobs.core.errors import (
     UnknownKind,
 )
 from jobs.core.events import JobEvent
+from jobs.core.group import Group
 from jobs.core.job import Job, State
 from jobs.core.registry import Handler, Retention, handler
 from jobs.core.settings import Settings
@@ -33,7 +36,10 @@ __version__ = "0.1.0"
 __all__ = [
     "CapabilityError",
     "ConfigurationError",
+    "Continue",
     "Discard",
+    "Group",
+    "GroupNotFound",
     "Handler",
     "Job",
     "JobCancelled",

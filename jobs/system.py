@@ -22,11 +22,12 @@ from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, J
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, NewJob, State
-from jobs.core.registry import Handler, Registry, RetentionLike
+from jobs.core.registry import Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.base import Runtime
+from jobs.runtime.chains import JobLike, as_parts, build_chain
 from jobs.runtime.deliver import Delivery, run_deliveries
 from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
@@ -34,10 +35,12 @@ from jobs.runtime.enqueue import (
     Enqueued,
     EnqueueOptions,
     announce,
+    announce_inserted,
     build_job,
     draft,
     is_heard,
 )
+from jobs.runtime.groups import GroupBuilder, Groups
 from jobs.runtime.tick import TickResult, run_tick
 from jobs.runtime.upkeep import reclaim
 
@@ -46,7 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tickwork")
 LEAST_ANSWER_SECONDS = 4.0
-JobLike = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]] | Mapping[str, Any]
 
 
 class Tickwork:
@@ -152,12 +154,21 @@ class Tickwork:
         api: bool = False,
         remove_on_complete: RetentionLike | None = None,
         remove_on_fail: RetentionLike | None = None,
+        version: int = 1,
+        upgrade: Upgrade | None = None,
+        max_continues: int | None = None,
+        max_age: float | None = None,
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
         ``timeout`` in seconds; ``max_attempts`` counts the first execution; ``transactional`` gives
         it ``ctx.session``, whose writes commit together with the job's completion; ``api`` lets the
         kind be enqueued over HTTP. Left out, the settings' defaults hold.
+
+        ``version`` is that of the kind's payloads: rows of an older one go through
+        ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
+        ``max_continues`` times, 1,000 by default, until it is ``max_age`` seconds old, by default
+        seven days.
         """
         declare = declare_handler(
             kind,
@@ -170,6 +181,10 @@ class Tickwork:
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            version=version,
+            upgrade=upgrade,
+            max_continues=max_continues,
+            max_age=max_age,
         )
         return lambda function: self.register(declare(function))
 
@@ -295,7 +310,7 @@ class Tickwork:
         def built() -> Iterator[NewJob]:
             fresh = _endless_ids()
             drafts: dict[str, Draft] = {}  # of those that have no options of their own
-            for kind, payload, own in map(_as_parts, jobs):
+            for kind, payload, own in map(as_parts, jobs):
                 if own:
                     merged: Any = {**options, **own}
                     made = draft(self._runtime, kind, merged)
@@ -312,6 +327,64 @@ class Tickwork:
         if told:
             self._tell_when_committed(told, session)
         return ids
+
+    def chain(
+        self,
+        steps: Sequence[JobLike | str],
+        *,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> Job:
+        """Enqueue jobs that run one after the other; returns the first.
+
+        Each step is a kind, ``(kind, payload)`` or ``(kind, payload, options)``; ``options`` given
+        here hold for all, but for ``delay`` and ``run_at``, which are the first one's. A step is
+        enqueued in the transaction that completes the one before. A result that is an object
+        updates its payload; any other, but none, is its ``previous``. A step that fails for good
+        stops the chain, and retried it goes on.
+
+        Raises as :meth:`enqueue`; typed payloads of later steps are checked when they run.
+        """
+        new = build_chain(self._runtime, steps, options)
+        job = self.store.insert([new], session)[0]
+        self._announce([new], session)
+        return job
+
+    def group(
+        self,
+        jobs: Iterable[JobLike] | None = None,
+        *,
+        on_success: JobLike | str | None = None,
+        on_failure: JobLike | str | None = None,
+        on_done: JobLike | str | None = None,
+        name: str | None = None,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> GroupBuilder:
+        """Jobs that end together, and what to enqueue when the last of them has ended.
+
+        >>> with tickwork.group(on_done="report") as group:
+        ...     group.enqueue("resize", {"n": 1})
+
+        All is written when the block ends, or at once if ``jobs`` are given. Jobs that the group's
+        own jobs enqueue join it (``group=None`` keeps one out). ``on_success`` is enqueued if all
+        completed, else ``on_failure``, and ``on_done`` in either case: once, whatever becomes of
+        the jobs later. Each is a kind or ``(kind, payload[, options])``, and finds in its payload,
+        as ``group``, which one ended and how.
+        """
+        builder = GroupBuilder(
+            self._runtime,
+            on_success=on_success,
+            on_failure=on_failure,
+            on_done=on_done,
+            name=name,
+            session=session,
+            options=options,
+        )
+        if jobs is not None:
+            builder.enqueue_many(jobs)
+            builder.write()
+        return builder
 
     def _announce(self, jobs: Sequence[NewJob], session: Any) -> None:
         if is_heard(self._runtime):
@@ -369,6 +442,8 @@ class Tickwork:
             raise JobNotFound(job_id)
         if not report.accepted:
             raise JobStateConflict(job_id, report.job.state, "cancelled")
+        if report.job.group_id is not None:
+            announce_inserted(self._runtime, self.store.check_groups(1, [report.job.group_id]))
         return report.job
 
     def clear(self, *, force: bool = False) -> int:
@@ -503,6 +578,11 @@ class Tickwork:
         return self._runtime.store
 
     @property
+    def groups(self) -> Groups:
+        """The groups of jobs: ``groups.get(id)``."""
+        return Groups(self._runtime)
+
+    @property
     def registry(self) -> Registry:
         """The kinds this system handles."""
         return self._runtime.registry
@@ -567,15 +647,3 @@ def _warn_of_unused(environ: Mapping[str, str]) -> None:
 def _endless_ids() -> Iterator[str]:
     while True:
         yield from new_ids(256)
-
-
-def _as_parts(job: Any) -> tuple[str, Any, Mapping[str, Any]]:
-    if isinstance(job, Mapping) and "kind" in job:
-        rest = {name: value for name, value in job.items() if name not in ("kind", "payload")}
-        return job["kind"], job.get("payload"), rest
-    if isinstance(job, Sequence) and not isinstance(job, str) and len(job) in (2, 3):
-        return job[0], job[1], job[2] if len(job) == 3 else {}
-    raise ConfigurationError(
-        "a job of enqueue_many is (kind, payload), (kind, payload, options) or a dict with kind, "
-        f"payload and options, not {type(job).__name__}"
-    )

@@ -50,7 +50,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
         *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("store", "outcome", "ring", "doorbell", "events", "delivery"),
+        *("steps", "group", "store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
@@ -64,11 +64,12 @@ ORDER = {
             "rings",
             "commits",
             "transaction",
+            "groups",
         ),
         "store",
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
+        *("loop", "base", "ring", "enqueue", "chains", "groups", "settle", "run", "execute"),
         *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.core.backoff import fixed
 from jobs.core.clock import Clock
 from jobs.core.doorbell import Doorbell
 from jobs.core.events import Events
-from jobs.core.outcome import Policy
+from jobs.core.outcome import MAX_AGE_SECONDS, MAX_CONTINUES, Policy
 from jobs.core.registry import Handler, Registry, Retention, as_retention
 from jobs.core.ring import RingRules
 from jobs.core.settings import Settings
@@ -88,7 +89,14 @@ def policy_of(handler: Handler | None, settings: Settings) -> Policy:
         keep_completed_seconds=completed_retention(handler, settings).age_seconds,
         keep_failed_seconds=failed_retention(handler, settings).age_seconds,
         result_max_bytes=settings.payload_max_bytes,
+        max_continues=_said(handler, "max_continues", MAX_CONTINUES),
+        max_age_seconds=_said(handler, "max_age", MAX_AGE_SECONDS),
     )
+
+
+def _said(handler: Handler | None, name: str, default: Any) -> Any:
+    value = getattr(handler, name, None)
+    return default if value is None else value
 
 
 def completed_retention(handler: Handler | None, settings: Settings) -> Retention:

@@ -13,6 +13,7 @@ from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.flow import flow_of
+from jobs.core.group import current_member
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
@@ -37,6 +38,7 @@ class EnqueueOptions(TypedDict, total=False):
     backoff: BackoffLike | None
     expires_in: Seconds | None
     tenant: str | None
+    group: None
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
@@ -72,6 +74,11 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         unknown = ", ".join(sorted(map(str, options.keys() - _OPTIONS)))
         raise ConfigurationError(
             f"no option of enqueue is called {unknown}: there are {', '.join(sorted(_OPTIONS))}"
+        )
+    if options.get("group") is not None:
+        raise ConfigurationError(
+            "group=None is all there is to say: jobs join the group of the job that enqueues them "
+            "by themselves, others by group.enqueue()"
         )
     settings = runtime.settings
     handler = runtime.registry.find(kind)
@@ -113,7 +120,11 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
         tenant=tenant,
         flow=flow_of(tenant, None),
+        version=_own(handler, "version", 1),
     )
+    member = current_member.get()
+    if member is not None and member.store is runtime.store and "group" not in options:
+        template = template._replace(group_id=member.group_id, parent_id=member.job_id)
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
@@ -167,6 +178,15 @@ class Enqueued(NamedTuple):
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
         return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
+
+
+def announce_inserted(runtime: Runtime, jobs: Sequence[NewJob]) -> None:
+    """Tell of jobs that the system itself enqueued, now that they are committed; never raises."""
+    if jobs and is_heard(runtime):
+        try:
+            announce(runtime, [Enqueued.of(runtime, job) for job in jobs])
+        except Exception:
+            log.exception("jobs that follow others were not told of; ticks find them")
 
 
 def is_heard(runtime: Runtime) -> bool:

@@ -16,7 +16,7 @@ from jobs.runtime.upkeep import run_upkeep, trim_finished
 
 log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
-_RAN = frozenset({"completed", "failed", "retried", "snoozed"})
+_RAN = frozenset({"completed", "failed", "retried", "snoozed", "continued"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ from jobs.testing.areas.runtime_time import (
 )
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
+from jobs.testing.areas.store_groups import (
+    CursorConformance,
+    FollowConformance,
+    GroupConformance,
+)
 from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
 from jobs.testing.areas.store_rows import InsertConformance
 from jobs.testing.areas.store_settles import (
@@ -61,6 +66,9 @@ class StoreConformance(
     RingConformance,
     OverdueConformance,
     TransactionConformance,
+    FollowConformance,
+    CursorConformance,
+    GroupConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 

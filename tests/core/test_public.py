@@ -11,7 +11,8 @@ import jobs
 ROOT = Path(__file__).parents[2]
 
 EXPORTED = """
-CapabilityError ConfigurationError Discard Handler Job JobCancelled JobContext JobEvent JobNotFound
+CapabilityError ConfigurationError Continue Discard Group GroupNotFound Handler Job JobCancelled
+JobContext JobEvent JobNotFound
 JobStateConflict LeaseLost PayloadError PayloadTooLarge Retention Retry SchemaError Settings Snooze
 State StoreUnavailable Tickwork TickworkError UnknownKind exponential fixed handler linear steps
 """

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
 from jobs.core.errors import StoreUnavailable
+from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.names import NAME
 from jobs.core.store import (
@@ -24,6 +25,7 @@ from jobs.core.store import (
     Capability,
     Due,
     JobFilter,
+    Settled,
     Standing,
     StoreTransaction,
     Touch,
@@ -38,6 +40,7 @@ from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
+from jobs.stores.sql.groups import GroupWriter
 from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
@@ -53,6 +56,7 @@ from jobs.stores.sql.rows import (
 from jobs.stores.sql.sessions import connection_of, sync_of
 from jobs.stores.sql.statements import (
     TOUCH_COLUMNS,
+    TOUCH_COLUMNS_WITH_CURSOR,
     VERDICT_COLUMNS,
     Statements,
 )
@@ -60,6 +64,8 @@ from jobs.stores.sql.tables import Tables, build_tables
 from jobs.stores.sql.transaction import HandlerTransaction
 
 BULK_CHUNK_ROWS = 10_000
+# More than so many jobs that come together are worth a bulk insert.
+FEW_ROWS = 5
 # Which columns a bulk row has, by how many.
 BULK_WIDTHS = {
     len(columns): columns
@@ -108,6 +114,9 @@ class SqlStore:
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
+        self._groups = GroupWriter(
+            self.statements, self._parameters, self._insert_all, self._settle
+        )
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -165,6 +174,12 @@ class SqlStore:
             )
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
+
+    def _insert_all(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        if len(jobs) > FEW_ROWS:
+            self._insert_many(connection, jobs)
+        else:
+            self._insert(connection, jobs)
 
     def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
         if session is not None:
@@ -271,8 +286,13 @@ class SqlStore:
         self, connection: Connection, verdicts: Sequence[Verdict], *, stalled_only: bool = False
     ) -> frozenset[str]:
         varying, packed = row_list(self.sql, VERDICT_COLUMNS, verdicts)
-        rings = "ring_after_seconds" in varying or packed["same_ring_after_seconds"] is not None
-        statement = self.statements.settle(varying, stalled_only=stalled_only, rings=rings)
+        rings, *more = (
+            name in varying or packed[f"same_{name}"] is not None
+            for name in ("ring_after_seconds", "cursor", "continue_within_seconds")
+        )
+        statement = self.statements.settle(
+            varying, stalled_only=stalled_only, rings=rings, continues=any(more)
+        )
         written = connection.execute(statement, self._parameters(**packed)).rowcount
         if written == len(verdicts):
             return frozenset()
@@ -283,6 +303,15 @@ class SqlStore:
         }
         return frozenset(v.id for v in verdicts if not _stands(v, now.get(v.id)))
 
+    def settle_more(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> Settled:
+        late: frozenset[str] = frozenset()
+        inserted: tuple[NewJob, ...] = ()
+        for chunk in _in_packets(sorted(verdicts)):
+            settle = partial(self._groups.settle, verdicts=chunk, stalled_only=stalled_only)
+            settled = self._write(settle)
+            late, inserted = late | settled.late, inserted + settled.inserted
+        return Settled(late, inserted)
+
     def _standing(self, ids: Sequence[str]) -> Any:
         c = self.tables.jobs.c
         return select(c.id, c.fence, c.state, c.cancel_requested).where(c.id.in_(ids))
@@ -291,8 +320,11 @@ class SqlStore:
         if not touches:
             return TouchReport(frozenset(), frozenset())
         plain = sorted((_plain(each) for each in touches), key=itemgetter(0))
-        varying, packed = row_list(self.sql, TOUCH_COLUMNS, plain)
-        statement = self.statements.touch(varying, renew=lease_seconds is not None)
+        cursor = any(each.cursor is not None for each in touches)
+        columns = TOUCH_COLUMNS_WITH_CURSOR if cursor else TOUCH_COLUMNS
+        varying, packed = row_list(self.sql, columns, plain)
+        renew = lease_seconds is not None
+        statement = self.statements.touch(varying, renew=renew, cursor=cursor)
         fences = {each.id: each.fence for each in touches}
 
         def run(connection: Connection) -> TouchReport:
@@ -322,7 +354,7 @@ class SqlStore:
             connection = stack.enter_context(self.attempts.connect())
             handler_transaction = HandlerTransaction(
                 connection,
-                lambda verdict: not self._settle(connection, [verdict]),
+                partial(self._settle_one, connection),
                 free_writer=hold.release if hold is not None else lambda: None,
             )
             try:
@@ -331,6 +363,11 @@ class SqlStore:
                 raise StoreUnavailable(f"no transaction could be begun: {error.orig}") from error
             yield handler_transaction
         handler_transaction.tell()
+
+    def _settle_one(self, connection: Connection, verdict: Verdict) -> Settled:
+        if verdict.follow or verdict.group_id is not None:
+            return self._groups.settle(connection, [verdict])
+        return Settled(self._settle(connection, [verdict]), ())
 
     def writer_busy(self) -> bool:
         return self.attempts.only_writer is not None and self.attempts.only_writer.held_by_handler
@@ -348,6 +385,7 @@ class SqlStore:
             outstayed="outstayed" in what,
             lanes=tuple(row[1] for row in found if row[0] == "lane"),
             unrung="unrung" in what,
+            groups="groups" in what,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -449,6 +487,28 @@ class SqlStore:
 
         return self._read(run)
 
+    def insert_group(
+        self, group: NewGroup, jobs: Sequence[NewJob], session: Any = None
+    ) -> list[NewJob]:
+        if session is not None:
+            with self.attempts.explained():
+                return self._groups.insert(connection_of(session, self.engine), group, jobs)
+        try:
+            return self._write(lambda connection: self._groups.insert(connection, group, jobs))
+        except exc.IntegrityError:
+            # The ids are ours alone: an earlier try committed though its answer was lost.
+            if self.group(group.id) is None:
+                raise
+            return []
+
+    def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
+        return self._write(lambda connection: self._groups.check(connection, limit, ids))
+
+    def group(self, group_id: str) -> Group | None:
+        if not may_be_name(group_id):
+            return None
+        return self._read(lambda connection: self._groups.read(connection, group_id))
+
     def get(self, job_id: str) -> Job | None:
         if not may_be_name(job_id):
             return None
@@ -501,13 +561,16 @@ class SqlStore:
         return self._write(run, alone=self.sql.returns_updated)
 
     def clear(self) -> int:
-        jobs = self.statements.jobs
-        statement = text(f"DELETE FROM {jobs} WHERE namespace = :namespace")
-        return self._write(
-            lambda connection: connection.execute(statement, self._parameters()).rowcount,
-            alone=True,
-            answer_seconds=LONG_ANSWER_SECONDS,
+        jobs, groups = (
+            text(f"DELETE FROM {table} WHERE namespace = :namespace")
+            for table in (self.statements.jobs, self.statements.groups)
         )
+
+        def run(connection: Connection) -> int:
+            connection.execute(groups, self._parameters())
+            return connection.execute(jobs, self._parameters()).rowcount
+
+        return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
 
     def close(self) -> None:
         if self._owns_engine:
@@ -550,6 +613,6 @@ def _stands(verdict: Verdict, row: tuple[int, str] | None) -> bool:
     return row[1] == verdict.state or (verdict.state == "pending" and row[1] == "cancelled")
 
 
-def _plain(touch: Touch) -> tuple[str, int, int | None, float | None, str | None]:
+def _plain(touch: Touch) -> tuple[str, int, int | None, float | None, str | None, str | None]:
     started = None if touch.started is None else int(touch.started)
-    return (touch.id, touch.fence, started, touch.progress, touch.progress_note)
+    return (touch.id, touch.fence, started, touch.progress, touch.progress_note, touch.cursor)
