@@ -22,7 +22,9 @@ from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
 from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
+from jobs.testing.areas.runtime_groups import ChainConformance, GroupLifeConformance
 from jobs.testing.areas.runtime_life import LifeConformance, ManyRunnersConformance
+from jobs.testing.areas.runtime_long import ContinueConformance, VersionConformance
 from jobs.testing.areas.runtime_lost import LostRunnerConformance
 from jobs.testing.areas.runtime_payloads import PayloadConformance
 from jobs.testing.areas.runtime_sessions import (
@@ -87,5 +89,9 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    ContinueConformance,
+    VersionConformance,
+    ChainConformance,
+    GroupLifeConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -136,18 +136,18 @@ class GroupWriter:
 
     # -- statements --------------------------------------------------------------------------
 
-    def _run(self, connection: Connection, name: str, **values: Any) -> Sequence[Any]:
-        statement = self._built.get(name)
+    def _run(self, connection: Connection, which: str, /, **values: Any) -> Sequence[Any]:
+        statement = self._built.get(which)
         if statement is None:
-            words = self._text(name)
+            words = self._text(which)
             statement = text(words)
             if ":ids" in words:
                 statement = statement.bindparams(bindparam("ids", expanding=True))
-            self._built[name] = statement
+            self._built[which] = statement
         done = connection.execute(statement, self._parameters(**values))
         return done.all() if done.returns_rows else ()
 
-    def _text(self, name: str) -> str:
+    def _text(self, which: str) -> str:
         sql, jobs, groups = self.sql, self.jobs, self.table
         lock = " FOR UPDATE" if sql.concurrent_writers else ""
         skip = f"{lock} SKIP LOCKED" if lock else ""
@@ -175,7 +175,7 @@ class GroupWriter:
             f"AND state = '{OPEN}'",
             "forget": f"DELETE FROM {groups} WHERE id = :id AND state <> '{OPEN}'",
         }
-        return texts[name]
+        return texts[which]
 
 
 def _may_be_of(verdict: Verdict, state: str | None) -> bool:

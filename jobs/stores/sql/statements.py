@@ -28,7 +28,7 @@ VERDICT_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
     ("ring_after_seconds", NUMBER),
-    ("cursor", TEXT),
+    ("new_cursor", TEXT),
     ("continue_within_seconds", NUMBER),
 )
 TOUCH_COLUMNS = (
@@ -38,7 +38,8 @@ TOUCH_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
 )
-TOUCH_COLUMNS_WITH_CURSOR = (*TOUCH_COLUMNS, ("cursor", TEXT))
+# Not "cursor", which MySQL keeps to itself.
+TOUCH_COLUMNS_WITH_CURSOR = (*TOUCH_COLUMNS, ("new_cursor", TEXT))
 # After so many rings of a row the wait between them is the longest.
 DOUBLINGS = math.floor(math.log2(LONGEST_RING_AGAIN_SECONDS / RING_AGAIN_SECONDS))
 _FINISHED = "state IN ('completed', 'failed', 'cancelled')"
@@ -227,7 +228,7 @@ class Statements:
         condition = f" AND j.lease_until < {sql.now}" if stalled_only else ""
         if continues:
             within = v["continue_within_seconds"]
-            assignments["cursor"] = f"coalesce({v['cursor']}, j.cursor)"
+            assignments["cursor"] = f"coalesce({v['new_cursor']}, j.cursor)"
             assignments["continues"] = f"j.continues + CASE WHEN {within} IS NULL THEN 0 ELSE 1 END"
             condition += f" AND ({within} IS NULL OR j.created_at > {sql.later(f'-({within})')})"
         return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
@@ -257,7 +258,7 @@ class Statements:
             "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
         if cursor:
-            assignments["cursor"] = f"coalesce({v['cursor']}, j.cursor)"
+            assignments["cursor"] = f"coalesce({v['new_cursor']}, j.cursor)"
         condition = ""
         if renew:
             assignments["lease_until"] = sql.later(sql.number("lease_seconds"))

@@ -288,7 +288,7 @@ class SqlStore:
         varying, packed = row_list(self.sql, VERDICT_COLUMNS, verdicts)
         rings, *more = (
             name in varying or packed[f"same_{name}"] is not None
-            for name in ("ring_after_seconds", "cursor", "continue_within_seconds")
+            for name in ("ring_after_seconds", "new_cursor", "continue_within_seconds")
         )
         statement = self.statements.settle(
             varying, stalled_only=stalled_only, rings=rings, continues=any(more)
