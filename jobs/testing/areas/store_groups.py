@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -11,7 +13,7 @@ from jobs.core.clock import Clock, ManualClock
 from jobs.core.group import GROUP_CHECK_SECONDS, GROUP_KEEP_SECONDS, NewGroup
 from jobs.core.ids import new_id
 from jobs.core.job import NewJob, State
-from jobs.core.store import Capability, JobFilter, Store, Touch
+from jobs.core.store import Capability, JobFilter, Store, Touch, Verdict
 from jobs.testing.areas.base import (
     LEASE_SECONDS,
     Conformance,
@@ -34,6 +36,11 @@ DAY_SECONDS = 86_400.0
 def jobs_of(store: Store, kind: str) -> list[str]:
     """The ids of all jobs of a kind."""
     return [job.id for job in store.list(JobFilter(kind=kind), 1000)]
+
+
+def _settle_one(work: Sequence[tuple[Store, Verdict]], number: int) -> int:
+    store, verdict = work[number]
+    return len(store.settle_more([verdict]).late)
 
 
 class FollowConformance(Conformance):
@@ -122,13 +129,9 @@ class FollowConformance(Conformance):
         for _ in range(8):
             put_one(store)
             taken = claim_one(store)
-            verdicts = [completed(taken, follow=(new_job("beta"),)), failed(taken, follow=())]
-
-            def settle(number: int, verdicts: list[object] = verdicts) -> int:
-                verdict = verdicts[number]
-                return len((store, other)[number].settle_more([verdict]).late)  # type: ignore[list-item]
-
-            assert sum(in_threads(2, settle)) == 1
+            verdicts = [completed(taken, follow=(new_job("beta"),)), failed(taken)]
+            late = in_threads(2, partial(_settle_one, [(store, verdicts[0]), (other, verdicts[1])]))
+            assert sorted(late) == [0, 1]
             assert len(jobs_of(store, "beta")) == (fetch(store, taken.id).state == "completed")
             store.clear()
         other.close()
@@ -388,12 +391,11 @@ class GroupConformance(Conformance):
             store.insert_group(group, [member(group) for _ in range(count)])
             taken = claim(store)
             assert len(taken) == count
-
-            def end(number: int, taken: list[object] = taken) -> int:
-                verdict = completed(taken[number], group_id=group.id)  # type: ignore[arg-type]  # noqa: B023
-                return len(others[number].settle_more([verdict]).inserted)
-
-            assert sorted(in_threads(count, end)) == [0] * (count - 1) + [2]
+            verdicts = [completed(job, group_id=group.id) for job in taken]
+            assert (
+                in_threads(count, partial(_settle_one, list(zip(others, verdicts, strict=True))))
+                == [0] * count
+            )
             assert called(store) == ["on_done", "on_success"]
             store.clear()
         for each in others:
@@ -411,11 +413,11 @@ class GroupConformance(Conformance):
             manual_clock.advance(GROUP_CHECK_SECONDS)
             verdict = completed(taken, group_id=group.id)
 
-            def work(number: int, verdict: object = verdict) -> None:
+            def work(number: int, verdict: Verdict = verdict) -> None:
                 if number % 2:
                     others[number].check_groups(10)
                 else:
-                    others[number].settle_more([verdict])  # type: ignore[list-item]
+                    others[number].settle_more([verdict])
 
             in_threads(4, work)
             assert called(store) == ["on_done", "on_success"]
