@@ -234,7 +234,9 @@ class Tickwork:
 
         Options: ``queue``, ``priority`` (1 first to 5 last), ``delay`` (seconds) or ``run_at`` (an
         aware datetime), ``max_attempts``, ``timeout`` (seconds), ``backoff``, ``expires_in``
-        (seconds; not started by then, it is cancelled), ``tenant``. ``session`` takes a SQLAlchemy
+        (seconds; not started by then, it is cancelled), ``tenant``, ``group=None`` (keeps it out of
+        the group of the job whose handler enqueues it), ``version`` of the payload (by default
+        that of the kind's handler here). ``session`` takes a SQLAlchemy
         Session, scoped_session or Connection: the job commits with it or not at all; the id is
         known at once, the doorbell is rung and the listeners are told once it has committed. For
         what must not break a request, see :meth:`try_enqueue`.

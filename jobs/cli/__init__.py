@@ -12,6 +12,7 @@ from jobs import __version__
 from jobs.cli.base import CarefulGroup
 from jobs.cli.database import database
 from jobs.cli.demo import demo
+from jobs.cli.groups import group
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import cancel, enqueue
 from jobs.cli.queue import redrive, worker
@@ -37,5 +38,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, cancel, redrive),
     database,
+    group,
 ):
     main.add_command(command)

@@ -18,7 +18,7 @@ from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_kind, check_queue, check_tenant
 from jobs.core.payload import dump
-from jobs.core.registry import check_max_attempts, check_priority, check_timeout
+from jobs.core.registry import check_max_attempts, check_priority, check_timeout, check_version
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
 
@@ -39,6 +39,7 @@ class EnqueueOptions(TypedDict, total=False):
     expires_in: Seconds | None
     tenant: str | None
     group: None
+    version: int | None
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
@@ -80,6 +81,7 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
             "group=None is all there is to say: jobs join the group of the job that enqueues them "
             "by themselves, others by group.enqueue()"
         )
+    version = options.get("version")
     settings = runtime.settings
     handler = runtime.registry.find(kind)
     if handler is None:
@@ -120,7 +122,7 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
         tenant=tenant,
         flow=flow_of(tenant, None),
-        version=_own(handler, "version", 1),
+        version=_own(handler, "version", 1) if version is None else check_version(version),
     )
     member = current_member.get()
     if member is not None and member.store is runtime.store and "group" not in options:

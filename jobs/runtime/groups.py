@@ -12,6 +12,7 @@ from jobs.core.errors import ConfigurationError, GroupNotFound
 from jobs.core.group import Group, NewGroup
 from jobs.core.ids import new_id
 from jobs.core.job import NewJob
+from jobs.core.names import check_tenant
 from jobs.core.steps import to_step
 from jobs.runtime.base import Runtime
 from jobs.runtime.chains import JobLike, as_parts, build_chain, build_later
@@ -46,7 +47,7 @@ class GroupBuilder(AbstractContextManager["GroupBuilder"]):
             raise ConfigurationError(
                 f"a group's name is text of up to {NAME_MAX_CHARS} characters, not {name!r}"
             )
-        tenant = draft(runtime, "group", cast(EnqueueOptions, self._checked())).template.tenant
+        tenant = check_tenant(options.get("tenant") or "")
         self._new = NewGroup(
             new_id(),
             tenant,
@@ -58,13 +59,11 @@ class GroupBuilder(AbstractContextManager["GroupBuilder"]):
         self._jobs: list[NewJob] = []
         self._written = False
 
-    def _checked(self) -> dict[str, Any]:
-        return {"tenant": self._options.get("tenant"), "group": None}
-
     def _callback(self, job: JobLike | str | None) -> str | None:
         if job is None:
             return None
-        step = to_step(build_later(self._runtime, job, self._checked()))
+        shared = {"tenant": self._options.get("tenant"), "group": None}
+        step = to_step(build_later(self._runtime, job, shared))
         return encode(step, CALLBACK_MAX_BYTES)
 
     @property

@@ -494,7 +494,10 @@ class SqlStore:
             with self.attempts.explained():
                 return self._groups.insert(connection_of(session, self.engine), group, jobs)
         try:
-            return self._write(lambda connection: self._groups.insert(connection, group, jobs))
+            return self._write(
+                lambda connection: self._groups.insert(connection, group, jobs),
+                answer_seconds=LONG_ANSWER_SECONDS,
+            )
         except exc.IntegrityError:
             # The ids are ours alone: an earlier try committed though its answer was lost.
             if self.group(group.id) is None:

@@ -59,6 +59,18 @@ class ChainConformance(Conformance):
         assert [job.priority for job in jobs] == [3, 3, 1, 3]
         assert [job.parent_id for job in jobs] == [None, *(job.id for job in jobs[:-1])]
 
+    def test_drained_in_one_go(self, tickwork: Tickwork) -> None:
+        """What follows counts as remaining, though the tick's probe did not see its lane."""
+        for kind in ("alpha", "beta", "gamma"):
+            tickwork.register_handler(kind, lambda payload: None)
+        tickwork.chain(["alpha", "beta"])
+        assert tickwork.tick().remaining == 1
+        tickwork.group([("alpha", {})], on_done="gamma")
+        tickwork.chain(["alpha", "beta", "gamma"] * 3)
+        tickwork.drain()
+        assert {job.state for job in tickwork.list()} == {State.COMPLETED}
+        assert len(tickwork.list()) == 13
+
     def test_a_failed_step_stops_it_and_nothing_follows(self, tickwork: Tickwork) -> None:
         def fail(payload: dict[str, Any]) -> None:
             raise Discard("no")

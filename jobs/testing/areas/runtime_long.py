@@ -8,7 +8,15 @@ import pytest
 
 from jobs.core.clock import ManualClock
 from jobs.core.context import JobContext
-from jobs.core.errors import Continue, JobCancelled, PayloadError, PayloadTooLarge, Retry, Snooze
+from jobs.core.errors import (
+    ConfigurationError,
+    Continue,
+    JobCancelled,
+    PayloadError,
+    PayloadTooLarge,
+    Retry,
+    Snooze,
+)
 from jobs.core.job import State
 from jobs.core.store import Capability, Store
 from jobs.system import Tickwork
@@ -277,6 +285,13 @@ class VersionConformance(Conformance):
         assert new.tick().succeeded == 1
         assert seen == [{"n": 1}]
         assert fetch(new, job.id).error is None
+
+    def test_a_producer_may_know_better(self, tickwork: Tickwork) -> None:
+        assert tickwork.enqueue("beta").version == 1
+        assert tickwork.enqueue("beta", version=4).version == 4
+        for version in (0, True, "2"):
+            with pytest.raises(ConfigurationError, match="version is a whole number"):
+                tickwork.enqueue("beta", version=version)  # type: ignore[arg-type]
 
     def test_an_upgrade_that_fails(self, store: Store, tickwork: Tickwork) -> None:
         def upgrade(payload: dict[str, Any], from_version: int) -> Any:
