@@ -16,8 +16,9 @@ MORE = """
 charge.enqueue({"amount_cents": 5})
 tickwork.drain()
 print(sorted({job.status for job in tickwork.list(limit=100)}))
-mails = sorted(job.result for job in tickwork.list(kind="mail") if "cat.png at 200" in str(job.result))
-print(mails, len(tickwork.list(kind="mail")), tickwork.list(kind="import")[0].result)
+results = [str(job.result) for job in tickwork.list(kind="mail")]
+mails = [result for result in results if "cat.png at 200" in result]
+print(mails, len(results), tickwork.list(kind="import")[0].result)
 """
 
 
