@@ -45,6 +45,8 @@ class Retention:
             raise ConfigurationError(f"retention count is a whole number: {count!r}")
 
 
+# The payload of an older version, and which: to the payload of today.
+Upgrade = Callable[[dict[str, Any], int], dict[str, Any]]
 RetentionLike = bool | Mapping[str, float] | Retention
 # From a job's payload, as the handler gets it, to its concurrency key (or to none).
 ConcurrencyKey = Callable[[Any], str | None]
@@ -96,6 +98,10 @@ class Handler:
     rate_limit_per_key: RateLike | None = None
     concurrency_in_process: int | None = None
     breaker: Breaker | None = None
+    version: int = 1
+    upgrade: Upgrade | None = None
+    max_continues: int | None = None
+    max_age: float | None = None
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
@@ -121,6 +127,11 @@ class Handler:
         for retention in (self.remove_on_complete, self.remove_on_fail):
             as_retention(retention, Retention())
         self._check_limits()
+        self._check_versions()
+        if self.max_continues is not None:
+            check_max_continues(self.max_continues)
+        if self.max_age is not None:
+            check_max_age(self.max_age)
         self._check_callable()
         self.is_async = _is_coroutine_function(self.function)
         if self.transactional and self.is_async:
@@ -160,6 +171,19 @@ class Handler:
         breaker = self.breaker if self.breaker is not None and self.breaker.per_key else None
         rate = as_rate("rate_limit_per_key", self.rate_limit_per_key)
         return Limit(self.max_concurrency_per_key, rate, breaker)
+
+    def _check_versions(self) -> None:
+        version = check_version(self.version)
+        if self.upgrade is not None and not callable(self.upgrade):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: upgrade is a function of (payload, from_version), not "
+                f"{self.upgrade!r}"
+            )
+        if version > 1 and self.upgrade is None:
+            raise ConfigurationError(
+                f"kind {self.kind!r}: version {version} needs upgrade=, a function of (payload, "
+                "from_version): jobs of older versions may still wait"
+            )
 
     def _check_callable(self) -> None:
         if not callable(self.function):
@@ -289,12 +313,18 @@ def handler(
     rate_limit_per_key: RateLike | None = None,
     concurrency_in_process: int | None = None,
     breaker: Breaker | None = None,
+    version: int = 1,
+    upgrade: Upgrade | None = None,
+    max_continues: int | None = None,
+    max_age: float | None = None,
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
 
     It is bound when its module is named in ``JOBS_HANDLERS`` (or ``handlers=[...]``), which is how
     a library ships kinds. ``timeout`` is in seconds; ``max_attempts`` counts the first execution.
-    The limits are those of ``Tickwork.handler``.
+    The limits are those of ``Tickwork.handler``. ``version`` is that of its payloads, older ones go
+    through ``upgrade(payload, from_version)``. ``max_continues`` is how often a job may be put off
+    (Snooze and Continue), ``max_age`` (seconds since it was enqueued) how old it may be then.
 
     >>> @handler("resize", timeout=20)
     ... def resize(payload: dict) -> None: ...
@@ -323,6 +353,10 @@ def handler(
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            version=version,
+            upgrade=upgrade,
+            max_continues=max_continues,
+            max_age=max_age,
         )
         functools.update_wrapper(declared, function, updated=())
         return declared
@@ -404,6 +438,33 @@ def check_max_attempts(attempts: object) -> int:
             f"max_attempts counts all executions: a whole number of 1 or more, not {attempts!r}"
         )
     return attempts
+
+
+def check_version(version: object) -> int:
+    """The version of a kind's payloads: a whole number from 1 on."""
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < 2**31:
+        raise ConfigurationError(f"version is a whole number from 1 on, not {version!r}")
+    return version
+
+
+def check_max_continues(count: object) -> int:
+    """How often a job may be put off: a whole number of 0 to a million."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 1_000_000:
+        raise ConfigurationError(
+            "max_continues is how often a job may be put off: a whole number of 0 to 1,000,000, "
+            f"not {count!r}"
+        )
+    return count
+
+
+def check_max_age(seconds: object) -> float:
+    """How old a job may be when it is put off, in seconds: above 0, at most 10 years."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= LONGEST_DELAY_SECONDS:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"max_age is a number of seconds, above 0 and at most 10 years, not {seconds!r}"
+        )
+    return float(seconds)  # type: ignore[arg-type]
 
 
 def check_timeout(seconds: object) -> float:

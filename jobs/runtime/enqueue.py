@@ -13,11 +13,18 @@ from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.flow import flow_of
+from jobs.core.group import current_member
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_concurrency_key, check_kind, check_queue, check_tenant
 from jobs.core.payload import dump, load
-from jobs.core.registry import ConcurrencyKey, check_max_attempts, check_priority, check_timeout
+from jobs.core.registry import (
+    ConcurrencyKey,
+    check_max_attempts,
+    check_priority,
+    check_timeout,
+    check_version,
+)
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
 from jobs.runtime.unique import KeyOf, key_of, unique_fields
@@ -45,6 +52,8 @@ class EnqueueOptions(TypedDict, total=False):
     debounce: Seconds | None
     debounce_max: Seconds | None
     concurrency_key: str | None
+    group: None
+    version: int | None
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
@@ -97,6 +106,12 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         raise ConfigurationError(
             f"no option of enqueue is called {unknown}: there are {', '.join(sorted(_OPTIONS))}"
         )
+    if options.get("group") is not None:
+        raise ConfigurationError(
+            "group=None is all there is to say: jobs join the group of the job that enqueues them "
+            "by themselves, others by group.enqueue()"
+        )
+    version = options.get("version")
     settings = runtime.settings
     handler = runtime.registry.find(kind)
     if handler is None:
@@ -122,6 +137,7 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     else:
         queue = DEFAULT_QUEUE if handler is None else handler.queue
     terms = runtime.terms(kind, queue)
+    own_version = 1 if handler is None else handler.version
     template = NewJob(
         id="",
         kind=kind,
@@ -137,10 +153,14 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         tenant=tenant,
         flow=flow_of(tenant, key),
         concurrency_key=key,
+        version=check_version(version if version is not None else own_version),
     )
     keyed = key_of(handler, options)
     if keyed is not None or not options.keys().isdisjoint(_UNIQUE):
         template = template._replace(**unique_fields(handler, options, seconds_of))
+    member = current_member.get()
+    if member is not None and member.store is runtime.store and "group" not in options:
+        template = template._replace(group_id=member.group_id, parent_id=member.job_id)
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
@@ -192,6 +212,15 @@ class Enqueued(NamedTuple):
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
         return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
+
+
+def announce_inserted(runtime: Runtime, jobs: Sequence[NewJob]) -> None:
+    """Tell of jobs that the system itself enqueued, now that they are committed; never raises."""
+    if jobs and is_heard(runtime):
+        try:
+            announce(runtime, [Enqueued.of(runtime, job) for job in jobs])
+        except Exception:
+            log.exception("jobs that follow others were not told of; ticks find them")
 
 
 def is_heard(runtime: Runtime) -> bool:

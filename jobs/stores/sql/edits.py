@@ -103,6 +103,7 @@ class Edits:
             "expires_at": anew("expires_at"),
             "duration_ms": anew("duration_ms"),
             "progress": anew("progress", "0"),
+            "continues": anew("continues", "0"),
             "progress_note": anew("progress_note"),
             "cancel_requested": anew("cancel_requested", "false"),
             "ring_at": f"CASE WHEN {after} IS NULL THEN j.ring_at ELSE {sql.later(after)} END",
