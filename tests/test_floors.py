@@ -48,29 +48,21 @@ MAY_IMPORT = {
 # no circle and is no detour from an earlier file to a later one.
 ORDER = {
     "jobs.core": (
-        *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
-        *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("steps", "group", "store", "outcome", "ring", "doorbell", "events", "delivery"),
+        *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
+        *("flow", "limits", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("schedule", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
+        *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
-        *(
-            "bulk",
-            "sessions",
-            "inspect",
-            "schema",
-            "writer",
-            "attempts",
-            "rings",
-            "commits",
-            "transaction",
-            "groups",
-        ),
-        "store",
+        *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
+        *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
+        *("rings", "schedules", "controls", "keys", "edits", "commits", "transaction"),
+        *("groups", "store"),
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "chains", "groups", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
+        *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
+        *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),
+        *("tick", "drain", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

@@ -6,6 +6,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from jobs.core.codec import decode, encode
@@ -42,6 +43,7 @@ from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.enqueue import announce_inserted
 from jobs.runtime.loop import Escaped, Submission
+from jobs.runtime.ring import ring_settled, with_rings
 
 log = logging.getLogger("tickwork.run")
 # How long a job waits that is for newer code: a deployment may be under way.
@@ -143,12 +145,16 @@ class Run:
                 ending = self._ending_to_commit()
                 candidate = self.decide(ending, monotonic())
                 self._refuse_to_commit(candidate)
+                if candidate.name == "continued":
+                    (verdict,) = with_rings(self.runtime, [candidate.verdict])
+                    candidate = candidate._replace(verdict=verdict)
                 if not transaction.settle(candidate.verdict):
                     if candidate.verdict.continue_within_seconds is not None:
                         raise NeverEnds(outlived(candidate).verdict.error or "")
                     raise LeaseLost("another runner or a cancel came between")
                 outcome = candidate
             announce_inserted(self.runtime, transaction.inserted)
+            ring_settled(self.runtime, [candidate.verdict])
             return ending, outcome
         except NotBegun:
             return NotStarted(), None
@@ -265,7 +271,7 @@ class Run:
         outcome = decide(
             claimed,
             ending,
-            self.runtime.policy(claimed.kind),
+            self.runtime.policy(claimed.kind, claimed.queue),
             at=self.runtime.clock.now(),
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
@@ -277,7 +283,7 @@ class Run:
 
     def timed_out(self, now: float) -> Outcome:
         """The outcome of a run that did not end by its deadline."""
-        declared = self.claimed.timeout_seconds or self.handler.timeout
+        declared = self.runtime.timeout(self.claimed)
         if not self.cut_off:
             because = f"its timeout is {self.timeout:g} s"
         elif declared is None:
@@ -353,6 +359,11 @@ class Run:
     @property
     def session(self) -> Any:
         return None if self.transaction is None else self.transaction.session
+
+    @property
+    def slot(self) -> datetime | None:
+        job = self.runtime.store.get(self.claimed.id)
+        return None if job is None else job.slot
 
     @property
     def settings(self) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.core.deadline import Budget, tick_budget
@@ -24,7 +24,8 @@ class TickResult:
     """What a tick did.
 
     ``processed`` counts jobs whose handler ran and whose end was written. ``remaining`` is how many
-    due jobs are left, counted up to 1,000; past that ``more`` is true.
+    due jobs are left, counted up to 1,000; past that ``more`` is true. ``scheduled`` counts the
+    jobs that schedules made.
     """
 
     processed: int = 0
@@ -40,6 +41,7 @@ class TickResult:
     snoozed: int = 0
     late: int = 0
     reclaimed: int = 0
+    scheduled: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The tick's answer over HTTP."""
@@ -90,10 +92,21 @@ def run_tick(
     )
     handled = runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds
     overdue = runtime.overdue_seconds if overdue_seconds is None else overdue_seconds
+    if runtime.declared.is_new:
+        from jobs.runtime.schedules import synchronise  # late: most deployments have none
+
+        synchronise(runtime)
     due = runtime.store.probe(rings=runtime.rules is not None)
+    runtime.queues.learn(due.said.settings)
     reclaimed = run_upkeep(runtime, due)
-    # A reclaim may have opened lanes that the probe did not see.
-    lanes = None if reclaimed else due.lanes
+    scheduled = 0
+    if due.scheduled:
+        from jobs.runtime.schedules import fire_due
+
+        scheduled = fire_due(runtime)
+    # A reclaim or a schedule may have opened lanes that the probe did not see.
+    lanes = None if reclaimed or scheduled else due.lanes
+    limits = runtime.limits
     claimed = []
     if (lanes is None or lanes) and not runtime.stopping.is_set():
         claimed = runtime.store.claim(
@@ -105,6 +118,7 @@ def run_tick(
             ),
             lanes=lanes,
             overdue_seconds=overdue,
+            limits=limits,
         )
     report = Batch(runtime, claimed, budget, slots=slots, when_ended=handlers_ended).run()
     trim_finished(runtime, report)
@@ -113,14 +127,17 @@ def run_tick(
     # Nor what its jobs were followed by, which may wait in lanes of its own.
     followed = any(map(_may_be_followed, report.outcomes))
     remaining = 0
-    if len(claimed) >= limit or returned or followed or runtime.stopping.is_set():
+    # What a limit held back may be free again now that these have ended.
+    freed = bool(claimed and limits)
+    if len(claimed) >= limit or returned or followed or freed or runtime.stopping.is_set():
         remaining = runtime.store.due_count(
             handled,
             REMAINING_CAP + 1,
             lanes=None if followed else lanes,
             overdue_seconds=overdue,
         )
-    return _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
+    result = _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
+    return replace(result, scheduled=scheduled) if scheduled else result
 
 
 def _may_be_followed(outcome: Outcome) -> bool:

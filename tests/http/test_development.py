@@ -113,7 +113,9 @@ def test_it_can_be_turned_off(tmp_path: Path) -> None:
 
 
 def test_in_production_nothing_starts(tmp_path: Path, sqlite_url: str) -> None:
-    Tickwork(sqlite_url).create_schema()
+    tickwork = Tickwork(sqlite_url)
+    tickwork.create_schema()
+    tickwork.close()
     production = {"JOBS_ENV": "production", "DATABASE_URL": sqlite_url, "JOBS_AUTO_START": "1"}
     with flask_run(tmp_path, **production, **CRON) as web:
         assert waits_for_a_tick(web, enqueue(web))
