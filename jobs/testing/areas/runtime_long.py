@@ -134,6 +134,21 @@ class ContinueConformance(Conformance):
         assert "max_continues of kind 'alpha'" in str(found.error)
         assert failed == [found.error]
 
+    def test_a_retry_by_hand_counts_anew(self, tickwork: Tickwork) -> None:
+        def work(ctx: JobContext) -> None:
+            raise Continue(1)
+
+        tickwork.register_handler("alpha", work, max_continues=1)
+        job = tickwork.enqueue("alpha")
+        for _ in range(2):
+            tickwork.tick()
+        assert fetch(tickwork, job.id).state is State.FAILED
+        tickwork.retry(job.id)
+        found = fetch(tickwork, job.id)
+        assert (found.continues, found.cursor) == (0, 1)
+        tickwork.tick()
+        assert fetch(tickwork, job.id).continues == 1
+
     @pytest.mark.parametrize("steering", [Continue, Snooze])
     def test_not_longer_than_the_kind_says(
         self, tickwork: Tickwork, manual_clock: ManualClock, steering: type[Exception]
@@ -280,6 +295,8 @@ class VersionConformance(Conformance):
         found = fetch(old, job.id)
         assert (found.state, found.attempts, found.continues) == (State.PENDING, 0, 0)
         assert "waits for newer code" in str(found.error)
+        why = old.why(job.id)
+        assert (why.reason, why.facts["version"], why.facts["known"]) == ("newer-payload", 2, 1)
         manual_clock.advance(30 * DAY_SECONDS)
         assert old.tick().failed == 0
         manual_clock.advance(60)
