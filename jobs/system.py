@@ -184,6 +184,10 @@ class Tickwork:
         api: bool = False,
         remove_on_complete: RetentionLike | None = None,
         remove_on_fail: RetentionLike | None = None,
+        version: int = 1,
+        upgrade: Upgrade | None = None,
+        max_continues: int | None = None,
+        max_age: float | None = None,
         dedupe_key: Callable[[Any], str | None] | None = None,
         dedupe_window: float | None = None,
         max_concurrency: int | None = None,
@@ -193,10 +197,6 @@ class Tickwork:
         rate_limit_per_key: RateLike | None = None,
         concurrency_in_process: int | None = None,
         breaker: Breaker | None = None,
-        version: int = 1,
-        upgrade: Upgrade | None = None,
-        max_continues: int | None = None,
-        max_age: float | None = None,
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
@@ -227,6 +227,10 @@ class Tickwork:
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            version=version,
+            upgrade=upgrade,
+            max_continues=max_continues,
+            max_age=max_age,
             dedupe_key=dedupe_key,
             dedupe_window=dedupe_window,
             max_concurrency=max_concurrency,
@@ -236,10 +240,6 @@ class Tickwork:
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
-            version=version,
-            upgrade=upgrade,
-            max_continues=max_continues,
-            max_age=max_age,
         )
         return lambda function: self.register(declare(function))
 
@@ -420,7 +420,8 @@ class Tickwork:
         """
         new = build_chain(self._runtime, steps, options)
         job = self.store.insert([new], session)[0]
-        self._announce([new], session)
+        if not job.existing:
+            self._announce([new], session)
         return job
 
     def group(

@@ -56,8 +56,8 @@ ORDER = {
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
         *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
-        *("rings", "schedules", "controls", "keys", "edits", "commits", "transaction", "groups"),
-        "store",
+        *("rings", "schedules", "controls", "keys", "edits", "commits", "transaction"),
+        *("groups", "store"),
     ),
     "jobs.runtime": (
         *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),

@@ -44,6 +44,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
-    *(group, why, doctor),
+    *(why, doctor, group),
 ):
     main.add_command(command)

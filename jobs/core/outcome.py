@@ -33,11 +33,11 @@ MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
 NAME_MAX_BYTES = 200
 HISTORY_MAX_ENTRIES = 10
+MAX_CONTINUES = 1_000
+MAX_AGE_SECONDS = 7 * 86_400.0
 # Entries of the error history that are no attempt: what a person did to the job.
 RETRIED, RESET = "Retried", "Reset"
 NOTES = frozenset({RETRIED, RESET})
-MAX_CONTINUES = 1_000
-MAX_AGE_SECONDS = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,10 @@ class Handler:
     api: bool = False
     remove_on_complete: RetentionLike | None = None
     remove_on_fail: RetentionLike | None = None
+    version: int = 1
+    upgrade: Upgrade | None = None
+    max_continues: int | None = None
+    max_age: float | None = None
     dedupe_key: Callable[[Any], str | None] | None = None
     dedupe_window: float | None = None
     max_concurrency: int | None = None
@@ -98,10 +102,6 @@ class Handler:
     rate_limit_per_key: RateLike | None = None
     concurrency_in_process: int | None = None
     breaker: Breaker | None = None
-    version: int = 1
-    upgrade: Upgrade | None = None
-    max_continues: int | None = None
-    max_age: float | None = None
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
@@ -126,12 +126,12 @@ class Handler:
             self.dedupe_window = check_window(self.dedupe_window)
         for retention in (self.remove_on_complete, self.remove_on_fail):
             as_retention(retention, Retention())
-        self._check_limits()
         self._check_versions()
         if self.max_continues is not None:
             check_max_continues(self.max_continues)
         if self.max_age is not None:
             check_max_age(self.max_age)
+        self._check_limits()
         self._check_callable()
         self.is_async = _is_coroutine_function(self.function)
         if self.transactional and self.is_async:
@@ -140,6 +140,19 @@ class Handler:
                 "its session belongs to one thread"
             )
         self._read_signature()
+
+    def _check_versions(self) -> None:
+        version = check_version(self.version)
+        if self.upgrade is not None and not callable(self.upgrade):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: upgrade is a function of (payload, from_version), not "
+                f"{self.upgrade!r}"
+            )
+        if version > 1 and self.upgrade is None:
+            raise ConfigurationError(
+                f"kind {self.kind!r}: version {version} needs upgrade=, a function of (payload, "
+                "from_version): jobs of older versions may still wait"
+            )
 
     def _check_limits(self) -> None:
         try:
@@ -171,19 +184,6 @@ class Handler:
         breaker = self.breaker if self.breaker is not None and self.breaker.per_key else None
         rate = as_rate("rate_limit_per_key", self.rate_limit_per_key)
         return Limit(self.max_concurrency_per_key, rate, breaker)
-
-    def _check_versions(self) -> None:
-        version = check_version(self.version)
-        if self.upgrade is not None and not callable(self.upgrade):
-            raise ConfigurationError(
-                f"kind {self.kind!r}: upgrade is a function of (payload, from_version), not "
-                f"{self.upgrade!r}"
-            )
-        if version > 1 and self.upgrade is None:
-            raise ConfigurationError(
-                f"kind {self.kind!r}: version {version} needs upgrade=, a function of (payload, "
-                "from_version): jobs of older versions may still wait"
-            )
 
     def _check_callable(self) -> None:
         if not callable(self.function):
@@ -304,6 +304,10 @@ def handler(
     api: bool = False,
     remove_on_complete: RetentionLike | None = None,
     remove_on_fail: RetentionLike | None = None,
+    version: int = 1,
+    upgrade: Upgrade | None = None,
+    max_continues: int | None = None,
+    max_age: float | None = None,
     dedupe_key: Callable[[Any], str | None] | None = None,
     dedupe_window: float | None = None,
     max_concurrency: int | None = None,
@@ -313,18 +317,15 @@ def handler(
     rate_limit_per_key: RateLike | None = None,
     concurrency_in_process: int | None = None,
     breaker: Breaker | None = None,
-    version: int = 1,
-    upgrade: Upgrade | None = None,
-    max_continues: int | None = None,
-    max_age: float | None = None,
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
 
     It is bound when its module is named in ``JOBS_HANDLERS`` (or ``handlers=[...]``), which is how
     a library ships kinds. ``timeout`` is in seconds; ``max_attempts`` counts the first execution.
-    The limits are those of ``Tickwork.handler``. ``version`` is that of its payloads, older ones go
-    through ``upgrade(payload, from_version)``. ``max_continues`` is how often a job may be put off
-    (Snooze and Continue), ``max_age`` (seconds since it was enqueued) how old it may be then.
+    ``version`` is that of its payloads, older ones go through ``upgrade(payload, from_version)``.
+    ``max_continues`` is how often a job may be put off (Snooze and Continue), ``max_age`` (seconds
+    since it was enqueued) how old it may be then.
+    The limits are those of ``Tickwork.handler``.
 
     >>> @handler("resize", timeout=20)
     ... def resize(payload: dict) -> None: ...
@@ -344,6 +345,10 @@ def handler(
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            version=version,
+            upgrade=upgrade,
+            max_continues=max_continues,
+            max_age=max_age,
             dedupe_key=dedupe_key,
             dedupe_window=dedupe_window,
             max_concurrency=max_concurrency,
@@ -353,10 +358,6 @@ def handler(
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
-            version=version,
-            upgrade=upgrade,
-            max_continues=max_continues,
-            max_age=max_age,
         )
         functools.update_wrapper(declared, function, updated=())
         return declared

@@ -114,16 +114,16 @@ class Due(NamedTuple):
     lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused, but
     of very many flows only some, others each time; ``unrung``: a pending row is to be rung;
     ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
-    job still holds it; ``groups``: a group is to be looked at; ``said``: what the controls say.
+    job still holds it; ``said``: what the controls say; ``groups``: a group is to be looked at.
     """
 
     stalled: bool
     outstayed: bool
     lanes: tuple[str, ...]
     unrung: bool = False
+    groups: bool = False
     scheduled: bool = False
     keys: bool = False
-    groups: bool = False
     said: Said = NOTHING_SAID
 
 
@@ -411,6 +411,27 @@ class Store(Protocol):
         """Have the next :meth:`take_rings` find these rows, those that are still pending."""
         ...
 
+    def insert_group(
+        self, group: NewGroup, jobs: Sequence[NewJob], session: Any = None
+    ) -> list[NewJob]:
+        """Write a group and its jobs at once, in ``session``'s transaction if given.
+
+        Returns the jobs that its end enqueued: a group of no jobs ends at once.
+        """
+        ...
+
+    def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
+        """End the groups without unfinished jobs: of ``ids``, or up to ``limit`` whose time to be
+        looked at has come; returns the jobs enqueued by that.
+
+        Groups that ended ``jobs.core.group.GROUP_KEEP_SECONDS`` ago are forgotten.
+        """
+        ...
+
+    def group(self, group_id: str) -> Group | None:
+        """A group with its jobs counted by state, or ``None``."""
+        ...
+
     def schedules(
         self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
     ) -> list[Schedule]:
@@ -453,26 +474,6 @@ class Store(Protocol):
 
     def next_schedule_at(self) -> datetime | None:
         """The earliest slot to come of all schedules, if there is one."""
-
-    def insert_group(
-        self, group: NewGroup, jobs: Sequence[NewJob], session: Any = None
-    ) -> list[NewJob]:
-        """Write a group and its jobs at once, in ``session``'s transaction if given.
-
-        Returns the jobs that its end enqueued: a group of no jobs ends at once.
-        """
-        ...
-
-    def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
-        """End the groups without unfinished jobs: of ``ids``, or up to ``limit`` whose time to be
-        looked at has come; returns the jobs enqueued by that.
-
-        Groups that ended ``jobs.core.group.GROUP_KEEP_SECONDS`` ago are forgotten.
-        """
-        ...
-
-    def group(self, group_id: str) -> Group | None:
-        """A group with its jobs counted by state, or ``None``."""
         ...
 
     def get(self, job_id: str) -> Job | None:

@@ -10,7 +10,7 @@ from jobs.core.ids import new_id
 from jobs.core.job import NewJob
 from jobs.core.steps import to_chain, to_step
 from jobs.runtime.base import Runtime
-from jobs.runtime.enqueue import EnqueueOptions, draft
+from jobs.runtime.enqueue import UNIQUE, Draft, EnqueueOptions, draft
 
 MOST_STEPS = 1_000
 CHAIN_MAX_BYTES = 1_000_000
@@ -38,8 +38,19 @@ def build_later(runtime: Runtime, job: Any, options: Mapping[str, Any]) -> NewJo
         raise ConfigurationError(
             f"kind {kind!r}: run_at says nothing of a job that comes after another; use delay"
         )
-    made = draft(runtime, kind, cast(EnqueueOptions, {**options, **own}))
-    return made._replace(payload_type=None).job(new_id(), payload)
+    made = unkeyed(draft(runtime, kind, cast(EnqueueOptions, {**options, **own})), own)
+    return made._replace(payload_type=None, concurrency_key_of=None).job(new_id(), payload)
+
+
+def unkeyed(made: Draft, own: Mapping[str, Any]) -> Draft:
+    """The draft without unique keys: of jobs that belong together none can be left out."""
+    asked = sorted(name for name in UNIQUE & own.keys() if own[name] is not None)
+    if asked:
+        raise ConfigurationError(
+            f"kind {made.template.kind!r}: {', '.join(asked)} is for jobs that stand alone, or "
+            "the first of a chain; others of a chain or group cannot be left out"
+        )
+    return made._replace(key_of=None)
 
 
 def build_chain(
@@ -57,7 +68,8 @@ def build_chain(
         )
     first, *others = steps
     # Only the first waits by the options of the chain; each step may have a delay of its own.
-    shared = {name: each for name, each in options.items() if name not in ("delay", "run_at")}
+    first_alone = {"delay", "run_at", *UNIQUE}
+    shared = {name: each for name, each in options.items() if name not in first_alone}
     later = [to_step(build_later(runtime, step, shared)) for step in others]
     kind, payload, own = (first, None, {}) if isinstance(first, str) else as_parts(first)
     made = draft(runtime, kind, cast(EnqueueOptions, {**options, **own}))

@@ -20,6 +20,7 @@ from jobs.core.names import check_concurrency_key, check_kind, check_queue, chec
 from jobs.core.payload import dump, load
 from jobs.core.registry import (
     ConcurrencyKey,
+    Handler,
     check_max_attempts,
     check_priority,
     check_timeout,
@@ -45,6 +46,8 @@ class EnqueueOptions(TypedDict, total=False):
     backoff: BackoffLike | None
     expires_in: Seconds | None
     tenant: str | None
+    group: None
+    version: int | None
     dedupe_key: str | None
     dedupe_window: Seconds | None
     job_id: str | None
@@ -52,14 +55,10 @@ class EnqueueOptions(TypedDict, total=False):
     debounce: Seconds | None
     debounce_max: Seconds | None
     concurrency_key: str | None
-    group: None
-    version: int | None
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
-_UNIQUE = frozenset(
-    {"dedupe_key", "dedupe_window", "job_id", "replace", "debounce", "debounce_max"}
-)
+UNIQUE = frozenset({"dedupe_key", "dedupe_window", "job_id", "replace", "debounce", "debounce_max"})
 
 
 class Draft(NamedTuple):
@@ -111,7 +110,6 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
             "group=None is all there is to say: jobs join the group of the job that enqueues them "
             "by themselves, others by group.enqueue()"
         )
-    version = options.get("version")
     settings = runtime.settings
     handler = runtime.registry.find(kind)
     if handler is None:
@@ -137,7 +135,6 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     else:
         queue = DEFAULT_QUEUE if handler is None else handler.queue
     terms = runtime.terms(kind, queue)
-    own_version = 1 if handler is None else handler.version
     template = NewJob(
         id="",
         kind=kind,
@@ -153,14 +150,14 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         tenant=tenant,
         flow=flow_of(tenant, key),
         concurrency_key=key,
-        version=check_version(version if version is not None else own_version),
+        version=_version(handler, options.get("version")),
     )
-    keyed = key_of(handler, options)
-    if keyed is not None or not options.keys().isdisjoint(_UNIQUE):
-        template = template._replace(**unique_fields(handler, options, seconds_of))
     member = current_member.get()
     if member is not None and member.store is runtime.store and "group" not in options:
         template = template._replace(group_id=member.group_id, parent_id=member.job_id)
+    keyed = key_of(handler, options)
+    if keyed is not None or not options.keys().isdisjoint(UNIQUE):
+        template = template._replace(**unique_fields(handler, options, seconds_of))
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
@@ -193,6 +190,12 @@ def seconds_of(name: str, value: Seconds | None) -> float | None:
     if not 0 <= seconds <= LONGEST_DELAY_SECONDS:
         raise ConfigurationError(f"{name} is from 0 seconds to 10 years, not {value!r}")
     return float(seconds)
+
+
+def _version(handler: Handler | None, said: int | None) -> int:
+    if said is not None:
+        return check_version(said)
+    return 1 if handler is None else handler.version
 
 
 class Enqueued(NamedTuple):

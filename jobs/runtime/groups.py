@@ -15,7 +15,7 @@ from jobs.core.job import NewJob
 from jobs.core.names import check_tenant
 from jobs.core.steps import to_step
 from jobs.runtime.base import Runtime
-from jobs.runtime.chains import JobLike, as_parts, build_chain, build_later
+from jobs.runtime.chains import JobLike, as_parts, build_chain, build_later, unkeyed
 from jobs.runtime.enqueue import Enqueued, EnqueueOptions, announce, draft, is_heard
 
 NAME_MAX_CHARS = 200
@@ -73,7 +73,8 @@ class GroupBuilder(AbstractContextManager["GroupBuilder"]):
 
     def enqueue(self, kind: str, payload: object = None, **options: Any) -> str:
         """Add a job, with the options of ``Tickwork.enqueue``; returns its id."""
-        made = draft(self._runtime, kind, cast(EnqueueOptions, {**self._options, **options}))
+        merged = {**self._options, **options}
+        made = unkeyed(draft(self._runtime, kind, cast(EnqueueOptions, merged)), merged)
         return self._add(made.job(new_id(), payload))
 
     def enqueue_many(self, jobs: Iterable[JobLike], **options: Any) -> list[str]:
@@ -86,7 +87,8 @@ class GroupBuilder(AbstractContextManager["GroupBuilder"]):
     def chain(self, steps: Any, **options: Any) -> str:
         """Add a chain: the group ends after its last step. Returns the id of the first."""
         merged: Mapping[str, Any] = {**self._options, **options}
-        return self._add(build_chain(self._runtime, steps, cast(EnqueueOptions, merged)))
+        first = build_chain(self._runtime, steps, cast(EnqueueOptions, merged))
+        return self._add(first._replace(dedupe_key=None, alias=None))
 
     def _add(self, job: NewJob) -> str:
         if self._written:

@@ -43,6 +43,7 @@ from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.enqueue import announce_inserted
 from jobs.runtime.loop import Escaped, Submission
+from jobs.runtime.ring import ring_settled, with_rings
 
 log = logging.getLogger("tickwork.run")
 # How long a job waits that is for newer code: a deployment may be under way.
@@ -144,12 +145,16 @@ class Run:
                 ending = self._ending_to_commit()
                 candidate = self.decide(ending, monotonic())
                 self._refuse_to_commit(candidate)
+                if candidate.name == "continued":
+                    (verdict,) = with_rings(self.runtime, [candidate.verdict])
+                    candidate = candidate._replace(verdict=verdict)
                 if not transaction.settle(candidate.verdict):
                     if candidate.verdict.continue_within_seconds is not None:
                         raise NeverEnds(outlived(candidate).verdict.error or "")
                     raise LeaseLost("another runner or a cancel came between")
                 outcome = candidate
             announce_inserted(self.runtime, transaction.inserted)
+            ring_settled(self.runtime, [candidate.verdict])
             return ending, outcome
         except NotBegun:
             return NotStarted(), None

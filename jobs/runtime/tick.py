@@ -129,7 +129,7 @@ def run_tick(
     remaining = 0
     # What a limit held back may be free again now that these have ended.
     freed = bool(claimed and limits)
-    if len(claimed) >= limit or returned or freed or followed or runtime.stopping.is_set():
+    if len(claimed) >= limit or returned or followed or freed or runtime.stopping.is_set():
         remaining = runtime.store.due_count(
             handled,
             REMAINING_CAP + 1,

@@ -92,11 +92,13 @@ class MemoryStore:
         self._rows: dict[str, _Row] = {}
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
+        self._groups = MemoryGroups(
+            lambda job_id: self._rows[job_id].state if job_id in self._rows else None
+        )
         self._schedules = MemorySchedules()
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
         self._limits = MemoryLimits()
-        self._groups = MemoryGroups(self._state_of)
 
     def create_schema(self) -> None:
         return None
@@ -402,10 +404,10 @@ class MemoryStore:
                 outstayed=any(self._outstayed(now)),
                 lanes=open_lanes(lanes, said.paused),
                 unrung=rings and bool(self._unrung(now)),
+                groups=self._groups.is_due(now),
                 scheduled=self._schedules.is_due(now),
                 said=said,
                 keys=self._keys.is_due(now),
-                groups=self._groups.is_due(now),
             )
 
     def _unrung(self, now: datetime) -> list[_Row]:
@@ -656,8 +658,8 @@ class MemoryStore:
             self._limits.clear()
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
-            self._keys.clear()
             self._groups.clear()
+            self._keys.clear()
             return total
 
     # -- what people do to many rows -----------------------------------------------------------
@@ -693,9 +695,13 @@ class MemoryStore:
                 if (row := self._rows.get(job_id)) is not None
                 and row.state in states
                 and row.state is not State.PROCESSING
-                and (by is None or (row.finished_at is not None and row.finished_at <= by))
+                and (by is None or self._ended_by(row, by))
             ]
             return self._delete(rows)
+
+    def _ended_by(self, row: _Row, by: datetime) -> bool:
+        ended = row.finished_at is not None and row.finished_at <= by
+        return ended and not self._groups.is_open(row.new.group_id)
 
     def revive(
         self,

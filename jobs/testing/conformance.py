@@ -102,6 +102,9 @@ class StoreConformance(
     FairnessConformance,
     BreakerConformance,
     TransactionConformance,
+    FollowConformance,
+    CursorConformance,
+    GroupConformance,
     DedupeConformance,
     ManyKeysConformance,
     AliasConformance,
@@ -112,9 +115,6 @@ class StoreConformance(
     RemovalConformance,
     RevivalConformance,
     AheadConformance,
-    FollowConformance,
-    CursorConformance,
-    GroupConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -133,6 +133,10 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    ContinueConformance,
+    VersionConformance,
+    ChainConformance,
+    GroupLifeConformance,
     ScheduleConformance,
     PauseConformance,
     SettingsConformance,
@@ -143,9 +147,5 @@ class RuntimeConformance(
     UniqueSessionConformance,
     LimitedRunnersConformance,
     WhyConformance,
-    ContinueConformance,
-    VersionConformance,
-    ChainConformance,
-    GroupLifeConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 EXPORTED = """
 Breaker CapabilityError ConfigurationError Continue Discard Group GroupNotFound Handler Job
-JobCancelled JobContext JobEvent JobNotFound JobStateConflict LeaseLost PayloadError PayloadTooLarge
-Retention Retry Schedule ScheduleNotFound SchemaError Settings Snooze State StoreUnavailable
-Tickwork TickworkError UnknownKind exponential fixed handler linear steps
+JobCancelled JobContext JobEvent JobNotFound JobStateConflict LeaseLost PayloadError
+PayloadTooLarge Retention Retry Schedule ScheduleNotFound SchemaError Settings Snooze State
+StoreUnavailable Tickwork TickworkError UnknownKind exponential fixed handler linear steps
 """
 
 # Optional, or large: a cold start on a serverless platform pays for each of them.

@@ -62,12 +62,12 @@ class Statements:
         self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         self.jobs = tables.name_of("jobs")
+        self.groups = tables.name_of("groups")
         self.schedules = tables.name_of("schedules")
         self.controls = tables.name_of("controls")
         self.keys = tables.name_of("keys")
         self.limits = tables.name_of("limits")
         self.takings = tables.name_of("takings")
-        self.groups = tables.name_of("groups")
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
@@ -114,7 +114,11 @@ class Statements:
             UNION ALL
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
-                AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL AND {self._let_go})
+                AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL AND {self.let_go()})
+            UNION ALL
+            SELECT 'groups', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.groups} WHERE namespace = :namespace
+                AND check_at <= {self.sql.now})
             UNION ALL
             SELECT 'scheduled', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.schedules} WHERE namespace = :namespace
@@ -122,10 +126,6 @@ class Statements:
             UNION ALL
             SELECT 'keys', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.keys} WHERE namespace = :namespace
-                AND check_at <= {self.sql.now})
-            UNION ALL
-            SELECT 'groups', NULL{dual} WHERE EXISTS (
-                SELECT 1 FROM {self.groups} WHERE namespace = :namespace
                 AND check_at <= {self.sql.now})
             UNION ALL {self._said}"""
 
@@ -139,12 +139,12 @@ class Statements:
             "AND (paused_at IS NOT NULL OR settings IS NOT NULL)"
         )
 
-    @property
-    def _let_go(self) -> str:
+    def let_go(self, row: str = "") -> str:
         """A condition on rows of jobs: no group that is still open counts on them."""
+        group_id = f"{row or self.jobs}.group_id"
         return (
-            f"(group_id IS NULL OR NOT EXISTS (SELECT 1 FROM {self.groups} g "
-            f"WHERE g.id = {self.jobs}.group_id AND g.state = 'open'))"
+            f"({group_id} IS NULL OR NOT EXISTS (SELECT 1 FROM {self.groups} g "
+            f"WHERE g.id = {group_id} AND g.state = 'open'))"
         )
 
     @cached_property
@@ -397,7 +397,7 @@ class Statements:
     def _outstayed(self) -> str:
         return (
             f"SELECT id FROM {self.jobs} WHERE namespace = :namespace "
-            f"AND keep_until <= {self.sql.now} AND {_FINISHED} AND {self._let_go} "
+            f"AND keep_until <= {self.sql.now} AND {_FINISHED} AND {self.let_go()} "
             "ORDER BY keep_until LIMIT :limit"
         )
 
@@ -414,7 +414,7 @@ class Statements:
     def _surplus(self) -> str:
         return (
             f"SELECT id FROM {self.jobs} WHERE namespace = :namespace AND kind = :kind "
-            f"AND state = :state AND finished_at IS NOT NULL AND {self._let_go} "
+            f"AND state = :state AND finished_at IS NOT NULL AND {self.let_go()} "
             "ORDER BY finished_at DESC "
             "LIMIT :limit OFFSET :keep"
         )

@@ -138,9 +138,6 @@ class SqlStore:
         self._edits = Edits(self.statements)
         self._controls = Controls(self.statements)
         self._keys = KeyTaker(self.statements)
-        self._groups = GroupWriter(
-            self.statements, self._parameters, self._insert_all, self._settle
-        )
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -153,6 +150,10 @@ class SqlStore:
         if self.sql.concurrent_writers:
             capabilities.add(Capability.CONCURRENT_WRITERS)
         self.capabilities = frozenset(capabilities)
+
+    @cached_property
+    def _groups(self) -> GroupWriter:
+        return GroupWriter(self.statements, self._parameters, self._insert_all, self._settle)
 
     @cached_property
     def _schedules(self) -> ScheduleTable:
@@ -205,6 +206,12 @@ class SqlStore:
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
 
+    def _insert_all(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        if len(jobs) > FEW_ROWS:
+            self._insert_many(connection, jobs, {})
+        else:
+            self._insert(connection, jobs)
+
     def _insert_keyed(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         def run(connection: Connection) -> list[Job]:
             write = partial(self._insert, connection)
@@ -216,12 +223,6 @@ class SqlStore:
             return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
         with self.attempts.explained():
             return run(connection_of(session, self.engine))
-
-    def _insert_all(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
-        if len(jobs) > FEW_ROWS:
-            self._insert_many(connection, jobs, {})
-        else:
-            self._insert(connection, jobs)
 
     def insert_many(
         self,
@@ -520,10 +521,10 @@ class SqlStore:
             outstayed="outstayed" in what,
             lanes=lanes,
             unrung="unrung" in what,
+            groups="groups" in what,
             scheduled="scheduled" in what,
             said=said,
             keys="keys" in what,
-            groups="groups" in what,
         )
 
     def take_rings(self, limit: int) -> list[Unrung]:
@@ -877,9 +878,9 @@ class SqlStore:
         return said.paused
 
     def clear(self) -> int:
-        everything, groups = (
+        groups, everything = (
             text(f"DELETE FROM {table} WHERE namespace = :namespace")
-            for table in (self.statements.jobs, self.statements.groups)
+            for table in (self.statements.groups, self.statements.jobs)
         )
 
         def run(connection: Connection) -> int:

@@ -332,3 +332,53 @@ class GroupLifeConformance(Conformance):
             assert heard == []
         assert sorted(heard) == ["alpha", "gamma"]
         assert tickwork.groups.get(group.id).total == 1
+
+    def test_unique_keys_are_for_jobs_that_stand_alone(self, tickwork: Tickwork) -> None:
+        key = {"dedupe_key": "k"}
+        for asked in (
+            lambda: tickwork.chain(["alpha", ("beta", {}, key)]),
+            lambda: tickwork.group([("alpha", {}, key)]),
+            lambda: tickwork.group(on_done=("alpha", {}, {"job_id": "x"})),
+        ):
+            with pytest.raises(ConfigurationError, match="stand alone"):
+                asked()
+        assert tickwork.list() == []
+        tickwork.register_handler("alpha", lambda _: None, dedupe_key=lambda _: "same")
+        tickwork.group([("alpha", {})] * 2, on_done="alpha")
+        tick_often(tickwork)
+        assert len(tickwork.list()) == 3
+        first = tickwork.chain(["alpha", "alpha", "alpha"], dedupe_key="chain")
+        assert tickwork.chain(["alpha", "beta"], dedupe_key="chain").id == first.id
+        tick_often(tickwork)
+        assert len(tickwork.list()) == 6
+
+    def test_cleaning_and_retrying_in_it(
+        self, tickwork: Tickwork, manual_clock: ManualClock
+    ) -> None:
+        fails = [True]
+
+        def work(payload: dict[str, Any]) -> None:
+            if fails.pop():
+                raise Discard("no")
+
+        tickwork.register_handler("alpha", work)
+        with tickwork.group(on_failure="gamma", on_success="beta") as group:
+            job_id = group.enqueue("alpha")
+            group.enqueue("alpha", delay=100)
+        tick_often(tickwork)
+        manual_clock.advance(50)
+        assert tickwork.clean(0, state="failed") == 0  # the group counts on it
+        fails[:] = [False, False]
+        tickwork.retry(job_id)
+        tick_often(tickwork)
+        assert tickwork.groups.get(group.id).state == "open"
+        manual_clock.advance(50)
+        tick_often(tickwork)
+        assert len(tickwork.list(kind="beta")) == 1
+        assert tickwork.list(kind="gamma") == []
+        tickwork.retry(job_id, force=True)
+        fails[:] = [False]
+        tick_often(tickwork)
+        assert len(tickwork.list(kind="beta")) == 1
+        manual_clock.advance(50)
+        assert tickwork.clean(0, state="completed") == 2

@@ -18,9 +18,9 @@ from jobs.core.errors import (
     Snooze,
 )
 from jobs.core.job import State
-from jobs.core.store import Capability, Store
+from jobs.core.store import Capability
 from jobs.system import Tickwork
-from jobs.testing.areas.base import Conformance, MakeTickwork, fetch, new_job, requires
+from jobs.testing.areas.base import Conformance, MakeTickwork, fetch, requires
 
 DAY_SECONDS = 86_400.0
 
@@ -134,6 +134,21 @@ class ContinueConformance(Conformance):
         assert "max_continues of kind 'alpha'" in str(found.error)
         assert failed == [found.error]
 
+    def test_a_retry_by_hand_counts_anew(self, tickwork: Tickwork) -> None:
+        def work(ctx: JobContext) -> None:
+            raise Continue(1)
+
+        tickwork.register_handler("alpha", work, max_continues=1)
+        job = tickwork.enqueue("alpha")
+        for _ in range(2):
+            tickwork.tick()
+        assert fetch(tickwork, job.id).state is State.FAILED
+        tickwork.retry(job.id)
+        found = fetch(tickwork, job.id)
+        assert (found.continues, found.cursor) == (0, 1)
+        tickwork.tick()
+        assert fetch(tickwork, job.id).continues == 1
+
     @pytest.mark.parametrize("steering", [Continue, Snooze])
     def test_not_longer_than_the_kind_says(
         self, tickwork: Tickwork, manual_clock: ManualClock, steering: type[Exception]
@@ -211,6 +226,7 @@ class ContinueConformance(Conformance):
             return "done"
 
         tickwork.register_handler("alpha", work, transactional=True)
+        tickwork.register_handler("beta", lambda payload: None)
         job = tickwork.enqueue("alpha")
         for _ in range(4):
             tickwork.tick()
@@ -252,13 +268,13 @@ class ContinueConformance(Conformance):
 class VersionConformance(Conformance):
     """Rows of older code are upgraded; those of newer code are left for it."""
 
-    def test_an_old_payload_is_upgraded(self, store: Store, tickwork: Tickwork) -> None:
+    def test_an_old_payload_is_upgraded(self, tickwork: Tickwork) -> None:
         def upgrade(payload: dict[str, Any], from_version: int) -> dict[str, Any]:
             return {"amount": payload["cents"] / 100, "from": from_version}
 
         seen: list[Any] = []
         tickwork.register_handler("alpha", seen.append, version=3, upgrade=upgrade)
-        store.insert([new_job(payload='{"cents":250}', version=2)])
+        tickwork.enqueue("alpha", {"cents": 250}, version=2)
         job = tickwork.enqueue("alpha", {"amount": 1})
         assert (job.version, fetch(tickwork, job.id).version) == (3, 3)
         assert tickwork.tick().succeeded == 2
@@ -279,6 +295,8 @@ class VersionConformance(Conformance):
         found = fetch(old, job.id)
         assert (found.state, found.attempts, found.continues) == (State.PENDING, 0, 0)
         assert "waits for newer code" in str(found.error)
+        why = old.why(job.id)
+        assert (why.reason, why.facts["version"], why.facts["known"]) == ("newer-payload", 2, 1)
         manual_clock.advance(30 * DAY_SECONDS)
         assert old.tick().failed == 0
         manual_clock.advance(60)
@@ -293,12 +311,13 @@ class VersionConformance(Conformance):
             with pytest.raises(ConfigurationError, match="version is a whole number"):
                 tickwork.enqueue("beta", version=version)  # type: ignore[arg-type]
 
-    def test_an_upgrade_that_fails(self, store: Store, tickwork: Tickwork) -> None:
+    def test_an_upgrade_that_fails(self, tickwork: Tickwork) -> None:
         def upgrade(payload: dict[str, Any], from_version: int) -> Any:
             return payload["list"] if "list" in payload else payload["gone"]
 
         tickwork.register_handler("alpha", lambda payload: None, version=2, upgrade=upgrade)
-        first, second = store.insert([new_job(), new_job(payload='{"list":[]}')])
+        first = tickwork.enqueue("alpha", version=1)
+        second = tickwork.enqueue("alpha", {"list": []}, version=1)
         tickwork.tick()
         found = fetch(tickwork, first.id)
         assert (found.state, found.attempts) == (State.FAILED, 1)
