@@ -26,6 +26,7 @@ from jobs.core.errors import (
 )
 from jobs.core.events import JobEvent
 from jobs.core.job import Job, State
+from jobs.core.limits import Breaker
 from jobs.core.registry import Handler, Retention, handler
 from jobs.core.schedule import Schedule
 from jobs.core.settings import Settings
@@ -33,6 +34,7 @@ from jobs.system import Tickwork
 
 __version__ = "0.1.0"
 __all__ = [
+    "Breaker",
     "CapabilityError",
     "ConfigurationError",
     "Discard",

@@ -27,15 +27,21 @@ from jobs.core.controls import (
 from jobs.core.deadline import Budget
 from jobs.core.delivery import Fate
 from jobs.core.doorbell import Doorbell, SilentDoorbell
-from jobs.core.errors import CapabilityError, ConfigurationError, JobNotFound, JobStateConflict
+from jobs.core.errors import (
+    CapabilityError,
+    ConfigurationError,
+    JobNotFound,
+    JobStateConflict,
+    NoSuchLimit,
+)
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob, State
-from jobs.core.keys import looks_like_id
+from jobs.core.limits import Breaker, LimitStatus, RateLike
 from jobs.core.names import check_queue
 from jobs.core.presets import preset
 from jobs.core.queues import QueueSettings, queue_settings
-from jobs.core.registry import Handler, Registry, RetentionLike
+from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
@@ -178,6 +184,13 @@ class Tickwork:
         remove_on_fail: RetentionLike | None = None,
         dedupe_key: Callable[[Any], str | None] | None = None,
         dedupe_window: float | None = None,
+        max_concurrency: int | None = None,
+        rate_limit: RateLike | None = None,
+        concurrency_key: ConcurrencyKey | None = None,
+        max_concurrency_per_key: int | None = None,
+        rate_limit_per_key: RateLike | None = None,
+        concurrency_in_process: int | None = None,
+        breaker: Breaker | None = None,
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
@@ -185,6 +198,12 @@ class Tickwork:
         it ``ctx.session``, whose writes commit together with the job's completion; ``api`` lets the
         kind be enqueued over HTTP. Left out, the settings' defaults hold. ``dedupe_key`` makes the
         key that a job is unique by from its payload, held for ``dedupe_window`` seconds.
+
+        ``max_concurrency`` is how many of its jobs run at once over all processes, ``rate_limit``
+        how many start in a while (``"100/s"``, ``"10/m"``, ``"3/10s"``); with ``_per_key`` the same
+        for each concurrency key, which ``concurrency_key`` makes from the payload where ``enqueue``
+        is given none. ``concurrency_in_process`` is how many run at once in one process;
+        ``breaker`` is a :class:`~jobs.core.limits.Breaker`.
         """
         declare = declare_handler(
             kind,
@@ -199,6 +218,13 @@ class Tickwork:
             remove_on_fail=remove_on_fail,
             dedupe_key=dedupe_key,
             dedupe_window=dedupe_window,
+            max_concurrency=max_concurrency,
+            rate_limit=rate_limit,
+            concurrency_key=concurrency_key,
+            max_concurrency_per_key=max_concurrency_per_key,
+            rate_limit_per_key=rate_limit_per_key,
+            concurrency_in_process=concurrency_in_process,
+            breaker=breaker,
         )
         return lambda function: self.register(declare(function))
 
@@ -248,7 +274,8 @@ class Tickwork:
 
         Options: ``queue``, ``priority`` (1 first to 5 last), ``delay`` (seconds) or ``run_at`` (an
         aware datetime), ``max_attempts``, ``timeout`` (seconds), ``backoff``, ``expires_in``
-        (seconds; not started by then, it is cancelled), ``tenant``. ``session`` takes a SQLAlchemy
+        (seconds; not started by then, it is cancelled), ``tenant``, ``concurrency_key`` (jobs of
+        one share the kind's limits per key). ``session`` takes a SQLAlchemy
         Session, scoped_session or Connection: the job commits with it or not at all; the id is
         known at once, the doorbell is rung and the listeners are told once it has committed. For
         what must not break a request, see :meth:`try_enqueue`.
@@ -521,13 +548,14 @@ class Tickwork:
         :class:`~jobs.core.errors.JobNotFound`, and
         :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
         """
-        if tenant is not None or not looks_like_id(job_id):
-            job_id = steer.one(self._runtime, job_id, tenant).id
-        report = self.store.cancel(job_id)
+        report = self.store.cancel(job_id) if tenant is None else None
+        if report is None:  # by its alias, or a tenant's alone
+            found = self.get(job_id, tenant=tenant)
+            report = None if found is None else self.store.cancel(found.id)
         if report is None:
             raise JobNotFound(job_id)
         if not report.accepted:
-            raise JobStateConflict(job_id, report.job.state, "cancelled")
+            raise JobStateConflict(report.job.id, report.job.state, "cancelled")
         return report.job
 
     def count(
@@ -699,6 +727,23 @@ class Tickwork:
         """Read what was set at run time; every tick does so by itself."""
         said = {each.subject: each.settings for each in self.controls() if each.settings}
         self._runtime.queues.learn(said)
+
+    def limits(self) -> builtins.list[LimitStatus]:
+        """Every limit that is declared here as it stands: what is allowed, and what is used."""
+        return self.store.limits_now(self._runtime.limits)
+
+    def breakers(self) -> builtins.list[LimitStatus]:
+        """The circuit breakers as they stand."""
+        return [each for each in self.limits() if each.breaker is not None]
+
+    def reset_breaker(self, name: str) -> None:
+        """Close a circuit breaker and forget what it counted; ``name`` as :meth:`breakers` tells.
+
+        Raises :class:`~jobs.core.errors.NoSuchLimit`.
+        """
+        declared = self._runtime.limits.of_name(name).breaker is not None
+        if not declared or not self.store.reset_breaker(name):
+            raise NoSuchLimit(name, [each.name for each in self.breakers()])
 
     def clear(self, *, force: bool = False) -> int:
         """Delete every job of this namespace; refuses on SQL without ``force=True``."""

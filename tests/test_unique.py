@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from jobs import Job, State, Tickwork
 from jobs.core.clock import ManualClock
 from jobs.core.errors import JobStateConflict
 from jobs.core.job import Claimed, NewJob
-from jobs.core.keys import dedupe_key, retaken
-from jobs.core.store import JobFilter, Verdict
+from jobs.core.store import JobFilter, Revival, Verdict
 from jobs.stores.memory import MemoryStore
 from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import normalize_url
@@ -270,8 +267,7 @@ def test_whatever_happens_at_once_a_key_has_one_live_job(store: SqlStore) -> Non
     def retry_one(dice: random.Random) -> None:
         dead = store.list(JobFilter(state=State.FAILED), 5)
         if dead:
-            with contextlib.suppress(JobStateConflict):
-                retry(store, dice.choice(dead))
+            store.revive([Revival(dice.choice(dead), 0.0)])
 
     def work(number: int) -> int:
         dice, made = random.Random(number), 0
@@ -348,21 +344,12 @@ def test_it_works_behind_a_transaction_pooler(pgbouncer_database: Database) -> N
 # -- a failed job that is to wait again ----------------------------------------------------------
 
 
-def retry(store: SqlStore, job: Job, connection: Any = None) -> None:
-    """As a retry does: the key first, then the row, in one transaction."""
-    again = text(
-        "UPDATE tickwork_jobs SET state = 'pending', finished_at = NULL "
-        "WHERE id = :id AND state = 'failed'"
-    )
-
-    def run(connection: Any) -> None:
-        store._keys.retake_key(connection, job, store._parameters())
-        connection.execute(again, {"id": job.id})
-
-    if connection is None:
-        store._write(run)
-    else:
-        run(connection)
+def retry(store: SqlStore | MemoryStore, job: Job) -> str | None:
+    """Who has its key, if it is refused."""
+    refused: dict[str, str] = {}
+    written = store.revive([Revival(job, 0.0)], refused=refused)
+    assert written == (0 if refused else 1)
+    return refused.get(job.id)
 
 
 def test_a_retried_job_takes_its_key_again(store: SqlStore) -> None:
@@ -394,49 +381,54 @@ def test_a_retried_job_whose_key_was_swept_takes_it_again(store: SqlStore) -> No
 def test_a_retry_is_refused_while_another_job_has_the_key(store: SqlStore) -> None:
     job = die(store, put(store))
     other = put(store)
-    with pytest.raises(JobStateConflict, match=f"'k' is held by job {other.id}, which is pending"):
-        retry(store, job)
+    assert retry(store, job) == other.id
     held = claim_one(store)
-    with pytest.raises(JobStateConflict, match="which is processing"):
-        retry(store, job)
+    assert retry(store, job) == other.id
+    assert store.get(job.id) == job
     store.settle([completed(held)])
-    retry(store, job)
+    assert retry(store, job) is None
     assert put(store).id == job.id
 
 
-def test_many_are_retaken_at_once(store: SqlStore) -> None:
+def test_many_are_retried_at_once(store: SqlStore) -> None:
     jobs = [die(store, put(store, str(n))) for n in range(6)]
-    others = {dedupe_key("", "alpha", str(n)): put(store, str(n)).id for n in (1, 4)}
-    held = store._write(
-        lambda connection: store._keys.retake(
-            connection, [retaken(job) for job in jobs], store._parameters()
-        )
-    )
-    assert {key: standing.job_id for key, standing in held.items()} == others
+    others = {jobs[n].id: put(store, str(n)).id for n in (1, 4)}
+    again = die(store, put(store, "0"))
+    plain = die(store, store.insert([new_job()])[0])
+    refused: dict[str, str] = {}
+    revivals = [Revival(job, 0.0) for job in [*jobs, again, plain]]
+    assert store.revive(revivals, refused=refused) == 5
+    assert refused == {**others, again.id: jobs[0].id}
 
 
-def test_a_job_without_a_key_is_retried_as_it_is(store: SqlStore) -> None:
-    (job,) = store.insert([new_job()])
-    store._write(lambda c: store._keys.retake_key(c, job, store._parameters()))
-
-
-def test_the_stub_retakes_too() -> None:
+def test_the_stub_retries_too() -> None:
     store = MemoryStore(clock=ManualClock())
     job = die(store, put(store))
     other = put(store)
-    with pytest.raises(JobStateConflict, match=f"is held by job {other.id}, which is pending"):
-        store._keys.retake_key(job, store.now())
+    assert retry(store, job) == other.id
     die(store, other)
-    store._keys.retake_key(job, store.now())
-    assert store._keys.take(keyed(), store.now()) is None, "failed still: the row says so"
-    store._keys.retake_key(replace(job, dedupe_key=None), store.now())
+    assert retry(store, job) is None
+    assert put(store).id == job.id
+
+
+def test_a_refused_retry_names_the_holder(store: SqlStore) -> None:
+    tickwork = Tickwork(store=store, clock=store.clock)
+    job = die(store, store.insert([keyed(alias="mine")])[0])
+    other = put(store)
+    with pytest.raises(JobStateConflict, match=f"'k' is held by job {other.id}; let that one end"):
+        tickwork.retry("mine")
+    assert tickwork.retry_many() == 0
+    tickwork.cancel(other.id)
+    assert tickwork.retry("mine").id == job.id
+    assert put(store).id == job.id
 
 
 def test_an_enqueue_waits_for_an_open_retry(concurrent_store: SqlStore) -> None:
     store = concurrent_store
     job = die(store, put(store))
     with store.engine.connect() as first:
-        retry(store, job, first)
+        assert store._keys.retake(first, [job], store._parameters()) == {}
+        assert store._edits.revive(first, [Revival(job, 0.0)], store._parameters(run_at=None)) == 1
         second = InThread(lambda: put(store))
         assert second.waits
         first.commit()
@@ -451,8 +443,7 @@ def test_a_retry_waits_for_an_open_enqueue(concurrent_store: SqlStore) -> None:
         second = InThread(lambda: retry(store, job))
         assert second.waits
         first.commit()
-        with pytest.raises(JobStateConflict, match=other.id):
-            second.result()
+        assert second.result() == other.id
 
 
 # -- upkeep and cost -----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
+from jobs.cli.limits import limits
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import enqueue
 from jobs.cli.queue import redrive, worker
@@ -41,7 +42,7 @@ def main() -> None:
 
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
-    *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues),
+    *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
     *(why, doctor),
 ):
     main.add_command(command)

@@ -64,6 +64,16 @@ class JobNotFound(TickworkError, LookupError):
         super().__init__(f"no job {job_id!r} in this namespace")
 
 
+class NoSuchLimit(TickworkError, LookupError):
+    """No limit of that name is known. ``known`` lists those that are."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        listed = ", ".join(self.known) or "none"
+        super().__init__(f"no circuit breaker is called {name!r} (there are: {listed})")
+
+
 class ScheduleNotFound(TickworkError, LookupError):
     """No schedule of that name (and tenant) in this namespace."""
 
@@ -75,8 +85,7 @@ class ScheduleNotFound(TickworkError, LookupError):
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job.
 
-    ``because`` says what stands in the way where the state alone does not, ``mend`` what would
-    help.
+    ``because`` says what stands in the way where the state alone does not, ``mend`` what to do.
     """
 
     def __init__(

@@ -84,16 +84,6 @@ def retaken(job: Job) -> Want:
     return Want(dedupe_key(job.tenant, job.kind, job.dedupe_key), job.id, 0.0)
 
 
-def wants_again(jobs: Iterable[Job]) -> dict[Key, Want]:
-    """The dedupe keys that finished jobs take again if they are to wait again, one job a key."""
-    wants: dict[Key, Want] = {}
-    for job in jobs:
-        if job.dedupe_key is not None and not is_live(job.state):
-            want = retaken(job)
-            wants.setdefault(want.key, want)
-    return wants
-
-
 def holds(scope: str, *, in_window: bool, state: State | None) -> bool:
     """Whether a name is still held by a job in that state (``None``: its row is gone).
 

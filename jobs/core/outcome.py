@@ -90,6 +90,7 @@ class Outcome(NamedTuple):
     verdict: Verdict
     kind: str = ""
     value: object = None
+    discarded: bool = False  # it failed because the handler gave the job up
 
 
 def decide(
@@ -208,7 +209,8 @@ def _unsuccessful(
             keep_seconds=policy.keep_failed_seconds,
             **tail,
         )
-        return Outcome("failed", verdict, claimed.kind)
+        discarded = isinstance(steering, Discard)
+        return Outcome("failed", verdict, claimed.kind, discarded=discarded)
     if isinstance(steering, Retry) and steering.after is not None:
         delay = max(0.0, steering.after)
     else:

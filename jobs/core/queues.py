@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from jobs.core.backoff import Backoff, BackoffLike, as_backoff
 from jobs.core.errors import ConfigurationError
+from jobs.core.limits import Limit, as_rate, check_at_once
 from jobs.core.registry import (
     Retention,
     RetentionLike,
@@ -25,7 +25,6 @@ from jobs.core.registry import (
 )
 
 log = logging.getLogger("tickwork.queues")
-_RATE = re.compile(r"[1-9]\d*/(?:[1-9]\d*)?[smhd]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,11 @@ class QueueSettings:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, check(value))
+
+    @property
+    def limit(self) -> Limit:
+        """What holds over all processes."""
+        return Limit(self.max_concurrency, as_rate("rate_limit", self.rate_limit))
 
     def over(self, other: QueueSettings) -> QueueSettings:
         """These settings, and ``other``'s where these say nothing."""
@@ -123,16 +127,12 @@ def _retention(value: Any) -> Retention:
     return as_retention(value, Retention())
 
 
-def _concurrency(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"a concurrency is a whole number of 1 or more, not {value!r}")
-    return value
+def _at_once(name: str) -> Callable[[Any], int | None]:
+    return lambda value: check_at_once(name, value)
 
 
 def _rate(value: Any) -> str:
-    if not isinstance(value, str) or not _RATE.fullmatch(value):
-        raise ConfigurationError(f"a rate limit is written as 100/s, 10/m or 3/10s, not {value!r}")
-    return value
+    return str(as_rate("rate_limit", value))
 
 
 _CHECKS = {
@@ -142,8 +142,8 @@ _CHECKS = {
     "priority": check_priority,
     "remove_on_complete": _retention,
     "remove_on_fail": _retention,
-    "max_concurrency": _concurrency,
+    "max_concurrency": _at_once("max_concurrency"),
     "rate_limit": _rate,
-    "concurrency_in_process": _concurrency,
+    "concurrency_in_process": _at_once("concurrency_in_process"),
 }
 NAMES = tuple(field.name for field in fields(QueueSettings))

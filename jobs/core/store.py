@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.limits import Limits, LimitStatus, Tally
 from jobs.core.schedule import Schedule
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
@@ -90,10 +91,10 @@ class Due(NamedTuple):
     """What the one probe of a tick found.
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
-    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused;
-    ``unrung``: a pending row is to be rung; ``scheduled``: the slot of a schedule has come;
-    ``keys``: a name is to be looked at, whether a job still holds it; ``said``: what the controls
-    say.
+    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused, but
+    of very many flows only some, others each time; ``unrung``: a pending row is to be rung;
+    ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
+    job still holds it; ``said``: what the controls say.
     """
 
     stalled: bool
@@ -269,8 +270,13 @@ class Store(Protocol):
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         """Take up to ``limit`` due rows of these kinds, best first: priority, run_at, id.
+
+        Of one priority, tenants take turns. Of each name in ``limits`` no more are taken than it
+        leaves free, over all claims at once; what is held back holds up nothing behind it. Of names
+        with a rate only the first ``mark`` places are taken, as those start at once.
 
         Raises the fence, counts the attempt, sets the lease, and writes the start mark of the first
         ``mark`` rows, in one short transaction. With ``ids``, only those rows; ``lanes`` are those
@@ -288,6 +294,18 @@ class Store(Protocol):
 
     def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         """Write marks and progress on held rows, and renew their leases if given seconds."""
+        ...
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        """Count ends of attempts for circuit breakers, by ``BreakerState.after``."""
+        ...
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        """Every limit as it stands, by name; of keys the newest thousand that were looked at."""
+        ...
+
+    def reset_breaker(self, name: str) -> bool:
+        """Close a breaker and forget what it counted; whether there is one of that name."""
         ...
 
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
@@ -400,13 +418,6 @@ class Store(Protocol):
         """The earliest slot to come of all schedules, if there is one."""
         ...
 
-    def forget_slots(self, limit: int) -> int:
-        """Delete up to ``limit`` notes of slots whose time to be held is over; returns how many.
-
-        They are held for :data:`SLOT_HELD_SECONDS`.
-        """
-        ...
-
     def get(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
         ...
@@ -454,18 +465,22 @@ class Store(Protocol):
         """
         ...
 
-    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
         """Put jobs back to pending; one that is not any more as the revival found it stays.
 
-        One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
-        its fence stays, and it takes its dedupe key again: where another live job has that, it
-        stays ended. One that is pending only changes when it is due. With ``run_at`` all are due at
-        that instant, whatever their delays. Returns how many.
-        """
-        ...
+        One that had ended takes its dedupe key again; if another live job has it, it stays as well,
+        and ``refused`` is given, by its id, that of the other.
 
-    def holder_of(self, job: Job) -> str | None:
-        """The id of the job that has this job's dedupe key, if it has one."""
+        One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
+        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
+        due at that instant, whatever their delays. Returns how many.
+        """
         ...
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:

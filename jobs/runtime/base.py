@@ -10,12 +10,14 @@ from jobs.core.clock import Clock
 from jobs.core.doorbell import Doorbell
 from jobs.core.events import Events
 from jobs.core.job import DEFAULT_QUEUE, Claimed
+from jobs.core.limits import Limits
 from jobs.core.outcome import Policy
 from jobs.core.registry import Registry
 from jobs.core.ring import RingRules
 from jobs.core.schedule import Declared
 from jobs.core.settings import Settings
 from jobs.core.store import Store
+from jobs.runtime.gate import Gate
 from jobs.runtime.loop import LoopThread
 from jobs.runtime.terms import Terms, TermsBook
 
@@ -46,6 +48,7 @@ class Runtime:
     rings_settled: bool = True
     queues: TermsBook = field(default_factory=TermsBook)
     loop: LoopThread = field(default_factory=LoopThread)
+    gate: Gate = field(default_factory=Gate)
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -63,6 +66,11 @@ class Runtime:
         if queue is None:
             queue = DEFAULT_QUEUE if handler is None else handler.queue
         return self.queues.terms(kind, queue, handler, self.settings)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits over all processes of the kinds and queues known here."""
+        return self.queues.limits(self.registry)
 
     def policy(self, kind: str, queue: str | None = None) -> Policy:
         """What holds for the ends of such jobs."""

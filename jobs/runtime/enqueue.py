@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
@@ -15,9 +15,9 @@ from jobs.core.events import JobEvent
 from jobs.core.flow import flow_of
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_QUEUE, NewJob
-from jobs.core.names import check_kind, check_queue, check_tenant
-from jobs.core.payload import dump
-from jobs.core.registry import check_max_attempts, check_priority, check_timeout
+from jobs.core.names import check_concurrency_key, check_kind, check_queue, check_tenant
+from jobs.core.payload import dump, load
+from jobs.core.registry import ConcurrencyKey, check_max_attempts, check_priority, check_timeout
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
 from jobs.runtime.unique import KeyOf, key_of, unique_fields
@@ -44,6 +44,7 @@ class EnqueueOptions(TypedDict, total=False):
     replace: bool | Iterable[str] | None
     debounce: Seconds | None
     debounce_max: Seconds | None
+    concurrency_key: str | None
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
@@ -59,6 +60,7 @@ class Draft(NamedTuple):
     payload_type: type | None
     max_bytes: int
     key_of: KeyOf | None = None
+    concurrency_key_of: ConcurrencyKey | None = None  # where the caller gave no key
 
     def job(self, job_id: str, payload: object) -> NewJob:
         """The job; raises :class:`~jobs.core.errors.PayloadError` for what cannot be stored."""
@@ -67,7 +69,16 @@ class Draft(NamedTuple):
         template = self.template
         if self.key_of is not None:
             template = template._replace(dedupe_key=self.key_of(plain))
+        if self.concurrency_key_of is not None:
+            template = self._with_key(template, plain, self.concurrency_key_of)
         return NewJob._make((job_id, template[1], text, *template[3:]))
+
+    def _with_key(self, template: NewJob, plain: dict[str, Any], key_of: ConcurrencyKey) -> NewJob:
+        key = key_of(load(plain, self.payload_type))
+        if key is None:
+            return template
+        key = check_concurrency_key(key)
+        return template._replace(flow=flow_of(template.tenant, key), concurrency_key=key)
 
 
 def build_job(runtime: Runtime, kind: str, payload: object, options: EnqueueOptions) -> NewJob:
@@ -100,6 +111,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     timeout = seconds_of("timeout", options.get("timeout"))
     tenant = options.get("tenant")
     tenant = "" if tenant is None else check_tenant(tenant)
+    key = options.get("concurrency_key")
+    key = None if key is None else check_concurrency_key(key)
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None:
@@ -122,7 +135,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         backoff=None if backoff is None else as_backoff(backoff).to_json(),
         expires_in_seconds=seconds_of("expires_in", options.get("expires_in")),
         tenant=tenant,
-        flow=flow_of(tenant, None),
+        flow=flow_of(tenant, key),
+        concurrency_key=key,
     )
     keyed = key_of(handler, options)
     if keyed is not None or not options.keys().isdisjoint(_UNIQUE):
@@ -131,7 +145,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
     declared = handler.payload_type if handler is not None else None
-    return Draft(template, declared, settings.payload_max_bytes, keyed)
+    own = handler.concurrency_key if handler is not None and key is None else None
+    return Draft(template, declared, settings.payload_max_bytes, keyed, own)
 
 
 def in_utc(run_at: object) -> datetime:

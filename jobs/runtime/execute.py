@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +31,8 @@ from jobs.core.outcome import (
 from jobs.core.ring import current_hops
 from jobs.core.store import Touch
 from jobs.runtime.base import Runtime
+from jobs.runtime.breakers import note_ends
+from jobs.runtime.gate import places_of
 from jobs.runtime.run import Run
 from jobs.runtime.settle import settle_all
 
@@ -111,6 +113,18 @@ class Batch:
         # Jobs that do not fit the time left, unless it shows that their kind takes less.
         self._put_off: deque[Claimed] = deque()
         self._put_off_unmarked: set[str] = set()
+        # Jobs that wait for a place in this process, and what the others of those kinds hold.
+        self._places: dict[str, tuple[tuple[str, int], ...]] = {}
+        if runtime.queues.limits_in_process(runtime.registry):
+            for job in claimed:
+                handler = runtime.registry.find(job.kind)
+                places = places_of(runtime.queues.of_queue(job.queue), handler, job)
+                if places:
+                    self._places[job.id] = places
+        self._held: deque[Claimed] = deque()
+        self._held_unmarked: set[str] = set()
+        self._held_lock = threading.Lock()
+        self._entered: dict[str, tuple[tuple[str, int], ...]] = {}
         self._running: dict[str, Run] = {}
         self._ended: list[Outcome] = []  # only ever appended to; flushed up to _flushed
         self._committed: set[str] = set()  # settled in a transaction of their own
@@ -196,7 +210,7 @@ class Batch:
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
             wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
-            if self._ready or self._waiting:  # else nobody is left to be handed back
+            if self._ready or self._waiting or self._held:  # else nobody is left to be handed back
                 wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
 
@@ -230,6 +244,7 @@ class Batch:
                 continue
             if self._running.pop(job_id, None) is not None:
                 had_its_chance = run.give_up()
+                self._leave(job_id)
                 if run.submission is None:
                     self.runtime.abandoned.add(run.thread)
                 self._end(run.timed_out(now) if had_its_chance else run.decide(NotStarted(), now))
@@ -257,6 +272,11 @@ class Batch:
             self._end(self._unstarted(self._put_off.popleft(), NotStarted()))
         while self._waiting:
             self._end(self._unstarted(self._waiting.popleft(), NotStarted()))
+        with self._held_lock:
+            held = list(self._held)
+            self._held.clear()
+        for job in held:
+            self._end(self._unstarted(job, NotStarted()))
         while True:
             try:
                 job = self._ready.popleft()
@@ -321,6 +341,7 @@ class Batch:
         if self._followers:
             self._end_lines(ended)  # of those that came late
             self._admit_followers(ended)
+        note_ends(self.runtime, self._claimed_by_id, ended, late)
         if not late and not self.runtime.events.heard:
             return
         for outcome in ended:
@@ -341,6 +362,7 @@ class Batch:
         off = [job for job in list(self._put_off) if job.id not in self._put_off_unmarked]
         touches += [Touch(job.id, job.fence, False) for job in off]
         self._put_off_unmarked.update(job.id for job in off)
+        touches += [Touch(job.id, job.fence, False) for job in self._unmark_held()]
         renew = self._renewal(now)
         for run in list(self._running.values()):
             written = run.progress
@@ -353,7 +375,8 @@ class Batch:
         if not touches:
             return
         if renew is not None:
-            held = (*self._ready, *self._waiting, *self._put_off)
+            with self._held_lock:
+                held = (*self._ready, *self._waiting, *self._put_off, *self._held)
             touches += [Touch(job.id, job.fence) for job in held]
         try:
             report = self.runtime.store.touch(touches, lease_seconds=renew)
@@ -378,7 +401,43 @@ class Batch:
 
     def _choose_marks(self, now: float) -> list[Claimed]:
         expected = self._expected_starts(now) - len(self._ready)
+        if self._places:
+            return self._choose_open(expected)
         return [self._waiting.popleft() for _ in range(min(expected, len(self._waiting)))]
+
+    def _choose_open(self, expected: int) -> list[Claimed]:
+        """As many that there are places for; those that must wait for one step aside."""
+        chosen: list[Claimed] = []
+        passed: list[Claimed] = []
+        promised: Counter[str] = Counter()
+        while len(chosen) < expected:
+            try:
+                job = self._waiting.popleft()
+            except IndexError:
+                break
+            places = self._places.get(job.id, ())
+            with self._held_lock:
+                is_open = self.runtime.gate.is_open(places, promised, self._let_in)
+                if is_open is False:
+                    self._held_unmarked.add(job.id)
+                    self._held.append(job)
+            if is_open:
+                chosen.append(job)
+                promised.update(name for name, _ in places)
+            elif is_open is None:
+                passed.append(job)
+        self._waiting.extendleft(reversed(passed))
+        return chosen
+
+    def _unmark_held(self) -> list[Claimed]:
+        """Those that wait for a place will not start before the next flush: they lose their marks.
+
+        They are known to have none before that is written: nobody starts them meanwhile.
+        """
+        with self._held_lock:
+            marked = [job for job in self._held if job.id not in self._held_unmarked]
+            self._held_unmarked.update(job.id for job in marked)
+        return marked
 
     def _take_back_marks(self, now: float) -> list[Claimed]:
         """Marked jobs that will not start before the next flush after all lose their marks."""
@@ -422,7 +481,13 @@ class Batch:
         current_hops.set(self._hops)
         while True:
             claimed = self._next()
-            if claimed is None or not self._execute_or_tell(claimed):
+            if claimed is None:
+                return
+            if self._places and not self._enter(claimed):
+                continue
+            goes_on = self._execute_or_tell(claimed)
+            self._leave(claimed.id)
+            if not goes_on:
                 return
             if self._put_off or self._is_awaited() or len(self._ended) == self.total:
                 with self._wake_coordinator:
@@ -443,6 +508,37 @@ class Batch:
                 self._wake_coordinator.notify()
                 self._wake_slots.wait()
                 self._hungry -= 1
+
+    def _enter(self, claimed: Claimed) -> bool:
+        """Take the places that the job needs in this process, or have it wait for them."""
+        places = self._places.get(claimed.id)
+        if places is None:
+            return True
+        with self._held_lock:
+            if self.runtime.gate.enter(places, self._let_in):
+                self._entered[claimed.id] = places
+                return True
+            self._held.append(claimed)
+            return False
+
+    def _leave(self, job_id: str) -> None:
+        places = self._entered.pop(job_id, None)
+        if places is not None:
+            self.runtime.gate.leave(places)
+
+    def _let_in(self) -> None:
+        """A place became free somewhere in this process: those that wait try again."""
+        with self._held_lock:
+            held = list(self._held)
+            self._held.clear()
+            unmarked = [job for job in held if job.id in self._held_unmarked]
+            marked = [job for job in held if job.id not in self._held_unmarked]
+            self._held_unmarked.difference_update(job.id for job in unmarked)
+        self._waiting.extendleft(reversed(unmarked))
+        with self._wake_slots:
+            self._ready.extendleft(reversed(marked))
+            self._wake_slots.notify_all()
+            self._wake_coordinator.notify()
 
     def _execute_or_tell(self, claimed: Claimed) -> bool:
         """As :meth:`_execute`; a fault around the handler fails the attempt.

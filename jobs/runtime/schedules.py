@@ -46,12 +46,16 @@ log = logging.getLogger("tickwork.schedules")
 FIRES_PER_TICK = 100
 JOBS_MADE_PER_TICK = 500
 FIRING_SECONDS = 5.0
-SLOTS_FORGOTTEN_PER_TICK = 1000
 # A schedule that code declared and that no deployment declares any more is never fired; so long
 # after its slot it is switched off as well.
 LAPSED_AFTER_SECONDS = 86_400.0
 TRIES = 10
-_NO_OPTION = frozenset({"delay", "run_at", "dedupe_key", "dedupe_window", "job_id"})
+_NO_OPTION = frozenset(
+    {
+        *("delay", "run_at", "dedupe_key", "dedupe_window", "job_id"),
+        *("replace", "debounce", "debounce_max"),
+    }
+)
 
 
 class RuleOptions(TypedDict, total=False):
@@ -276,10 +280,8 @@ def fire_due(runtime: Runtime) -> int:
             _lapse(runtime, row, now)
         else:
             made += _fire(runtime, row, now)
-    if made:
-        runtime.store.forget_slots(SLOTS_FORGOTTEN_PER_TICK)
-        if is_heard(runtime):
-            announce(runtime, [Enqueued.of(runtime, job) for job in made])
+    if made and is_heard(runtime):
+        announce(runtime, [Enqueued.of(runtime, job) for job in made])
     return len(made)
 
 

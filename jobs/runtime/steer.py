@@ -185,12 +185,20 @@ def retry(
             raise JobStateConflict(
                 job.id, job.state, "retried", "force=True (--force) runs it once more all the same"
             )
-        if _revive(runtime, [job], [delay], attempts=attempts, by=by, run_at=run_at):
+        refused: dict[str, str] = {}
+        if _revive(
+            runtime, [job], [delay], attempts=attempts, by=by, run_at=run_at, refused=refused
+        ):
             break
-        holder = runtime.store.holder_of(job)
-        if holder not in (None, job.id):
-            key = f"its dedupe_key {job.dedupe_key!r} is held by job {holder}"
-            raise JobStateConflict(job.id, job.state, "retried", because=key)
+        if job.id in refused:
+            holder = refused[job.id]
+            raise JobStateConflict(
+                job.id,
+                job.state,
+                "retried",
+                "let that one end, or cancel it first",
+                because=f"its dedupe_key {job.dedupe_key!r} is held by job {holder}",
+            )
     return one(runtime, job_id, tenant)
 
 
@@ -232,6 +240,7 @@ def _revive(
     attempts: int | None,
     by: str | None,
     run_at: datetime | None = None,
+    refused: dict[str, str] | None = None,
 ) -> int:
     """Write it, with a note in each history, and ring for what is due."""
     by = checked_text("by", by, NAME_MAX_CHARS)
@@ -257,7 +266,7 @@ def _revive(
         )
         for job, delay, verdict in zip(jobs, delays, verdicts, strict=True)
     ]
-    written = runtime.store.revive(revivals, run_at=run_at)
+    written = runtime.store.revive(revivals, run_at=run_at, refused=refused)
     if written:
         _ring(runtime, jobs, delays, verdicts)
     return written
@@ -281,7 +290,7 @@ def _ring(
 
 
 def one(runtime: Runtime, job_id: str, tenant: str | None) -> Job:
-    """The job by id or alias, or JobNotFound: also for another tenant's, if a tenant is named."""
+    """The job by id or alias, or JobNotFound: also for one of another tenant, if one is named."""
     job = find_job(runtime.store, job_id, tenant)
     if job is None:
         raise JobNotFound(job_id)

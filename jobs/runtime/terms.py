@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from jobs.core.backoff import fixed
 from jobs.core.job import DEFAULT_PRIORITY
+from jobs.core.limits import Limits
 from jobs.core.outcome import Policy
 from jobs.core.queues import NAMES, QueueSettings, read_said
-from jobs.core.registry import Handler, Retention, as_retention
+from jobs.core.registry import Handler, Registry, Retention, as_retention
 from jobs.core.settings import Settings
 
 NOT_SAID = QueueSettings()
@@ -42,11 +43,12 @@ class TermsBook:
         self._raw: Mapping[str, str] = {}
         self._said: dict[str, QueueSettings] = {}
         self._terms: dict[tuple[str, str], tuple[Handler | None, Terms]] = {}
+        self._limits: tuple[int, Limits, bool] | None = None
 
     def declare(self, queue: str, settings: QueueSettings) -> QueueSettings:
         """Say in code what holds in a queue; a second word adds to the first. Returns it all."""
         declared = self.declared[queue] = settings.over(self.declared.get(queue, NOT_SAID))
-        self._terms = {}
+        self._terms, self._limits = {}, None
         return declared
 
     def learn(self, raw: Mapping[str, str]) -> None:
@@ -58,7 +60,7 @@ class TermsBook:
             for subject, text in raw.items()
             if subject.startswith("queue/")
         }
-        self._raw, self._terms = dict(raw), {}
+        self._raw, self._terms, self._limits = dict(raw), {}, None
 
     def said(self, queue: str) -> QueueSettings:
         """What was set at run time of a queue, as far as this process has learnt."""
@@ -71,6 +73,31 @@ class TermsBook:
     def names(self) -> set[str]:
         """The queues that somebody has said something of."""
         return {*self.declared, *self._said}
+
+    def limits(self, registry: Registry) -> Limits:
+        """What kinds and queues say of their limits over all processes."""
+        return self._worked_out(registry)[1]
+
+    def limits_in_process(self, registry: Registry) -> bool:
+        """Whether a kind or a queue says how many of its jobs run at once in a process."""
+        return self._worked_out(registry)[2]
+
+    def _worked_out(self, registry: Registry) -> tuple[int, Limits, bool]:
+        """Both, once until a kind is registered or somebody says something else of a queue."""
+        known = self._limits
+        if known is None or known[0] != registry.version:
+            version, handlers = registry.version, list(registry)
+            queues = {name: self.of_queue(name) for name in self.names()}
+            limits = Limits(
+                queues={name: each.limit for name, each in queues.items() if each.limit},
+                kinds={each.kind: each.limit for each in handlers if each.limit},
+                keys={each.kind: each.limit_per_key for each in handlers if each.limit_per_key},
+            )
+            said = [each.concurrency_in_process for each in queues.values()]
+            said += [each.concurrency_in_process for each in handlers]
+            in_process = any(said)
+            known = self._limits = (version, limits, in_process)
+        return known
 
     def terms(self, kind: str, queue: str, handler: Handler | None, settings: Settings) -> Terms:
         """The terms of a kind in a queue; worked out once, until somebody says something else."""

@@ -106,6 +106,7 @@ def run_tick(
         scheduled = fire_due(runtime)
     # A reclaim or a schedule may have opened lanes that the probe did not see.
     lanes = None if reclaimed or scheduled else due.lanes
+    limits = runtime.limits
     claimed = []
     if (lanes is None or lanes) and not runtime.stopping.is_set():
         claimed = runtime.store.claim(
@@ -117,13 +118,16 @@ def run_tick(
             ),
             lanes=lanes,
             overdue_seconds=overdue,
+            limits=limits,
         )
     report = Batch(runtime, claimed, budget, slots=slots, when_ended=handlers_ended).run()
     trim_finished(runtime, report)
     # A claim that came back short has taken all there was, but for what came back due at once.
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)
     remaining = 0
-    if len(claimed) >= limit or returned or runtime.stopping.is_set():
+    # What a limit held back may be free again now that these have ended.
+    freed = bool(claimed and limits)
+    if len(claimed) >= limit or returned or freed or runtime.stopping.is_set():
         remaining = runtime.store.due_count(
             handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
         )

@@ -9,6 +9,7 @@ from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
 from jobs.runtime.base import Runtime
+from jobs.runtime.breakers import note_ends
 from jobs.runtime.execute import BatchReport, tell
 from jobs.runtime.ring import ring_due
 from jobs.runtime.settle import settle_all
@@ -49,6 +50,7 @@ def reclaim(
         if job.id not in late:
             log.warning("job %s: runner lost; %s", job.id, outcome.name)
             tell(runtime, job, outcome)
+    note_ends(runtime, {job.id: job for job in stalled}, outcomes, late)
     return len(outcomes) - len(late)
 
 

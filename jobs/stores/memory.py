@@ -17,9 +17,10 @@ from typing import Any
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.controls import Control, Said, changed_settings, holds_back, open_lanes
-from jobs.core.errors import CapabilityError, JobStateConflict
+from jobs.core.errors import CapabilityError
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
-from jobs.core.keys import alias_key, dedupe_key, is_keyed
+from jobs.core.keys import alias_key, is_keyed
+from jobs.core.limits import Head, Limits, LimitStatus, Tally, key_label
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
@@ -38,6 +39,7 @@ from jobs.core.store import (
     standing_at,
 )
 from jobs.stores.memory_keys import MemoryKeys
+from jobs.stores.memory_limits import MemoryLimits
 from jobs.stores.memory_schedules import MemorySchedules
 
 
@@ -90,6 +92,7 @@ class MemoryStore:
         self._schedules = MemorySchedules()
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
+        self._limits = MemoryLimits()
 
     def create_schema(self) -> None:
         return None
@@ -212,23 +215,46 @@ class MemoryStore:
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         with self._lock:
             now, paused = self.now(), self._paused()
             due_by = now - timedelta(seconds=overdue_seconds)
-            due = (
+            due = [
                 row
                 for row in self._candidates(ids)
                 if row.run_at <= due_by
                 and row.new.kind in kinds
                 and (queues is None or row.new.queue in queues)
                 and not holds_back(paused, row.new.queue, row.new.kind)
-            )
+            ]
+            if limits or any(row.new.flow for row in due):
+                places = mark if mark and ids is None else None
+                due = self._in_turns(due, limit, limits or Limits(), now, places)
             best = heapq.nsmallest(max(limit, 0), due, key=lambda row: row.order)
             lease_until = now + timedelta(seconds=lease_seconds)
             return [
                 self._take(row, now, lease_until, place < mark) for place, row in enumerate(best)
             ]
+
+    def _in_turns(
+        self, due: list[_Row], limit: int, limits: Limits, now: datetime, places: int | None
+    ) -> list[_Row]:
+        for row in due:
+            new = row.new
+            if new.flow and new.kind in limits.keys:
+                self._limits.label(
+                    f"key/{new.kind}/{new.flow}", key_label(new.tenant, new.concurrency_key)
+                )
+        chosen = self._limits.choose(
+            (Head(row.run_at, row.new.id, row.lane) for row in due),
+            limit,
+            limits,
+            running=[row.lane for row in self._processing.values()],
+            now=now,
+            places=places,
+        )
+        return [self._pending[job_id] for job_id in chosen]
 
     def _candidates(self, ids: Collection[str] | None) -> Iterable[_Row]:
         if ids is None:
@@ -316,6 +342,19 @@ class MemoryStore:
             row.progress = percent
         if note is not None:
             row.progress_note = note
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        with self._lock:
+            self._limits.note(results, self.now())
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        with self._lock:
+            running = [row.lane for row in self._processing.values()]
+            return self._limits.statuses(limits, running, self.now())
+
+    def reset_breaker(self, name: str) -> bool:
+        with self._lock:
+            return self._limits.states.pop(name, None) is not None
 
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
         raise CapabilityError(
@@ -465,10 +504,6 @@ class MemoryStore:
         with self._lock:
             return self._schedules.next_at()
 
-    def forget_slots(self, limit: int) -> int:
-        with self._lock:
-            return self._schedules.forget(self.now(), limit)
-
     # -- look ----------------------------------------------------------------------------------
 
     def ahead(self, job: Job, kinds: Collection[str], cap: int) -> int:
@@ -562,6 +597,7 @@ class MemoryStore:
     def clear(self) -> int:
         with self._lock:
             total = len(self._rows)
+            self._limits.clear()
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
             self._keys.clear()
@@ -604,11 +640,18 @@ class MemoryStore:
             ]
             return self._delete(rows)
 
-    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
+        refused = {} if refused is None else refused
         with self._lock:
-            return sum(self._revive(revival, run_at) for revival in revivals)
+            return sum(self._revive(revival, run_at, refused) for revival in revivals)
 
-    def _revive(self, revival: Revival, run_at: datetime | None) -> bool:
+    def _revive(self, revival: Revival, run_at: datetime | None, refused: dict[str, str]) -> bool:
         job, now = revival.job, self.now()
         row = self._rows.get(job.id)
         if row is None or (row.state, row.fence) != (job.state, job.fence):
@@ -616,9 +659,9 @@ class MemoryStore:
         if row.state is State.PROCESSING:
             return False
         if row.state in TERMINAL:
-            try:
-                self._keys.retake_key(job, now)
-            except JobStateConflict:
+            holder = self._keys.retake(job, now)
+            if holder is not None:
+                refused[job.id] = holder
                 return False
             row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
             row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
@@ -631,12 +674,6 @@ class MemoryStore:
             row.ring_at = now + timedelta(seconds=revival.ring_after_seconds)
         self._move(row, State.PENDING)
         return True
-
-    def holder_of(self, job: Job) -> str | None:
-        if job.dedupe_key is None:
-            return None
-        with self._lock:
-            return self._keys.id_of(dedupe_key(job.tenant, job.kind, job.dedupe_key))
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
         with self._lock:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jobs.core.errors import JobStateConflict
 from jobs.core.job import Job, NewJob, State
 from jobs.core.keys import Key, Want, holds, is_live, look_again_seconds, retaken, wants_of
 
@@ -35,27 +34,18 @@ class MemoryKeys:
         self._write(wants, now)
         return None
 
-    def retake_key(self, job: Job, now: datetime) -> None:
-        """Take the key back for a job that is to wait again.
-
-        Raises :class:`~jobs.core.errors.JobStateConflict` naming the live job that has it.
-        """
+    def retake(self, job: Job, now: datetime) -> str | None:
+        """Take the key back for a job that is to wait again, or tell which live job has it."""
         if job.dedupe_key is None:
-            return
+            return None
         want = retaken(job)
         held = self._names.get(want.key)
-        state = None if held is None else self._state_of(held.job_id)
-        if held is not None and held.job_id != job.id and is_live(state):
-            raise JobStateConflict(
-                job.id,
-                job.state,
-                "retried",
-                because=f"its dedupe_key {job.dedupe_key!r} is held by job {held.job_id}, "
-                f"which is {state}",
-            )
+        if held is not None and held.job_id != job.id and is_live(self._state_of(held.job_id)):
+            return held.job_id
         self._write([want], now)
         if held is not None and held.job_id == job.id:
             self._names[want.key].held_until = held.held_until  # its own window runs on
+        return None
 
     def _write(self, wants: Sequence[Want], now: datetime) -> None:
         for want in wants:

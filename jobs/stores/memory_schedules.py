@@ -65,15 +65,10 @@ class MemorySchedules:
         self, now: datetime, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
     ) -> list[NewJob]:
         """The jobs that are to be inserted; their slots are held from here on."""
+        self._held = {slot: until for slot, until in self._held.items() if until > now}
         fresh = [job for job in jobs if (job.tenant, slot_name(job)) not in self._held]
         if not self.replace(before, after.with_last_job(fresh[-1].id) if fresh else after):
             return []
         until = now + timedelta(seconds=SLOT_HELD_SECONDS)
         self._held.update(((job.tenant, slot_name(job)), until) for job in fresh)
         return fresh
-
-    def forget(self, now: datetime, limit: int) -> int:
-        over = [key for key, until in self._held.items() if until <= now][:limit]
-        for key in over:
-            del self._held[key]
-        return len(over)

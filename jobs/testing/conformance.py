@@ -19,6 +19,12 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.limits import (
+    BreakerConformance,
+    FairnessConformance,
+    LimitConformance,
+    LimitedRunnersConformance,
+)
 from jobs.testing.areas.runtime_controls import (
     CancelManyConformance,
     CleaningConformance,
@@ -85,6 +91,9 @@ class StoreConformance(
     RingConformance,
     OverdueConformance,
     ScheduleStoreConformance,
+    LimitConformance,
+    FairnessConformance,
+    BreakerConformance,
     TransactionConformance,
     DedupeConformance,
     ManyKeysConformance,
@@ -122,6 +131,7 @@ class RuntimeConformance(
     CancelManyConformance,
     UniqueEnqueueConformance,
     UniqueSessionConformance,
+    LimitedRunnersConformance,
     WhyConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -24,10 +24,9 @@ def read_said(texts: Iterable[str]) -> Said:
     return Said(frozenset(paused), settings)
 
 
-def live_lanes(found: Sequence[Any]) -> tuple[tuple[str, ...], Said]:
-    """The lanes that are open, and what the controls say, from the rows of a probe."""
-    lanes = (row[1] for row in found if row[0] == "lane")
-    texts = [row[1] for row in found if row[0] == "control"]
+def live_lanes(lanes: Sequence[str], others: Sequence[Any]) -> tuple[tuple[str, ...], Said]:
+    """The lanes that are open, and what the controls say, from the rows beside the lanes."""
+    texts = [row[1] for row in others if row[0] == "control"]
     if not texts:
         return tuple(lanes), NOTHING_SAID
     said = read_said(texts)

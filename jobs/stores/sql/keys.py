@@ -2,12 +2,13 @@
 
 The primary key of the table is the promise. Whoever wants a name that another transaction has just
 written waits for its end; what then stands is read in a statement of its own, which sees that
-transaction's job as well. A name that is free again is taken over under its row's lock.
+transaction's job as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, TextClause, select, text
 
-from jobs.core.errors import JobStateConflict, StoreUnavailable
 from jobs.core.job import Job, NewJob, State
 from jobs.core.keys import (
     Key,
@@ -34,12 +34,10 @@ from jobs.stores.sql.statements import Statements
 
 _KEY = (("scope", ASCII), ("tenant", SHORT), ("name", SHORT))
 _WANT = (*_KEY, ("id", ASCII), ("window_seconds", NUMBER), ("look_seconds", NUMBER))
-_TAKE_OVER = (*_WANT, ("old_id", ASCII))
 _LOOK = (*_KEY, ("look_seconds", NUMBER))
 _MATCH = (
     "k.namespace = :namespace AND k.scope = v.scope AND k.tenant = v.tenant AND k.name = v.name"
 )
-_TRIES = 10
 SEGMENT_ROWS = 1000
 
 
@@ -84,14 +82,23 @@ class KeyStatements:
 
     @cached_property
     def take(self) -> TextClause:
-        """Write names that nobody has; tells which, but on MySQL."""
+        """Write the names that nobody has, and lock the others: all in the order of the keys."""
         sql = self.sql
-        tail = "ON CONFLICT DO NOTHING RETURNING scope, tenant, name"
-        if sql.name == "mysql":
-            # Not IGNORE: that waits with a shared lock, and two who then want more deadlock.
-            tail = "ON DUPLICATE KEY UPDATE job_id = job_id"
+        match sql.name:
+            case "mysql":
+                # Not IGNORE: that waits with a shared lock, and two who then want more deadlock.
+                tail = "ON DUPLICATE KEY UPDATE job_id = job_id"
+            case "sqlite":
+                tail = "ON CONFLICT DO NOTHING"
+            case _:
+                # It locks the row and writes nothing.
+                tail = (
+                    "ON CONFLICT (namespace, scope, tenant, name) DO UPDATE "
+                    "SET job_id = k.job_id WHERE false"
+                )
+        into = self.keys if sql.name == "mysql" else f"{self.keys} AS k"
         return text(f"""
-            INSERT INTO {self.keys}
+            INSERT INTO {into}
                 (namespace, scope, tenant, name, job_id, held_until, check_at)
             SELECT :namespace, v.scope, v.tenant, v.name, v.id, {sql.later("v.window_seconds")},
                 {sql.later("v.look_seconds")}
@@ -117,18 +124,8 @@ class KeyStatements:
         return text(f"{self._read} FOR UPDATE")
 
     @cached_property
-    def lock(self) -> TextClause:
-        """PostgreSQL: lock the names; a later statement then sees what became of their jobs."""
-        return text(
-            f"SELECT 1 FROM {self._listed(_KEY)} ORDER BY k.scope, k.tenant, k.name FOR UPDATE OF k"
-        )
-
-    @cached_property
     def take_over(self) -> TextClause:
-        """Give names to other jobs, if they are still those of the jobs that were looked at.
-
-        Tells which, but on MySQL, where their rows are locked.
-        """
+        """Give names to other jobs; their rows are locked."""
         sql = self.sql
         # MySQL assigns from left to right, so the job, which the window reads, comes last. A job
         # that takes its own name again keeps its window.
@@ -138,15 +135,7 @@ class KeyStatements:
             "check_at": sql.later("v.look_seconds"),
             "job_id": "v.id",
         }
-        statement = self._update(_TAKE_OVER, assigned)
-        match sql.name:
-            case "mysql":
-                return text(statement)
-            case "sqlite":
-                told = "scope, tenant, name"
-            case _:
-                told = "k.scope, k.tenant, k.name"
-        return text(f"{statement} AND k.job_id = v.old_id RETURNING {told}")
+        return text(self._update(_WANT, assigned))
 
     @cached_property
     def look_again(self) -> TextClause:
@@ -189,7 +178,8 @@ class KeyStatements:
 
     @cached_property
     def clear(self) -> TextClause:
-        return text(f"DELETE FROM {self.keys} WHERE namespace = :namespace")
+        """All but the slots of schedules, which outlive the jobs."""
+        return text(f"DELETE FROM {self.keys} WHERE namespace = :namespace AND scope <> 'slot'")
 
     def replace(self, job: NewJob, *, rung: bool) -> TextClause:
         """Onto a row that still waits: what the newer job says of it."""
@@ -271,15 +261,17 @@ class KeyTaker:
         jobs: Iterable[NewJob],
         parameters: dict[str, Any],
         write: Callable[[list[NewJob]], object],
+        watched: Callable[[Connection], AbstractContextManager[object]] = nullcontext,
     ) -> dict[str, str]:
-        """Have ``write`` insert the jobs whose names are free.
+        """Have ``write`` insert the jobs whose names are free; ``watched`` is for the rest.
 
         Returns whose names are held, by the ids of the jobs that were not written. A job that was
         written before, by a try whose answer was lost, stands there with its own id.
         """
         found: dict[str, str] = {}
         for segment in segments(jobs, SEGMENT_ROWS):
-            held = self._admit_segment(connection, segment, parameters)
+            with watched(connection):
+                held = self._admit_segment(connection, segment, parameters)
             fresh = [job for job in segment if job.id not in held]
             if fresh:
                 write(fresh)
@@ -358,73 +350,41 @@ class KeyTaker:
         )
 
     def retake(
-        self, connection: Connection, wants: Sequence[Want], parameters: dict[str, Any]
-    ) -> dict[Key, Standing]:
-        """Take the names back for jobs that are to wait again; returns those that are held.
+        self, connection: Connection, jobs: Sequence[Job], parameters: dict[str, Any]
+    ) -> dict[str, str]:
+        """Take the dedupe keys back for ended jobs that are to wait again.
 
-        Only a job that waits or runs keeps a name from them. Each want has a name of its own. Call
-        it before the rows become pending, in the same transaction.
+        Returns, by the ids of those that may not, who has their key: a job that waits or runs, or
+        an earlier one of these. To be called in the transaction that then makes
+        the rows pending, before it does.
         """
+        wants: dict[Key, Want] = {}
+        for job in jobs:
+            if job.dedupe_key is not None:
+                want = retaken(job)
+                wants.setdefault(want.key, want)
         if not wants:
             return {}
         # Of their own names they must not look like the holders: those are taken anew as well, so
         # that upkeep, which may look at one of them just now, finds it changed.
-        own = {want.key: want.job_id for want in wants}
-        return self._take(
+        held = self._take(
             connection,
-            sorted(wants),
+            sorted(wants.values()),
             parameters,
-            lambda standing: standing.is_live and standing.job_id != own[standing.key],
+            lambda standing: standing.is_live and standing.job_id != wants[standing.key].job_id,
         )
-
-    def retake_key(self, connection: Connection, job: Job, parameters: dict[str, Any]) -> None:
-        """As :meth:`retake`, for one job: a JobStateConflict names the job that has its key."""
-        if job.dedupe_key is None:
-            return
-        want = retaken(job)
-        for standing in self.retake(connection, [want], parameters).values():
-            raise JobStateConflict(
-                job.id,
-                job.state,
-                "retried",
-                because=f"its dedupe_key {job.dedupe_key!r} is held by job {standing.job_id}, "
-                f"which is {standing.state}",
-            )
+        refused: dict[str, str] = {}
+        for job in jobs:
+            if job.dedupe_key is None:
+                continue
+            key = retaken(job).key
+            if key in held:
+                refused[job.id] = held[key].job_id
+            elif wants[key].job_id != job.id:
+                refused[job.id] = wants[key].job_id
+        return refused
 
     def _take(
-        self,
-        connection: Connection,
-        wants: Sequence[Want],
-        parameters: dict[str, Any],
-        is_held: Callable[[Standing], bool],
-    ) -> dict[Key, Standing]:
-        if self.sql.name == "mysql":
-            return self._take_on_mysql(connection, wants, parameters, is_held)
-        held: dict[Key, Standing] = {}
-        left = list(wants)
-        for _ in range(_TRIES):
-            written = connection.execute(
-                self.statements.take, {**parameters, **self._pack_wants(left)}
-            )
-            won = {Key(*row) for row in written}
-            left = [want for want in left if want.key not in won]
-            if not left:
-                return held
-            standing = self._standing(connection, left, parameters)
-            if self.sql.name == "postgresql" and not all(map(is_held, standing.values())):
-                free = [key for key, found in standing.items() if not is_held(found)]
-                packed = self._pack(_KEY, sorted(free))
-                connection.execute(self.statements.lock, {**parameters, **packed})
-                standing = self._standing(connection, left, parameters)
-            held |= {key: found for key, found in standing.items() if is_held(found)}
-            taken = self._take_over(connection, left, standing, held, parameters)
-            # What is in neither was deleted by upkeep meanwhile: it can be written now.
-            left = [want for want in left if want.key not in held and want.key not in taken]
-            if not left:
-                return held
-        raise StoreUnavailable("a key changed hands again and again; nothing was enqueued")
-
-    def _take_on_mysql(
         self,
         connection: Connection,
         wants: Sequence[Want],
@@ -438,35 +398,20 @@ class KeyTaker:
         if not left:
             return held
         connection.execute(self.statements.take, {**parameters, **self._pack_wants(left)})
-        standing = self._standing(connection, left, parameters, locked=True)
-        own = {want.key: want.job_id for want in left}
-        for key, found in list(standing.items()):
-            if found.job_id == own[key] and found.state is None:
-                del standing[key]  # just written
-            elif is_held(found):
-                held[key] = found
-        self._take_over(connection, left, standing, held, parameters)
+        # Now all of them are there, and nobody else's to change; nor are they what they were.
+        standing = self._standing(connection, left, parameters, locked=self.sql.name == "mysql")
+        free = []
+        for want in left:
+            found = standing[want.key]
+            if found.job_id == want.job_id and found.state is None:
+                continue  # just written
+            if is_held(found):
+                held[want.key] = found
+            else:
+                free.append(want)
+        if free:
+            connection.execute(self.statements.take_over, {**parameters, **self._pack_wants(free)})
         return held
-
-    def _take_over(
-        self,
-        connection: Connection,
-        wants: Sequence[Want],
-        standing: Mapping[Key, Standing],
-        held: Mapping[Key, Standing],
-        parameters: dict[str, Any],
-    ) -> set[Key]:
-        """Give the names that stand there unheld to those that want them; returns which."""
-        rows = [
-            (*_row(want), standing[want.key].job_id)
-            for want in wants
-            if want.key in standing and want.key not in held
-        ]
-        if not rows:
-            return set()
-        packed = self._pack(_TAKE_OVER, rows)
-        taken = connection.execute(self.statements.take_over, {**parameters, **packed})
-        return {Key(*row) for row in taken} if taken.returns_rows else set()
 
     def _standing(
         self,

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, insert, select, update
-from sqlalchemy import tuple_ as row_of
 
 from jobs.core.codec import decode, encode
 from jobs.core.job import NewJob
@@ -107,26 +106,13 @@ class ScheduleTable:
             until = now + timedelta(seconds=SLOT_HELD_SECONDS)
             connection.execute(
                 insert(self.keys),
-                [{**self._slot(job), "job_id": job.id, "held_until": until} for job in fresh],
+                [
+                    {**self._slot(job), "job_id": job.id, "held_until": until, "check_at": until}
+                    for job in fresh
+                ],
             )
             insert_jobs(connection, fresh)
         return fresh
-
-    def forget(self, connection: Connection, now: datetime, limit: int) -> int:
-        c = self.keys.c
-        of_slots = and_(c.namespace == self.namespace, c.scope == SLOT_SCOPE)
-        # Found first, then deleted by their keys: MySQL locks every row that a delete looks at.
-        found = connection.execute(
-            select(c.tenant, c.name)
-            .where(of_slots, c.held_until <= now)
-            .order_by(c.held_until)
-            .limit(limit)
-        ).all()
-        if not found:
-            return 0
-        names = sorted((row.tenant, row.name) for row in found)
-        gone = delete(self.keys).where(of_slots, row_of(c.tenant, c.name).in_(names))
-        return connection.execute(gone).rowcount
 
     def _held(self, connection: Connection, jobs: Sequence[NewJob]) -> set[str]:
         if not jobs:

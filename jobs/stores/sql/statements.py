@@ -11,6 +11,7 @@ from sqlalchemy import Executable, TextClause, bindparam, text
 
 from jobs.core.controls import EVERYTHING
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
+from jobs.stores.sql import lanes
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.rowlist import Listed
 from jobs.stores.sql.tables import Tables
@@ -61,49 +62,48 @@ class Statements:
         self.schedules = f"{prefix}{tables.schedules.name}"
         self.controls = f"{prefix}{tables.controls.name}"
         self.keys = f"{prefix}{tables.keys.name}"
+        self.limits = f"{prefix}{tables.limits.name}"
+        self.takings = f"{prefix}{tables.takings.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
 
-    @property
-    def _lanes(self) -> str:
-        """The lanes that hold pending rows, each found by one step down the index."""
-        return f"""
-            lanes(lane) AS (
-                SELECT (SELECT min(lane) FROM {self.jobs} WHERE {_DUE})
-                UNION ALL
-                SELECT (SELECT min(j.lane) FROM {self.jobs} j
-                        WHERE j.namespace = :namespace AND j.state = 'pending'
-                          AND j.lane > lanes.lane)
-                FROM lanes WHERE lanes.lane IS NOT NULL
-            )"""
+    def live(self, beside: str, *, flows: bool) -> TextClause:
+        """One statement: the live lanes, and what is asked beside them.
 
-    @cached_property
-    def probe(self) -> TextClause:
-        """One statement: the live lanes, and whether a lease ran out, a row outstayed, or the
-        slot of a schedule has come."""
-        return text(self._probe)
-
-    @cached_property
-    def probe_with_rings(self) -> TextClause:
-        """As ``probe``, and whether a row is to be rung."""
-        return text(f"""{self._probe}
-            UNION ALL
-            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
-                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})
-            """)
+        ``beside`` is ``said``, ``upkeep`` or ``upkeep and rings`` (see :meth:`beside`); with
+        ``flows`` more than one flow of a lane is told.
+        """
+        return self._once(("live", beside, flows), lambda: self._live(beside, flows))
 
     @property
     def _dual(self) -> str:
         return " FROM DUAL" if self.sql.name == "mysql" else ""
 
+    def _live(self, beside: str, flows: bool) -> str:
+        found = (lanes.flows if flows else lanes.bases)(self.jobs, self.sql)
+        name = "live" if flows else "lanes"
+        return (
+            f"WITH RECURSIVE {found} SELECT 'lane' AS what, lane FROM {name} "
+            f"WHERE lane IS NOT NULL UNION ALL {self.beside(beside)}"
+        )
+
+    def beside(self, what: str) -> str:
+        """SELECTs of two columns: what the controls say, and what upkeep is due if asked."""
+        match what:
+            case "said":
+                return self._said
+            case "upkeep":
+                return self._upkeep
+        return f"""{self._upkeep}
+            UNION ALL
+            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})"""
+
     @property
-    def _probe(self) -> str:
+    def _upkeep(self) -> str:
         dual = self._dual
         return f"""
-            WITH RECURSIVE {self._lanes}
-            SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL
-            UNION ALL
             SELECT 'stalled', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND state = 'processing' AND lease_until < {self.sql.now})
@@ -119,17 +119,7 @@ class Statements:
             SELECT 'keys', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.keys} WHERE namespace = :namespace
                 AND check_at <= {self.sql.now})
-            UNION ALL {self._said}
-            """
-
-    @cached_property
-    def lanes(self) -> TextClause:
-        """The live lanes, and what the controls say of them."""
-        return text(
-            f"WITH RECURSIVE {self._lanes} "
-            "SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL "
-            f"UNION ALL {self._said}"
-        )
+            UNION ALL {self._said}"""
 
     @property
     def _said(self) -> str:
@@ -427,6 +417,17 @@ class Statements:
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
             WHERE {which} AND namespace = :namespace AND state IN ('pending', 'processing')
             """
+
+    @cached_property
+    def clear_limits(self) -> tuple[TextClause, TextClause]:
+        """What was taken and counted is forgotten; the rows stay, as runners know of them."""
+        return (
+            text(f"DELETE FROM {self.takings} WHERE namespace = :namespace"),
+            text(
+                f"UPDATE {self.limits} SET window_at = NULL, successes = 0, failures = 0, "
+                "opened_at = NULL, open_until = NULL WHERE namespace = :namespace"
+            ),
+        )
 
     # -- rings --------------------------------------------------------------------------------
 

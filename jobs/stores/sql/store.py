@@ -17,10 +17,11 @@ from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
-from jobs.core.controls import Control, holds_back
+from jobs.core.controls import Control, holds_back, open_lanes
 from jobs.core.errors import StoreUnavailable
-from jobs.core.job import Claimed, Job, NewJob, State
-from jobs.core.keys import alias_key, dedupe_key, is_keyed, may_be_key, wants_again
+from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State
+from jobs.core.keys import alias_key, is_keyed, may_be_key
+from jobs.core.limits import Limits, LimitStatus, Tally
 from jobs.core.names import NAME
 from jobs.core.schedule import Schedule
 from jobs.core.store import (
@@ -41,12 +42,14 @@ from jobs.core.store import (
 from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
-from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
+from jobs.stores.sql.claim import Claimer, in_chunks, numbered, wanted_lanes
 from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.edits import Edits
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
 from jobs.stores.sql.keys import KeyTaker
+from jobs.stores.sql.lanes import SteppedLanes, has_flow, random_spread, spread_parameters
+from jobs.stores.sql.limits import Turns, Wanted, need_turns
 from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
@@ -117,6 +120,14 @@ class SqlStore:
         self._overdue_statements = Statements(self.sql, self.tables, overdue=True)
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
+        self._turns = Turns(self._claimer)
+        self._overdue_turns = Turns(self._overdue_claimer)
+        # Whether lanes with flows were seen last: most deployments have none, and do not look.
+        self._has_flows = False
+        self.spread: Callable[[], float] = random_spread
+        self._stepped: SteppedLanes | None = None
+        if self.sql.name == "mysql":
+            self._stepped = SteppedLanes(self.statements.jobs, self.spread)
         self._ring_taker = RingTaker(self.statements)
         self._schedules = ScheduleTable(self.tables, namespace)
         self._edits = Edits(self.statements)
@@ -189,7 +200,8 @@ class SqlStore:
             return self._keys.insert(connection, jobs, self._parameters(), write, now)
 
         if session is None:
-            return self._write(run)
+            # It may wait for another's open transaction, to know whether its job will be there.
+            return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
         with self.attempts.explained():
             return run(connection_of(session, self.engine))
 
@@ -250,7 +262,8 @@ class SqlStore:
                 last_id = chunk[-1][0]
 
         def admit() -> None:
-            existing.update(self._keys.admit(connection, keyed, self._parameters(), write))
+            admitted = self._keys.admit(connection, keyed, self._parameters(), write, watched)
+            existing.update(admitted)
             keyed.clear()
 
         def aside(job: NewJob) -> None:
@@ -259,7 +272,8 @@ class SqlStore:
                 admit()
 
         with self.attempts.explained():
-            now = self._now(connection)
+            with watched(connection):
+                now = self._now(connection)
             write(jobs, aside)
             if keyed:
                 admit()
@@ -287,6 +301,7 @@ class SqlStore:
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         claimer = self._overdue_claimer if overdue_seconds else self._claimer
         if ids is not None:
@@ -294,21 +309,83 @@ class SqlStore:
         if limit < 1 or not kinds or (ids is not None and not ids):
             return []
 
+        times = {"lease_seconds": lease_seconds, "mark": mark}
+        if overdue_seconds:
+            times["overdue_seconds"] = overdue_seconds
+        if ids is not None and limits:
+            wanted = wanted_lanes(self._lanes_of_ids(list(ids)), kinds, queues)
+            return self._claim_in_turns(Wanted.of(wanted, limits, list(ids)), limit, times)
+        in_turns: list[Wanted] = []
+
         def run(connection: Connection) -> list[Claimed]:
-            parameters = self._parameters(lease_seconds=lease_seconds, mark=mark)
-            if overdue_seconds:
-                parameters["overdue_seconds"] = overdue_seconds
+            parameters = self._parameters(**times)
             if ids is not None:
                 return claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, queues)
+            if need_turns(wanted, limits):
+                in_turns.append(Wanted.of(wanted, limits or Limits()))
+                return []
             return claimer.claim(connection, wanted, limit, parameters)
 
         # MySQL locks rows by their ids and then takes them, in a transaction around both.
-        return self._write(run, alone=ids is None or claimer.claims_ids_at_once)
+        claimed = self._write(run, alone=ids is None or claimer.claims_ids_at_once)
+        return self._claim_in_turns(in_turns[-1], limit, times) if in_turns else claimed
+
+    def _claim_in_turns(self, wanted: Wanted, limit: int, times: dict[str, float]) -> list[Claimed]:
+        turns = self._overdue_turns if "overdue_seconds" in times else self._turns
+        if unknown := turns.unknown(wanted):
+            # In a transaction of its own: nobody waits for a new row for as long as a claim takes.
+            self._write(lambda connection: turns.make(connection, unknown, self._parameters()))
+        return self._write(
+            lambda connection: turns.claim(connection, wanted, limit, self._parameters(**times)),
+            alone=not wanted.limits and wanted.ids is None,
+        )
+
+    def _lanes_of_ids(self, ids: list[str]) -> Sequence[str]:
+        def run(connection: Connection) -> Sequence[str]:
+            parameters = self._parameters()
+            lanes = self._turns.lanes_of_ids(connection, ids, parameters)
+            return open_lanes(lanes, self._controls.said(connection, parameters).paused)
+
+        return self._read(run)
 
     def _lanes(self, connection: Connection) -> Sequence[str]:
-        return live_lanes(connection.execute(self.statements.lanes, self._parameters()).all())[0]
+        return live_lanes(*self._look(connection, "said"))[0]
+
+    def _look(self, connection: Connection, beside: str) -> tuple[list[str], list[Any]]:
+        """The live lanes, and the rows of what is asked beside them.
+
+        Once a lane with a flow is among them, more of the flows are looked at as well.
+        """
+        if self._stepped is not None:
+            also = self.statements.beside(beside)
+            return self._stepped.find(connection, self._parameters(), also)
+        flows = self._has_flows
+        parameters = self._parameters(**(spread_parameters(self.spread) if flows else {}))
+        found = connection.execute(self.statements.live(beside, flows=flows), parameters).all()
+        lanes = [row[1] for row in found if row[0] == "lane"]
+        self._has_flows = any(map(has_flow, lanes))
+        if self._has_flows and not flows:
+            return self._look(connection, beside)
+        return sorted(set(lanes)) if flows else lanes, [row for row in found if row[0] != "lane"]
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        def run(connection: Connection) -> list[str]:
+            return self._turns.note_results(connection, results, self._parameters())
+
+        if results and (missing := self._write(run)):
+            made = dict.fromkeys(missing, "")
+            self._write(lambda connection: self._turns.make(connection, made, self._parameters()))
+            self._write(run)
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        return self._read(lambda c: self._turns.statuses(c, limits, self._parameters()))
+
+    def reset_breaker(self, name: str) -> bool:
+        if not may_be_limit(name):
+            return False
+        return self._write(lambda c: self._turns.reset(c, name, self._parameters()))
 
     def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         if not verdicts:
@@ -391,12 +468,10 @@ class SqlStore:
     # -- upkeep --------------------------------------------------------------------------------
 
     def probe(self, *, rings: bool = False) -> Due:
-        statement = self.statements.probe_with_rings if rings else self.statements.probe
-        found = self._read(
-            lambda connection: connection.execute(statement, self._parameters()).all()
-        )
-        what = {row[0] for row in found}
-        lanes, said = live_lanes(found)
+        beside = "upkeep and rings" if rings else "upkeep"
+        live, others = self._read(lambda connection: self._look(connection, beside))
+        what = {row[0] for row in others}
+        lanes, said = live_lanes(live, others)
         return Due(
             stalled="stalled" in what,
             outstayed="outstayed" in what,
@@ -534,9 +609,6 @@ class SqlStore:
     def next_schedule_at(self) -> datetime | None:
         return self._read(self._schedules.next_at)
 
-    def forget_slots(self, limit: int) -> int:
-        return self._write(lambda c: self._schedules.forget(c, self._now(c), limit))
-
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(
@@ -550,19 +622,26 @@ class SqlStore:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, None)
-            if not wanted:
-                return 0
-            key = (len(wanted), bool(overdue_seconds))
-            statement = self._due_counts.get(key)
-            if statement is None:
-                texts = self._overdue_statements if overdue_seconds else self.statements
-                statement = self._due_counts[key] = inspect.due_count(texts, len(wanted))
-            parameters = self._parameters(cap=cap, **numbered("lane", wanted))
-            if overdue_seconds:
-                parameters["overdue_seconds"] = overdue_seconds
-            return int(connection.execute(statement, parameters).scalar_one())
+            total = 0
+            for chunk in in_chunks(wanted):
+                if total < cap:
+                    total += self._due_in(connection, chunk, cap - total, overdue_seconds)
+            return total
 
         return self._read(run)
+
+    def _due_in(
+        self, connection: Connection, lanes: Sequence[str], cap: int, overdue_seconds: float
+    ) -> int:
+        key = (len(lanes), bool(overdue_seconds))
+        statement = self._due_counts.get(key)
+        if statement is None:
+            texts = self._overdue_statements if overdue_seconds else self.statements
+            statement = self._due_counts[key] = inspect.due_count(texts, len(lanes))
+        parameters = self._parameters(cap=cap, **numbered("lane", lanes))
+        if overdue_seconds:
+            parameters["overdue_seconds"] = overdue_seconds
+        return int(connection.execute(statement, parameters).scalar_one())
 
     def ahead(self, job: Job, kinds: Collection[str], cap: int) -> int:
         def run(connection: Connection) -> int:
@@ -676,25 +755,24 @@ class SqlStore:
             )
         )
 
-    def revive(self, revivals: Sequence[Revival], *, run_at: datetime | None = None) -> int:
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
         values = self._parameters(run_at=self.sql.bind_instant(run_at))
-        wants = wants_again(each.job for each in revivals)
+        ended = [each.job for each in revivals if each.job.state in TERMINAL]
 
         def run(connection: Connection) -> int:
-            held = self._keys.retake(connection, list(wants.values()), self._parameters())
-            again = {want.job_id for key, want in wants.items() if key not in held}
-            free = [
-                each for each in revivals if each.job.id in again or not wants_again([each.job])
-            ]
+            held = self._keys.retake(connection, ended, self._parameters())
+            if refused is not None:
+                refused.update(held)
+            free = [each for each in revivals if each.job.id not in held]
             return self._edits.revive(connection, free, values)
 
         return self._write(run)
-
-    def holder_of(self, job: Job) -> str | None:
-        if job.dedupe_key is None:
-            return None
-        key = dedupe_key(job.tenant, job.kind, job.dedupe_key)
-        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
 
     def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
         values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
@@ -733,7 +811,8 @@ class SqlStore:
         everything = text(f"DELETE FROM {self.statements.jobs} WHERE namespace = :namespace")
 
         def run(connection: Connection) -> int:
-            connection.execute(self._keys.statements.clear, self._parameters())
+            for statement in (*self.statements.clear_limits, self._keys.statements.clear):
+                connection.execute(statement, self._parameters())
             return connection.execute(everything, self._parameters()).rowcount
 
         return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
@@ -762,6 +841,11 @@ def may_be_name(text: str) -> bool:
 
 def _names(ids: Collection[str]) -> list[str]:
     return sorted(job_id for job_id in set(ids) if may_be_name(job_id))
+
+
+def may_be_limit(name: str) -> bool:
+    """Whether this can be the name of a limit."""
+    return all(may_be_name(part) for part in name.split("/"))
 
 
 def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:

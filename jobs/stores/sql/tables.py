@@ -296,6 +296,7 @@ def _limits(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
         Column("failures", Integer, nullable=False, server_default=text("0")),
         Column("opened_at", Timestamp),
         Column("open_until", Timestamp),
+        Index(f"ix_{prefix}limits_used", "namespace", "used_at"),
         **options,
     )
 

@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.Column("expires_at", _instant()),
         sa.Column("keep_until", _instant()),
         sa.Column("duration_ms", sa.Double),
-        sa.Column("flow", _ascii(18), nullable=False, server_default=""),
+        sa.Column("flow", _ascii(24), nullable=False, server_default=""),
         sa.Column("concurrency_key", _exact(200)),
         sa.Column("dedupe_key", _exact(200)),
         sa.Column("alias", _exact(200)),
@@ -97,6 +97,7 @@ def upgrade() -> None:
         )
     for name, index, columns in (
         ("keys", "check", ["namespace", "check_at"]),
+        ("limits", "used", ["namespace", "used_at"]),
         ("schedules", "next", ["namespace", "next_at"]),
         ("groups", "check", ["namespace", "check_at"]),
     ):
