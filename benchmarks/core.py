@@ -52,8 +52,7 @@ def measure(url: str, jobs: int, rows: int, only: list[str], say: Say) -> dict[s
 def fresh(url: str) -> Iterator[Tickwork]:
     """A system at default settings on empty tables, with one kind: a handler that does nothing."""
     tickwork = Tickwork(url, table_prefix="bench_")
-    store = raw.store_of(tickwork)
-    store.tables.metadata.drop_all(tickwork.engine)
+    _drop(tickwork)
     tickwork.create_schema()
 
     @tickwork.handler("noop")
@@ -63,8 +62,15 @@ def fresh(url: str) -> Iterator[Tickwork]:
     try:
         yield tickwork
     finally:
-        store.tables.metadata.drop_all(tickwork.engine)
+        _drop(tickwork)
         tickwork.close()
+
+
+def _drop(tickwork: Tickwork) -> None:
+    tables = raw.store_of(tickwork).tables
+    tables.metadata.drop_all(tickwork.engine)
+    with tickwork.engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {tables.version_table}")
 
 
 def _vacuum(tickwork: Tickwork) -> None:

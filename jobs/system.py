@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
@@ -25,7 +24,6 @@ from jobs.core.controls import (
     subject_of,
 )
 from jobs.core.deadline import Budget
-from jobs.core.delivery import Fate
 from jobs.core.doorbell import Doorbell, SilentDoorbell
 from jobs.core.errors import (
     CapabilityError,
@@ -39,7 +37,6 @@ from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob, State
 from jobs.core.limits import Breaker, LimitStatus, RateLike
 from jobs.core.names import check_queue
-from jobs.core.presets import preset
 from jobs.core.queues import QueueSettings, queue_settings
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike
 from jobs.core.registry import handler as declare_handler
@@ -47,7 +44,6 @@ from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
-from jobs.runtime.deliver import Delivery, run_deliveries
 from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
     Draft,
@@ -67,9 +63,13 @@ from jobs.runtime.unique import find_job
 from jobs.runtime.upkeep import reclaim
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    from jobs.core.delivery import Fate
     from jobs.core.schedule import Schedule
     from jobs.ops.doctor import Finding
     from jobs.ops.why import Why
+    from jobs.runtime.deliver import Delivery
     from jobs.runtime.local import LocalRunner
     from jobs.runtime.schedules import ScheduleOptions
     from jobs.runtime.timetable import Timetable
@@ -702,15 +702,18 @@ class Tickwork:
 
         Presets: ``ecommerce``, ``hse``, ``insights``, ``escrow``.
         """
-        for name, settings in () if preset_name is None else preset(preset_name).items():
-            self._runtime.queues.declare(name, settings)
+        if preset_name is not None:
+            from jobs.core.presets import preset  # late, as a cold start needs none
+
+            for name, settings in preset(preset_name).items():
+                self._runtime.queues.declare(name, settings)
         return dict(self._runtime.queues.declared)
 
     def set_queue(self, name: str, *, by: str | None = None, **changes: Any) -> QueueSettings:
         """Change a queue's settings at run time, for every process; ``None`` takes one back.
 
-        They go before what the code says. A process learns of them at its next tick; one that only
-        enqueues goes by its code. Returns what is set at run time.
+        They go before what the code says. A process learns of them at its next tick (a consumer of
+        messages within 30 s); one that only enqueues goes by its code. Returns what is set.
         """
         known = queue_settings(changes).as_dict()
         changed = {field: known.get(field) for field in changes}
@@ -725,8 +728,7 @@ class Tickwork:
 
     def learn_queues(self) -> None:
         """Read what was set at run time; every tick does so by itself."""
-        said = {each.subject: each.settings for each in self.controls() if each.settings}
-        self._runtime.queues.learn(said)
+        steer.learn_queues(self._runtime, at_once=True)
 
     def limits(self) -> builtins.list[LimitStatus]:
         """Every limit that is declared here as it stands: what is allowed, and what is used."""
@@ -793,6 +795,8 @@ class Tickwork:
         if self._consuming is None:
             # Its messages stay on the queue, so nobody rings for jobs that go back to waiting.
             self._consuming = replace(self._runtime, rings_settled=False)
+        from jobs.runtime.deliver import run_deliveries  # late: for consumers of messages alone
+
         return run_deliveries(self._consuming, deliveries, budget)
 
     def drain(

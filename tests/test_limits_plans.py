@@ -24,8 +24,8 @@ def test_what_runs_and_what_was_taken_is_read_by_indexes(postgresql_database: Da
         for what, statement in {
             "running": f"SELECT queue, kind, flow, count(*) FROM {store.statements.jobs} "
             "WHERE namespace = '' AND state = 'processing' GROUP BY queue, kind, flow",
-            "lanes": store.statements.lanes(flows=False).text.replace(":namespace", "''"),
-            "flows": store.statements.lanes(flows=True)
+            "lanes": store.statements.live("said", flows=False).text.replace(":namespace", "''"),
+            "flows": store.statements.live("said", flows=True)
             .text.replace(":namespace", "''")
             .replace(":spread_tenant", "'00'")
             .replace(":spread_key", "'00'"),

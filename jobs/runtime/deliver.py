@@ -28,6 +28,7 @@ from jobs.core.store import Standing, Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport, tell
 from jobs.runtime.settle import settle_all
+from jobs.runtime.steer import learn_queues
 from jobs.runtime.upkeep import reclaim, trim_finished
 
 
@@ -70,6 +71,7 @@ def run_deliveries(
             job_id: keep("stopping", SOON_SECONDS, each.reach) for job_id, each in firsts.items()
         }
         return _fates_in_order(deliveries, firsts, fates)
+    learn_queues(runtime)
     slots = runtime.settings.concurrency if slots is None else slots
     groups = Counter(each.group for each in deliveries if each.group is not None)
     # What stands behind another of its group may not be marked before its turn.

@@ -297,6 +297,18 @@ def one(runtime: Runtime, job_id: str, tenant: str | None) -> Job:
     return job
 
 
+# -- what was set meanwhile --------------------------------------------------------------------
+
+
+def learn_queues(runtime: Runtime, *, at_once: bool = False) -> None:
+    """Read what was set of queues at run time: for whoever never probes, and not at every turn."""
+    now = runtime.clock.monotonic()
+    if at_once or runtime.queues.is_stale(now):
+        controls = runtime.store.controls()
+        said = {each.subject: each.settings for each in controls if each.settings}
+        runtime.queues.learn(said, now)
+
+
 # -- put back ----------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ the queue, and that before the settings' defaults. What a job's own enqueue said
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jobs.core.registry import Handler, Registry, Retention, as_retention
 from jobs.core.settings import Settings
 
 NOT_SAID = QueueSettings()
+LEARN_AGAIN_SECONDS = 30.0
 
 
 class Terms(NamedTuple):
@@ -34,14 +36,15 @@ class Terms(NamedTuple):
 class TermsBook:
     """The queues of one system: what code and what people say of them, and the terms from both.
 
-    A tick that finds other settings in the database lets :meth:`learn` know; a process that never
-    ticks goes by its code.
+    A tick that finds other settings in the database lets :meth:`learn` know. A consumer of messages
+    never ticks: it asks when it :meth:`is_stale`. A process that only enqueues goes by its code.
     """
 
     def __init__(self) -> None:
         self.declared: dict[str, QueueSettings] = {}
         self._raw: Mapping[str, str] = {}
         self._said: dict[str, QueueSettings] = {}
+        self._learnt_at = -math.inf
         self._terms: dict[tuple[str, str], tuple[Handler | None, Terms]] = {}
         self._limits: tuple[int, Limits, bool] | None = None
 
@@ -51,8 +54,13 @@ class TermsBook:
         self._terms, self._limits = {}, None
         return declared
 
-    def learn(self, raw: Mapping[str, str]) -> None:
-        """Take what was set at run time: JSON texts by subject, as a probe found them."""
+    def is_stale(self, at: float) -> bool:
+        """Whether nothing was learnt for :data:`LEARN_AGAIN_SECONDS`; ``at`` is monotonic."""
+        return at - self._learnt_at >= LEARN_AGAIN_SECONDS
+
+    def learn(self, raw: Mapping[str, str], at: float) -> None:
+        """Take what was set at run time: JSON texts by subject, as the database had them ``at``."""
+        self._learnt_at = at
         if raw == self._raw:
             return
         self._said = {

@@ -97,7 +97,7 @@ def run_tick(
 
         synchronise(runtime)
     due = runtime.store.probe(rings=runtime.rules is not None)
-    runtime.queues.learn(due.said.settings)
+    runtime.queues.learn(due.said.settings, now)
     reclaimed = run_upkeep(runtime, due)
     scheduled = 0
     if due.scheduled:

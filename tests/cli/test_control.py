@@ -81,7 +81,7 @@ def test_settings_are_set_shown_and_taken_back(cli: Cli, place: Place) -> None:
         ("timeout=never", "is not a duration"),
         ("priority=9", "priority is a whole number from 1"),
         ("max_attempts=many", "max_attempts counts all executions"),
-        ("rate_limit=fast", "a rate limit is written as 100/s"),
+        ("rate_limit=fast", "rate_limit is a number per time such as '100/s'"),
     ],
 )
 def test_a_wrong_setting_names_the_mend(cli: Cli, place: Place, pair: str, said: str) -> None:

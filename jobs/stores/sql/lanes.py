@@ -157,18 +157,28 @@ class SteppedLanes:
             found |= lanes
             fresh = {lane for lane in new if base_of(lane) not in bases}
             if turn < MOST_TURNS_FOR_FLOWS:
-                seen = Counter(base_of(lane) for lane in found)
-                fresh |= {
-                    lane
-                    for lane in new - self._known
-                    if has_flow(lane) and seen[base_of(lane)] < MOST_REMEMBERED
-                }
+                fresh |= self._fresh_flows(new - self._known, found)
             bases |= set(map(base_of, new))
             points = self._points(frozenset(fresh))
             if not fresh:
                 break
         self._known = frozenset(found)
         return sorted(found), others
+
+    def _fresh_flows(self, new: set[str], found: set[str]) -> set[str]:
+        """New flows to step on from at once: where few are known, or few tenants."""
+        flows = Counter(map(base_of, found))
+        tenants = Counter(map(base_of, {tenant_of(lane) for lane in found if has_flow(lane)}))
+        before = {tenant_of(lane) for lane in found - new if has_flow(lane)}
+        return {
+            lane
+            for lane in new
+            if has_flow(lane)
+            and (
+                flows[base_of(lane)] < MOST_REMEMBERED
+                or (tenants[base_of(lane)] < MOST_TENANTS and tenant_of(lane) not in before)
+            )
+        }
 
     def _points(self, known: frozenset[str]) -> set[tuple[str, str]]:
         """Where to step on from, and how far at most."""
@@ -185,6 +195,10 @@ class SteppedLanes:
             points.difference_update((lane, _BEHIND) for lane in lanes)
             chosen = sorted(lanes, key=lambda _: self.spread())[:MOST_REMEMBERED]
             points.update((lane, base + PAST_FLOWS) for lane in chosen)
+            tenants = sorted(set(map(tenant_of, lanes)), key=lambda _: self.spread())
+            points.update(
+                (tenant + PAST_FLOWS, base + PAST_FLOWS) for tenant in tenants[:MOST_TENANTS]
+            )
             for number in range(MOST_BY_LOT):
                 drawn = spread_parameters(self.spread)
                 at = base + drawn["spread_tenant"]
@@ -216,9 +230,14 @@ def base_of(lane: str) -> str:
     return lane[: lane.rindex("/") + 1]
 
 
+def tenant_of(lane: str) -> str:
+    """The lane up to where the tenant's keys begin."""
+    return lane[:-KEY_CHARS]
+
+
 # Of the flows known of a base lane, those to step on from, and the points by lot beside them.
-MOST_REMEMBERED, MOST_BY_LOT = 48, 16
+MOST_REMEMBERED, MOST_BY_LOT = 40, 16
 # Statements of one look at most; each finds at least one more base lane, or is the last. Where few
 # flows are known, new ones are stepped on from as well.
-MOST_TURNS, MOST_TURNS_FOR_FLOWS = 5000, 8
+MOST_TURNS, MOST_TURNS_FOR_FLOWS = 5000, 16
 _BEHIND = "9"  # sorts after every priority

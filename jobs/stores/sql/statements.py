@@ -57,13 +57,12 @@ class Statements:
         self.sql = sql
         self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
-        prefix = f"{tables.schema}." if tables.schema else ""
-        self.jobs = f"{prefix}{tables.jobs.name}"
-        self.schedules = f"{prefix}{tables.schedules.name}"
-        self.controls = f"{prefix}{tables.controls.name}"
-        self.keys = f"{prefix}{tables.keys.name}"
-        self.limits = f"{prefix}{tables.limits.name}"
-        self.takings = f"{prefix}{tables.takings.name}"
+        self.jobs = tables.name_of("jobs")
+        self.schedules = tables.name_of("schedules")
+        self.controls = tables.name_of("controls")
+        self.keys = tables.name_of("keys")
+        self.limits = tables.name_of("limits")
+        self.takings = tables.name_of("takings")
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from operator import itemgetter
 from typing import Any
@@ -69,7 +69,7 @@ from jobs.stores.sql.statements import (
     VERDICT_COLUMNS,
     Statements,
 )
-from jobs.stores.sql.tables import Tables, build_tables
+from jobs.stores.sql.tables import Tables
 from jobs.stores.sql.transaction import HandlerTransaction
 
 BULK_CHUNK_ROWS = 10_000
@@ -113,7 +113,7 @@ class SqlStore:
             else make_engine(database, connect_seconds=min(answer_seconds, CONNECT_TIMEOUT_SECONDS))
         )
         self._owns_engine = not isinstance(database, Engine)
-        self.tables: Tables = build_tables(prefix, schema, dialect=self.engine.dialect.name)
+        self.tables: Tables = Tables(prefix, schema, dialect=self.engine.dialect.name)
         frozen = self.clock.frozen_now() is not None
         self.sql: DialectSql = dialect_sql(self.engine.dialect.name, frozen=frozen)
         self.statements = Statements(self.sql, self.tables)
@@ -127,9 +127,8 @@ class SqlStore:
         self.spread: Callable[[], float] = random_spread
         self._stepped: SteppedLanes | None = None
         if self.sql.name == "mysql":
-            self._stepped = SteppedLanes(self.statements.jobs, self.spread)
+            self._stepped = SteppedLanes(self.statements.jobs, self._draw)
         self._ring_taker = RingTaker(self.statements)
-        self._schedules = ScheduleTable(self.tables, namespace)
         self._edits = Edits(self.statements)
         self._controls = Controls(self.statements)
         self._keys = KeyTaker(self.statements)
@@ -145,6 +144,10 @@ class SqlStore:
         if self.sql.concurrent_writers:
             capabilities.add(Capability.CONCURRENT_WRITERS)
         self.capabilities = frozenset(capabilities)
+
+    @cached_property
+    def _schedules(self) -> ScheduleTable:
+        return ScheduleTable(self.tables, self.namespace)
 
     # -- schema --------------------------------------------------------------------------------
 
@@ -369,6 +372,9 @@ class SqlStore:
         if self._has_flows and not flows:
             return self._look(connection, beside)
         return sorted(set(lanes)) if flows else lanes, [row for row in found if row[0] != "lane"]
+
+    def _draw(self) -> float:
+        return self.spread()
 
     def note_results(self, results: Sequence[Tally]) -> None:
         def run(connection: Connection) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,25 +121,65 @@ def long_text() -> ExactText:
     return ExactText(None)
 
 
-@dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables under one prefix and schema."""
+    """The tables under one prefix and schema, described when something first asks for more than
+    their names: a tick does not, and its cold start would pay for seven of them."""
 
-    metadata: MetaData
-    jobs: Table
-    keys: Table
-    controls: Table
-    limits: Table
-    takings: Table
-    schedules: Table
-    groups: Table
-    prefix: str
-    schema: str | None
+    def __init__(
+        self,
+        prefix: str = "tickwork_",
+        schema: str | None = None,
+        metadata: MetaData | None = None,
+        dialect: str | None = None,
+    ) -> None:
+        self.prefix = prefix
+        self.schema = schema
+        self._into = metadata
+        self._dialect = dialect
+        self._lock = threading.Lock()
+        self._described: dict[str, Table] | None = None
+
+    def name_of(self, table: str) -> str:
+        """How SQL names a table, ``jobs`` for example."""
+        within = f"{self.schema}." if self.schema else ""
+        return f"{within}{self.prefix}{table}"
 
     @property
     def version_table(self) -> str:
         """Where the migrations note their revision."""
         return f"{self.prefix}alembic_version"
+
+    @property
+    def metadata(self) -> MetaData:
+        """What all of them are described in."""
+        return self.jobs.metadata
+
+    @property
+    def jobs(self) -> Table:
+        return self._table("jobs")
+
+    @property
+    def keys(self) -> Table:
+        return self._table("keys")
+
+    @property
+    def controls(self) -> Table:
+        return self._table("controls")
+
+    @property
+    def schedules(self) -> Table:
+        return self._table("schedules")
+
+    @property
+    def groups(self) -> Table:
+        return self._table("groups")
+
+    def _table(self, name: str) -> Table:
+        with self._lock:  # in one MetaData nothing can be described twice
+            if self._described is None:
+                metadata = self._into if self._into is not None else MetaData()
+                self._described = _describe(metadata, self.prefix, self.schema, self._dialect)
+            return self._described[name]
 
 
 def build_tables(
@@ -156,7 +196,14 @@ def build_tables(
     >>> build_tables().jobs.name
     'tickwork_jobs'
     """
-    metadata = metadata if metadata is not None else MetaData()
+    tables = Tables(prefix, schema, metadata, dialect)
+    assert tables.metadata is not None  # described at once: a team's own MetaData is to hold them
+    return tables
+
+
+def _describe(
+    metadata: MetaData, prefix: str, schema: str | None, dialect: str | None
+) -> dict[str, Table]:
     jobs = Table(
         f"{prefix}jobs",
         metadata,
@@ -219,18 +266,11 @@ def build_tables(
     )
     _indexes(jobs, prefix, dialect)
     others = {"schema": schema, **_options(dialect, **_MYSQL_TABLE)}
-    return Tables(
-        metadata,
-        jobs,
-        keys=_keys(metadata, prefix, others),
-        controls=_controls(metadata, prefix, others),
-        limits=_limits(metadata, prefix, others),
-        takings=_takings(metadata, prefix, others),
-        schedules=_schedules(metadata, prefix, others),
-        groups=_groups(metadata, prefix, others),
-        prefix=prefix,
-        schema=schema,
-    )
+    described = (_keys, _controls, _limits, _takings, _schedules, _groups)
+    return {
+        "jobs": jobs,
+        **{each.__name__[1:]: each(metadata, prefix, others) for each in described},
+    }
 
 
 _MYSQL_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}

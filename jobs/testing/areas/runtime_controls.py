@@ -158,6 +158,26 @@ class SettingsConformance(Conformance):
         elsewhere.tick()
         assert elsewhere.enqueue("alpha").max_attempts == 3
 
+    def test_a_consumer_of_messages_learns_now_and_then(
+        self, make_tickwork: MakeTickwork, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here, consumer = make_tickwork(), make_tickwork()
+
+        def deliver() -> int:
+            now = consumer.clock.monotonic()
+            job = consumer.enqueue("alpha")
+            consumer.deliver([Delivery(1, job.id)], tick_budget(now, now, 25.0, 60.0))
+            return consumer.enqueue("alpha").max_attempts
+
+        consumer.register_handler("alpha", lambda payload: None)
+        here.set_queue("default", max_attempts=8)
+        assert deliver() == 8
+        here.set_queue("default", max_attempts=9)
+        monkeypatch.setattr("jobs.runtime.terms.LEARN_AGAIN_SECONDS", 3600.0)
+        assert deliver() == 8
+        monkeypatch.setattr("jobs.runtime.terms.LEARN_AGAIN_SECONDS", 0.0)
+        assert deliver() == 9
+
     def test_backoff_and_retention_of_a_queue_hold_where_it_runs(
         self, tickwork: Tickwork, manual_clock: ManualClock
     ) -> None:
