@@ -20,6 +20,7 @@ from jobs.core.limits import LimitUse, Rate, key_label
 from jobs.core.store import JobFilter
 from jobs.ops.words import age, instant, many
 from jobs.runtime.base import Runtime
+from jobs.runtime.steer import learn_queues
 
 AHEAD_CAP = 10_000
 _LISTED, _HOLDERS, _LOOKED_AT = 3, 20, 1000
@@ -99,7 +100,7 @@ class Why:
 def why(runtime: Runtime, job: Job) -> Why:
     """The reasons why a job, just read, is not running as of now."""
     # What was set at run time holds for this answer as it does for the next tick.
-    runtime.queues.learn(runtime.store.probe().said.settings)
+    learn_queues(runtime, at_once=True)
     now = runtime.store.now()
     if job.state is State.PENDING:
         reasons = [*_held_back(runtime, job, now)]
