@@ -49,7 +49,7 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
-        *("flow", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("flow", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
@@ -62,6 +62,7 @@ ORDER = {
             "writer",
             "attempts",
             "rings",
+            "chains",
             "commits",
             "transaction",
         ),
@@ -69,7 +70,7 @@ ORDER = {
     ),
     "jobs.runtime": (
         *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "drain", "deliver", "worker", "local"),
+        *("schedules", "upkeep", "tick", "chain", "drain", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

@@ -283,13 +283,14 @@ def _own_url(raw: str) -> str:
     """The base of one's own URLs, or ``off``."""
     if raw.lower() in {"off", "0", "none"}:
         return ""
+    wrong = ValueError("is not this application's own URL (as in https://example.org), or off")
     try:
         parts = urlsplit(_url(raw))
         usable = parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
-        usable = False
+        raise wrong from None  # its text holds a part of the URL
     if not usable or parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("is not this application's own URL (as in https://example.org), or off")
+        raise wrong
     if not re.fullmatch(r"[!-~]+", raw):
         raise ValueError("holds a character that no URL has: percent-encode it")
     return raw.rstrip("/")

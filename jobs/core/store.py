@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from jobs.core.chain import Hold
 from jobs.core.job import Claimed, Job, NewJob, State
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
@@ -278,6 +279,25 @@ class Store(Protocol):
         overdue_seconds: float = 0.0,
     ) -> int:
         """How many rows of these kinds are due (for that long), counted up to ``cap``."""
+        ...
+
+    def next_due(self, kinds: Collection[str]) -> datetime | None:
+        """When the next row of these kinds becomes due, a lease runs out or a schedule fires.
+
+        An instant that is past means now; ``None`` that nothing waits for anything.
+        """
+        ...
+
+    def hold_chain(self, chain_id: str, *, seconds: float, per_hour: int) -> Hold:
+        """Hold the namespace's one chain for so long, unless another does or the hour is spent.
+
+        A grant counts as one tick of the hour. One that finds it held is remembered for
+        :meth:`free_chain`.
+        """
+        ...
+
+    def free_chain(self, chain_id: str) -> bool:
+        """Hold it no longer; ``False`` (and it is still held) if another asked for it meanwhile."""
         ...
 
     def take_rings(self, limit: int) -> list[Unrung]:

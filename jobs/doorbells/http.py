@@ -151,13 +151,14 @@ class KickDoorbell:
             line.timeout = SEND_SECONDS
             if line.sock is not None:
                 line.sock.settimeout(SEND_SECONDS)
-            line.request("POST", self._path, headers={**self._headers, **headers})
+            named = {**self._headers, **headers}
+            line.request("POST", self._parts.path, headers=named, preload_content=False)
             written.tell(well=True)
             line.timeout = self._answer_seconds
             answer = line.getresponse()
-            answer.read(ANSWER_BYTES)
+            is_whole = len(answer.read(ANSWER_BYTES)) < ANSWER_BYTES
             self._judge(answer.status, answer.headers.get("Location"))
-            if answer.status < 400:
+            if answer.status < 400 and is_whole:
                 state.keep_line(line)
                 line = None
         except Exception as error:  # noqa: BLE001 - whatever it was, the row is the truth
@@ -170,10 +171,6 @@ class KickDoorbell:
             if line is not None:
                 line.close()
             state.answered()
-
-    @property
-    def _path(self) -> str:
-        return self._parts.path
 
     def _new_line(self) -> Any:
         return connection_to(self._parts, self._context)

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from jobs.core.deadline import Budget, tick_budget
@@ -24,7 +25,8 @@ class TickResult:
     """What a tick did.
 
     ``processed`` counts jobs whose handler ran and whose end was written. ``remaining`` is how many
-    due jobs are left, counted up to 1,000; past that ``more`` is true.
+    due jobs are left, counted up to 1,000; past that ``more`` is true. ``next_due_at`` is, where
+    nothing is left and the caller asked, when something will be due (``None``: nothing is known).
     """
 
     processed: int = 0
@@ -40,6 +42,7 @@ class TickResult:
     snoozed: int = 0
     late: int = 0
     reclaimed: int = 0
+    next_due_at: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The tick's answer over HTTP."""
@@ -53,6 +56,7 @@ class TickResult:
             "more": self.more,
             "jobs": list(self.jobs),
             "duration_ms": self.duration_ms,
+            "next_due_at": None if self.next_due_at is None else self.next_due_at.isoformat(),
         }
 
 
@@ -68,6 +72,8 @@ def run_tick(
     begun: float | None = None,
     overdue_seconds: float | None = None,
     handlers_ended: Callable[[], None] | None = None,
+    counts_left: bool = False,
+    looks_ahead: bool = False,
 ) -> TickResult:
     """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
 
@@ -111,11 +117,18 @@ def run_tick(
     # A claim that came back short has taken all there was, but for what came back due at once.
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)
     remaining = 0
-    if len(claimed) >= limit or returned or runtime.stopping.is_set():
+    came_meanwhile = counts_left and bool(claimed)
+    if len(claimed) >= limit or returned or came_meanwhile or runtime.stopping.is_set():
         remaining = runtime.store.due_count(
-            handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
+            handled,
+            REMAINING_CAP + 1,
+            # What came meanwhile may have opened lanes of its own.
+            lanes=None if came_meanwhile else lanes,
+            overdue_seconds=overdue,
         )
-    return _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
+    next_due_at = runtime.store.next_due(handled) if looks_ahead and not remaining else None
+    elapsed_seconds = runtime.clock.monotonic() - begun
+    return _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)
 
 
 def _is_due_again(outcome: Any) -> bool:
@@ -123,7 +136,11 @@ def _is_due_again(outcome: Any) -> bool:
 
 
 def _result(
-    report: BatchReport, remaining: int, reclaimed: int, elapsed_seconds: float
+    report: BatchReport,
+    remaining: int,
+    reclaimed: int,
+    elapsed_seconds: float,
+    next_due_at: datetime | None,
 ) -> TickResult:
     written = report.written()
     names = Counter(outcome.name for outcome in written)
@@ -142,6 +159,7 @@ def _result(
         snoozed=names["snoozed"],
         late=len(report.late),
         reclaimed=reclaimed,
+        next_due_at=next_due_at,
     )
     level = logging.INFO if ran or reclaimed else logging.DEBUG
     log.log(

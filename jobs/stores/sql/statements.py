@@ -56,6 +56,7 @@ class Statements:
         self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
+        self._prefix = prefix
         self.jobs = f"{prefix}{tables.jobs.name}"
         self._built: dict[Any, TextClause] = {}
 
@@ -112,6 +113,24 @@ class Statements:
     def lanes(self) -> TextClause:
         """The live lanes alone."""
         return text(f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL")
+
+    @cached_property
+    def next_due(self) -> TextClause:
+        """When each live lane, the first lease and the first schedule are due: one step of an
+        index for each."""
+        schedules = f"{self._prefix}{self.tables.schedules.name}"
+        return text(f"""
+            WITH RECURSIVE {self._lanes}
+            SELECT lane, (SELECT min(j.run_at) FROM {self.jobs} j
+                WHERE j.namespace = :namespace AND j.state = 'pending' AND j.lane = lanes.lane)
+            FROM lanes WHERE lane IS NOT NULL
+            UNION ALL
+            SELECT NULL, min(lease_until) FROM {self.jobs}
+            WHERE namespace = :namespace AND state = 'processing' AND lease_until IS NOT NULL
+            UNION ALL
+            SELECT NULL, min(next_at) FROM {schedules}
+            WHERE namespace = :namespace AND enabled AND next_at IS NOT NULL
+            """)
 
     @cached_property
     def now(self) -> TextClause:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
+from jobs.core.chain import Hold
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
 from jobs.core.errors import StoreUnavailable
@@ -35,6 +36,7 @@ from jobs.core.store import (
 from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
+from jobs.stores.sql.chains import ChainRow
 from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
@@ -108,6 +110,7 @@ class SqlStore:
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._ring_taker = RingTaker(self.statements)
+        self._chain = ChainRow(self.statements)
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -349,6 +352,30 @@ class SqlStore:
             lanes=tuple(row[1] for row in found if row[0] == "lane"),
             unrung="unrung" in what,
         )
+
+    def next_due(self, kinds: Collection[str]) -> datetime | None:
+        rows = self._read(
+            lambda connection: connection.execute(
+                self.statements.next_due, self._parameters()
+            ).all()
+        )
+        handled = set(wanted_lanes([lane for lane, _ in rows if lane is not None], kinds, None))
+        instants = [
+            self.sql.read_instant(at)
+            for lane, at in rows
+            if at is not None and (lane is None or lane in handled)
+        ]
+        return min(instants, default=None)
+
+    def hold_chain(self, chain_id: str, *, seconds: float, per_hour: int) -> Hold:
+        parameters = self._parameters(chain=chain_id, hold_seconds=seconds, per_hour=per_hour)
+        return self._chain.hold(self._write_alone, parameters)
+
+    def free_chain(self, chain_id: str) -> bool:
+        return self._chain.free(self._write_alone, self._parameters(chain=chain_id))
+
+    def _write_alone(self, run: Callable[[Connection], Any]) -> Any:
+        return self._write(run, alone=True)
 
     def take_rings(self, limit: int) -> list[Unrung]:
         # On MySQL it locks rows and then takes them, which needs a transaction around both.
