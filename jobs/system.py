@@ -411,33 +411,17 @@ class Tickwork:
             tick_limit=tick_limit,
             slots=concurrency,
             begun=begun,
-            looks_ahead=True,
-        )
-
-    def tick_of_chain(
-        self,
-        chain: str | None = None,
-        limit: int | None = None,
-        time_budget: float | None = None,
-        tick_limit: float | None = None,
-        begun: float | None = None,
-    ) -> TickResult:
-        """As :meth:`tick`, for a server: a tick that leaves work behind starts the next one.
-
-        ``chain`` is what the request's header ``Tickwork-Chain`` says. Needs ``JOBS_KICK_URL``;
-        without it, it is a tick like any other.
-        """
-        result = run_tick(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            begun=begun,
             counts_left=can_chain(self._runtime),
             looks_ahead=True,
         )
-        chain_on(self._runtime, result, Link.parse(chain))
-        return result
+
+    def go_on(self, result: TickResult, chain: str | None = None) -> bool:
+        """Start the next tick if this one left work: what a server does before it answers.
+
+        ``chain`` is what the request's header ``Tickwork-Chain`` says. Needs ``JOBS_KICK_URL``, and
+        does nothing without it. Returns whether a tick was started.
+        """
+        return chain_on(self._runtime, result, Link.parse(chain)) is not None
 
     def deliver(self, deliveries: Sequence[Delivery], budget: Budget) -> dict[int, Fate]:
         """Run the jobs that messages name, inside ``budget``; returns each message's fate by key.

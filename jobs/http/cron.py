@@ -100,13 +100,11 @@ class Ticks:
             )
         try:
             with self._busy:
-                return tickwork.tick_of_chain(
-                    request.headers.get(CHAIN_HEADER),
-                    limit=limit,
-                    time_budget=time_budget,
-                    tick_limit=tick_limit,
-                    begun=begun,
+                result = tickwork.tick(
+                    limit=limit, time_budget=time_budget, tick_limit=tick_limit, begun=begun
                 )
+                tickwork.go_on(result, request.headers.get(CHAIN_HEADER))
+                return result
         finally:
             self._gate.release()
 

@@ -34,6 +34,7 @@ from jobs.testing.areas.runtime_time import (
     ExpiryConformance,
     TimeoutConformance,
 )
+from jobs.testing.areas.store_chains import ChainConformance, NextDueConformance
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
 from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
@@ -58,6 +59,8 @@ class StoreConformance(
     StandingConformance,
     CancelConformance,
     RetentionConformance,
+    ChainConformance,
+    NextDueConformance,
     RingConformance,
     OverdueConformance,
     TransactionConformance,
