@@ -547,6 +547,8 @@ class Tickwork:
         """Stop the local runner and give back connections."""
         self.stop()
         self._runtime.loop.close()
+        if callable(close_doorbell := getattr(self._runtime.doorbell, "close", None)):
+            close_doorbell()
         self.store.close()
 
 

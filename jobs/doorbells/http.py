@@ -98,6 +98,10 @@ class KickDoorbell:
             state.note_sent(now)
         return self._send_from_here(headers)
 
+    def close(self) -> None:
+        """Give back the connections; nothing that is planned is sent any more."""
+        self._mine().close()
+
     # -- who sends when ------------------------------------------------------------------------
 
     def _mine(self) -> _State:
@@ -229,6 +233,7 @@ class _State:
         self.resting_until = 0.0
         self.is_out = False
         self.is_paced = False
+        self.is_closed = False
         self.unanswered = 0
         self.planned: list[float] = []
         self._lines: list[Any] = []
@@ -268,7 +273,19 @@ class _State:
     def keep_line(self, line: Any) -> None:
         if line.sock is not None:
             with self.lock:
-                self._lines.append(line)
+                if not self.is_closed:
+                    self._lines.append(line)
+                    return
+            line.close()
+
+    def close(self) -> None:
+        with self.lock:
+            self.is_closed = True
+            self.planned.clear()
+            lines, self._lines = self._lines, []
+            self.changed.notify_all()
+        for line in lines:
+            line.close()
 
 
 class _Locked:
