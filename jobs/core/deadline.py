@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -16,6 +17,9 @@ LEASE_MARGIN_SECONDS = 5.0
 HEARTBEAT_LEASE_SECONDS = 30.0
 # What a tick is given at least, whatever a deadline says.
 LEAST_LIMIT_SECONDS = 2.0
+_INSTANT = re.compile(
+    r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +154,10 @@ def until_deadline(
 
 
 def parse_deadline(value: str | None) -> datetime | None:
-    """An instant as a platform's header writes it, with a time zone; ``None`` for all else."""
-    try:
-        instant = datetime.fromisoformat((value or "")[:40])
-    except ValueError:
+    """An instant as a platform's header writes it (RFC 3339); ``None`` for all else."""
+    if value is None or not _INSTANT.fullmatch(value):
         return None
-    return None if instant.utcoffset() is None else instant
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:  # a thirteenth month
+        return None
