@@ -105,3 +105,34 @@ def test_without_a_session(tickwork: Tickwork) -> None:
     assert tickwork.tick().jobs == (job.id,)
     with pytest.raises(CapabilityError, match="AsyncSession"):
         asyncio.run(tickwork.aenqueue("alpha", {"n": 3}, session=object()))
+
+
+def test_unique_jobs(tickwork: Tickwork, run_in_session: Callable[[Work], None]) -> None:
+    """Keys, an alias and a replaced payload, by the caller's own async driver."""
+
+    async def work(session: Any) -> None:
+        there = await tickwork.aenqueue("alpha", {"n": 1}, dedupe_key="k")
+        found = await tickwork.aenqueue(
+            "alpha", {"n": 2}, dedupe_key="k", replace=True, session=session
+        )
+        assert (found.id, found.existing, found.payload) == (there.id, True, {"n": 2})
+        first = await tickwork.aenqueue(
+            "alpha", {"n": 3}, dedupe_key="d", debounce=30, job_id="a", session=session
+        )
+        again = await tickwork.aenqueue(
+            "alpha", {"n": 4}, dedupe_key="d", debounce=30, session=session
+        )
+        assert (again.id, again.existing, again.payload) == (first.id, True, {"n": 4})
+        await session.commit()
+
+    async def take_over(session: Any) -> None:
+        assert not (await tickwork.aenqueue("alpha", dedupe_key="k", session=session)).existing
+        await session.commit()
+
+    run_in_session(work)
+    assert [job.payload["n"] for job in tickwork.list()] == [4, 2]
+    tickwork.cancel(tickwork.list()[1].id)
+    run_in_session(take_over)
+    named = tickwork.get("a")
+    assert named is not None
+    assert named.payload == {"n": 4}

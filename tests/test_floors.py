@@ -48,29 +48,21 @@ MAY_IMPORT = {
 # no circle and is no detour from an earlier file to a later one.
 ORDER = {
     "jobs.core": (
-        *("errors", "names", "clock", "ids", "codec", "job", "backoff", "payload"),
-        *("flow", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
+        *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("schedule", "cron", "slots", "queues", "presets", "controls"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "lines", "engine", "rowlist", "statements", "rows", "claim"),
-        *(
-            "bulk",
-            "sessions",
-            "inspect",
-            "schema",
-            "writer",
-            "attempts",
-            "rings",
-            "chains",
-            "commits",
-            "transaction",
-        ),
-        "store",
+        *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
+        *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
+        *("rings", "chains", "schedules", "controls", "keys", "edits", "commits"),
+        *("transaction", "store"),
     ),
     "jobs.runtime": (
-        *("loop", "base", "ring", "enqueue", "settle", "run", "execute"),
-        *("schedules", "upkeep", "tick", "chain", "drain", "deliver", "worker", "local"),
+        *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "settle", "breakers"),
+        *("run", "execute", "schedules", "timetable", "upkeep", "steer", "tick", "chain", "drain"),
+        *("deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

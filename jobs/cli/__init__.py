@@ -10,13 +10,19 @@ import click
 
 from jobs import __version__
 from jobs.cli.base import CarefulGroup
+from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
 from jobs.cli.demo import demo
+from jobs.cli.doctor import doctor
+from jobs.cli.limits import limits
 from jobs.cli.look import list_jobs, show, stats
-from jobs.cli.produce import cancel, enqueue
+from jobs.cli.produce import enqueue
 from jobs.cli.queue import redrive, worker
+from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
+from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
+from jobs.cli.why import why
 
 __all__ = ["main"]
 
@@ -35,7 +41,8 @@ def main() -> None:
 
 
 for command in (
-    *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, cancel, redrive),
-    database,
+    *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
+    *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
+    *(why, doctor),
 ):
     main.add_command(command)

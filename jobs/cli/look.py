@@ -19,9 +19,15 @@ from jobs.cli.system import opened
 from jobs.cli.text import first_line, say, span, table
 from jobs.core.errors import JobNotFound
 from jobs.core.job import TERMINAL, State
+from jobs.core.store import JobFilter
 
 # These depend on the clock, so no index has them: the jobs in the stored state are looked through.
-_COMPUTED = {"delayed": State.PENDING, "retrying": State.PENDING, "stalled": State.PROCESSING}
+_COMPUTED = {
+    "paused": State.PENDING,
+    "delayed": State.PENDING,
+    "retrying": State.PENDING,
+    "stalled": State.PROCESSING,
+}
 _PAGE, _LOOKED_THROUGH_AT_MOST = 500, 20_000
 
 
@@ -29,11 +35,13 @@ _PAGE, _LOOKED_THROUGH_AT_MOST = 500, 20_000
 @click.option(
     "--state",
     type=click.Choice(SHOWN_STATES),
-    help="Only these; pending are also those delayed and retrying, processing those stalled.",
+    help="Only these; pending are also those paused, delayed and retrying, processing those "
+    "stalled.",
 )
 @click.option("--kind", help="Only this kind.")
 @click.option("--queue", help="Only this queue.")
 @click.option("--tenant", help="Only this tenant's.")
+@click.option("--error", metavar="TEXT", help="Only those whose last error holds this text.")
 @click.option("--before", metavar="ID", help="Continue a listing after this job.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def list_jobs(
@@ -41,25 +49,34 @@ def list_jobs(
     kind: str | None,
     queue: str | None,
     tenant: str | None,
+    error: str | None,
     before: str | None,
     limit: int,
     as_json: bool,
 ) -> dict[str, Any] | None:
     """List jobs, the newest first."""
+    where = JobFilter(None, kind, queue, tenant, before, error)
+    return list_where(where, state, limit, as_json)
+
+
+def list_where(
+    where: JobFilter, state: str | None, limit: int, as_json: bool
+) -> dict[str, Any] | None:
+    """List the jobs of a filter that are shown in ``state``."""
     with opened() as tickwork:
-        now = tickwork.store.now()
-        where = {"kind": kind, "queue": queue, "tenant": tenant}
+        now, paused = tickwork.store.now(), tickwork.store.paused()
         if state in _COMPUTED:
-            found = _looked_through(tickwork, now, state, before, where)
+            found = _looked_through(tickwork, now, paused, state, where)
             jobs = list(islice(found, limit + 1))
         else:
-            rows = tickwork.list(state=state, before_id=before, limit=limit + 1, **where)
-            jobs = [Shown(job, now) for job in rows]
+            stored = None if state is None else State(state)
+            rows = tickwork.store.list(where._replace(state=stored), limit + 1)
+            jobs = [Shown(job, now, paused) for job in rows]
     more, jobs = len(jobs) > limit, jobs[:limit]
     if as_json:
         return {"jobs": [each.as_dict() for each in jobs], "more": more}
     if not jobs:
-        say("No such jobs." if any((state, kind, queue, tenant, before)) else "No jobs.")
+        say("No such jobs." if state or any(where) else "No jobs.")
         return None
     _print_jobs(jobs)
     if more:
@@ -70,18 +87,19 @@ def list_jobs(
 def _looked_through(
     tickwork: Tickwork,
     now: datetime,
+    paused: frozenset[str],
     state: str,
-    before: str | None,
-    where: Mapping[str, str | None],
+    where: JobFilter,
 ) -> Iterator[Shown]:
     stored = _COMPUTED[state]
+    where = where._replace(state=stored)
     for _ in range(_LOOKED_THROUGH_AT_MOST // _PAGE):
-        page = tickwork.list(state=stored, before_id=before, limit=_PAGE, **where)
-        shown = (Shown(job, now) for job in page)
+        page = tickwork.store.list(where, _PAGE)
+        shown = (Shown(job, now, paused) for job in page)
         yield from (each for each in shown if each.state == state)
         if len(page) < _PAGE:
             return
-        before = page[-1].id
+        where = where._replace(before_id=page[-1].id)
     say(f"Looked through the newest {_LOOKED_THROUGH_AT_MOST:,} {stored} jobs only.", err=True)
 
 
@@ -103,13 +121,14 @@ def _print_jobs(jobs: list[Shown]) -> None:
 
 @click.command(cls=JsonCommand)
 @click.argument("job_id", metavar="ID")
-def show(job_id: str, as_json: bool) -> dict[str, Any] | None:
+@click.option("--tenant", help="Whose job it is: needed with a job_id of a tenant's own.")
+def show(job_id: str, tenant: str | None, as_json: bool) -> dict[str, Any] | None:
     """Show everything about a job, with the errors of its attempts."""
     with opened() as tickwork:
-        job = tickwork.get(job_id)
+        job = tickwork.get(job_id, tenant=tenant)
         if job is None:
             raise JobNotFound(job_id)
-        shown = Shown(job, tickwork.store.now())
+        shown = Shown(job, tickwork.store.now(), tickwork.store.paused())
     if as_json:
         return shown.as_dict()
     for name, value in _facts(shown):
@@ -132,7 +151,12 @@ def _facts(shown: Shown) -> Iterator[tuple[str, str]]:
     yield "queue", job.queue
     if job.tenant:
         yield "tenant", job.tenant
+    for name, value in (("job_id", job.alias), ("dedupe key", job.dedupe_key)):
+        if value is not None:
+            yield name, value
     yield "state", f"{shown.state}{stopping} ({shown.when})" if shown.when else shown.state
+    if job.schedule:
+        yield "schedule", job.schedule
     yield "priority", str(job.priority)
     yield "attempts", f"{job.attempts} of {job.max_attempts}"
     if job.progress or job.progress_note:
@@ -140,6 +164,7 @@ def _facts(shown: Shown) -> Iterator[tuple[str, str]]:
     for name, at in (
         ("created", job.created_at),
         ("run at", job.run_at),
+        ("slot", job.slot),
         ("started", job.started_at),
         ("finished", job.finished_at),
         ("lease until", job.lease_until),

@@ -1,4 +1,4 @@
-"""``tickwork enqueue`` and ``tickwork cancel``."""
+"""``tickwork enqueue``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from jobs.cli.shown import Shown
 from jobs.cli.system import opened
 from jobs.cli.text import say
 from jobs.cli.values import duration, instant, read_payload
-from jobs.core.job import State
 
 
 @click.command(cls=JsonCommand)
@@ -37,6 +36,25 @@ from jobs.core.job import State
     "--expires-in", callback=duration, metavar="DURATION", help="Cancel it if not started by then."
 )
 @click.option("--tenant", help="Whose job it is.")
+@click.option("--dedupe-key", metavar="KEY", help="Make none while a job of the kind has this key.")
+@click.option(
+    "--dedupe-window",
+    callback=duration,
+    metavar="DURATION",
+    help="How long the key is held at least: 1h by default, 0 while its job lives.",
+)
+@click.option("--job-id", metavar="NAME", help="A name of your own to find and cancel it by.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Give a job that waits already this payload, time and priority.",
+)
+@click.option(
+    "--debounce",
+    callback=duration,
+    metavar="DURATION",
+    help="Run it when so long nobody has enqueued it again, with the last payload.",
+)
 def enqueue(
     kind: str,
     payload: str,
@@ -48,6 +66,11 @@ def enqueue(
     timeout: float | None,
     expires_in: float | None,
     tenant: str | None,
+    dedupe_key: str | None,
+    dedupe_window: float | None,
+    job_id: str | None,
+    replace: bool,
+    debounce: float | None,
     as_json: bool,
 ) -> dict[str, Any] | None:
     """Enqueue a job of KIND with a payload: JSON, - for stdin, @FILE for a file.
@@ -57,6 +80,7 @@ def enqueue(
     """
     value = read_payload(payload)
     with opened(handlers=True) as tickwork:
+        tickwork.learn_queues()  # a process of one enqueue never ticks
         job = tickwork.enqueue(
             kind,
             value,
@@ -68,25 +92,18 @@ def enqueue(
             timeout=timeout,
             expires_in=expires_in,
             tenant=tenant,
+            dedupe_key=dedupe_key,
+            dedupe_window=dedupe_window,
+            job_id=job_id,
+            replace=replace or None,
+            debounce=debounce,
         )
         shown = Shown(job, tickwork.clock.now())
     if as_json:
         return shown.as_dict()
+    if job.existing:
+        when = f", {shown.when}" if shown.when else ""
+        say(f"Existing {job.id}: {kind} in queue {job.queue} is {shown.state}{when}.")
+        return None
     say(f"Enqueued {job.id}: {kind} in queue {job.queue}, {shown.when}.")
-    return None
-
-
-@click.command(cls=JsonCommand)
-@click.argument("job_id", metavar="ID")
-def cancel(job_id: str, as_json: bool) -> dict[str, Any] | None:
-    """Cancel a job: at once if it waits, else by asking it to stop."""
-    with opened() as tickwork:
-        job = tickwork.cancel(job_id)
-        shown = Shown(job, tickwork.store.now())
-    if as_json:
-        return shown.as_dict()
-    if job.state == State.CANCELLED:
-        say(f"Cancelled {job.id}.")
-    else:
-        say(f"Asked {job.id} to stop: it runs, and ends when it looks (ctx.checkpoint()).")
     return None

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from jobs.cli.text import mask, span
+from jobs.core.controls import holds_back
 from jobs.core.job import Job, shown_state
 
 # In the order of a job's life.
 SHOWN_STATES = (
-    *("pending", "delayed", "retrying", "processing", "stalled"),
+    *("pending", "paused", "delayed", "retrying", "processing", "stalled"),
     *("completed", "failed", "cancelled"),
 )
 
 
 @dataclass
 class Shown:
-    """A job and the instant it is looked at."""
+    """A job, the instant it is looked at, and what was paused then."""
 
     job: Job
     now: datetime
+    paused: Collection[str] = ()
 
     @cached_property
     def state(self) -> str:
-        """The stored state, refined by the clock: ``delayed``, ``retrying``, ``stalled``."""
+        """The stored state, refined: ``paused``, ``delayed``, ``retrying``, ``stalled``."""
         job = self.job
         return shown_state(
             job.state,
@@ -34,6 +37,7 @@ class Shown:
             run_at=job.run_at,
             lease_until=job.lease_until,
             now=self.now,
+            paused=holds_back(self.paused, job.queue, job.kind),
         )
 
     @property
@@ -51,7 +55,7 @@ class Shown:
         """The time that matters in its state."""
         job = self.job
         match self.state:
-            case "pending":
+            case "pending" | "paused":
                 waited = self.seconds_since(job.run_at)
                 return "due now" if waited < 1 else f"due for {span(waited)}"
             case "delayed" | "retrying":

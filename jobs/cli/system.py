@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import Tickwork
+from jobs.cli.text import first_line, say
 from jobs.core.errors import ConfigurationError
 from jobs.core.settings import Settings, read_settings
 from jobs.runtime.local import is_local
@@ -39,6 +40,22 @@ def opened(*, handlers: bool = False, prepared: bool = True) -> Iterator[Tickwor
     with contextlib.closing(tickwork):
         if prepared and settings.is_development and is_local(settings):
             tickwork.create_schema()
+        yield tickwork
+
+
+@contextlib.contextmanager
+def opened_with_code() -> Iterator[Tickwork]:
+    """As ``opened(handlers=True)``, but modules that cannot be imported are only told of.
+
+    For what is better with the code's own settings, and must work when the code is what is broken.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            tickwork = stack.enter_context(opened(handlers=True))
+        except Exception as error:  # noqa: BLE001 - whatever somebody's module raises
+            tickwork = stack.enter_context(opened())
+            problem = first_line(str(error)) or type(error).__name__
+            say(f"Without what JOBS_HANDLERS says: {problem}", err=True)
         yield tickwork
 
 

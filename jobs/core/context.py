@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.core.codec import clean_text
@@ -26,6 +27,9 @@ class RunPort(Protocol):
 
     @property
     def session(self) -> Any: ...
+
+    @property
+    def slot(self) -> datetime | None: ...
 
     @property
     def settings(self) -> Settings: ...
@@ -81,6 +85,13 @@ class JobContext:
     def fence(self) -> int:
         """A number that rises with every claim, for stores outside that compare tokens."""
         return self._claimed.fence
+
+    @property
+    def slot(self) -> datetime | None:
+        """The slot that a schedule made this job for, in UTC: the same at every attempt, however
+        late it runs. ``None`` for a job that no slot made. Read from the store at each call.
+        """
+        return self._port.slot
 
     @property
     def settings(self) -> Settings:

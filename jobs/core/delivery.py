@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jobs.core.job import TERMINAL, Claimed, State
-from jobs.core.outcome import Outcome
+from jobs.core.outcome import NOTES, Outcome
 from jobs.core.store import Standing
 
 # The longest a queue hides a message, counted from when it handed it out.
@@ -107,5 +108,6 @@ def has_lost_a_runner(job: Claimed) -> bool:
     """Whether the last failure of this job was that its runner died: it may have killed it."""
     if not job.errors:
         return False
-    last = json.loads(job.errors)[-1]
-    return bool(last.get("type") == "RunnerLost")
+    failures = (each for each in json.loads(job.errors) if each.get("type") not in NOTES)
+    last = deque(failures, maxlen=1)
+    return bool(last and last[0].get("type") == "RunnerLost")

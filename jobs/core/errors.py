@@ -64,14 +64,39 @@ class JobNotFound(TickworkError, LookupError):
         super().__init__(f"no job {job_id!r} in this namespace")
 
 
-class JobStateConflict(TickworkError):
-    """The job's state does not allow what was asked, such as cancelling a completed job."""
+class NoSuchLimit(TickworkError, LookupError):
+    """No limit of that name is known. ``known`` lists those that are."""
 
-    def __init__(self, job_id: str, state: str, action: str) -> None:
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        listed = ", ".join(self.known) or "none"
+        super().__init__(f"no circuit breaker is called {name!r} (there are: {listed})")
+
+
+class ScheduleNotFound(TickworkError, LookupError):
+    """No schedule of that name (and tenant) in this namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no schedule {name!r} here; `tickwork schedules` lists those there are")
+
+
+class JobStateConflict(TickworkError):
+    """The job's state does not allow what was asked, such as cancelling a completed job.
+
+    ``because`` says what stands in the way where the state alone does not, ``mend`` what to do.
+    """
+
+    def __init__(
+        self, job_id: str, state: str, action: str, mend: str = "", *, because: str = ""
+    ) -> None:
         self.job_id = job_id
         self.state = state
         self.action = action
-        super().__init__(f"job {job_id} is {state}: it cannot be {action}")
+        self.because = because
+        more = (f", for {because}" if because else "") + (f"; {mend}" if mend else "")
+        super().__init__(f"job {job_id} is {state}: it cannot be {action}{more}")
 
 
 class SchemaError(TickworkError):

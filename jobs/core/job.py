@@ -30,8 +30,11 @@ class NewJob(NamedTuple):
 
     ``ring_after_seconds`` is when a tick is to ring it; ``None`` where rows are not rung.
     What most jobs leave at its default stands at the end, from ``flow`` on (see :attr:`is_plain`).
-    ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``chain`` the JSON of the steps
-    still to follow; ``version`` that of its payload.
+    ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``slot`` the instant
+    that its schedule made it for, as text; ``chain`` the JSON of the steps still to follow;
+    ``version`` that of its payload. ``replaces`` is what a waiting job of the same key or alias
+    takes over from this one, ``debounce_max_seconds`` how long after its own enqueue that job may
+    be put off by it.
     """
 
     id: str
@@ -55,8 +58,11 @@ class NewJob(NamedTuple):
     group_id: str | None = None
     parent_id: str | None = None
     schedule: str | None = None
+    slot: str | None = None
     chain: str | None = None
     version: int = 1
+    replaces: tuple[str, ...] = ()
+    debounce_max_seconds: float | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -135,6 +141,7 @@ class Job:
     group_id: str | None = None
     parent_id: str | None = None
     schedule: str | None = None
+    slot: datetime | None = None
     chain: list[dict[str, Any]] = field(default_factory=list, repr=False)
     cursor: Any = None
     continues: int = 0
@@ -161,15 +168,23 @@ class Job:
 
 
 def shown_state(
-    state: str, *, attempts: int, run_at: datetime, lease_until: datetime | None, now: datetime
+    state: str,
+    *,
+    attempts: int,
+    run_at: datetime,
+    lease_until: datetime | None,
+    now: datetime,
+    paused: bool = False,
 ) -> str:
-    """What a person is told: the stored state, refined by the clock.
+    """What a person is told: the stored state, refined by the clock and by pauses.
 
     ``delayed`` is pending with ``run_at`` ahead, ``retrying`` is that with attempts used,
-    ``stalled`` is processing with an expired lease.
+    ``stalled`` is processing with an expired lease, ``paused`` is pending, due and held back.
     """
     if state == State.PENDING and run_at > now:
         return "retrying" if attempts else "delayed"
+    if state == State.PENDING and paused:
+        return "paused"
     if state == State.PROCESSING and lease_until is not None and lease_until < now:
         return "stalled"
     return str(state)
@@ -177,6 +192,7 @@ def shown_state(
 
 _BULL_WORDS = {
     "pending": "waiting",
+    "paused": "paused",
     "delayed": "delayed",
     "retrying": "delayed",
     "processing": "active",

@@ -9,6 +9,7 @@ from jobs.core.errors import ConfigurationError
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,99}")
 RESERVED_QUEUES = frozenset({"all", "dashboard", "stats", "monitoring", "process"})
 TENANT_MAX_CHARS = 100
+KEY_MAX_CHARS = 200
 
 
 def check_kind(kind: object) -> str:
@@ -24,6 +25,11 @@ def check_queue(queue: object) -> str:
     return _check("queue", queue)
 
 
+def check_schedule(name: object) -> str:
+    """The name of a schedule, or a ConfigurationError: made as those of kinds are."""
+    return _check("schedule", name)
+
+
 def check_tenant(tenant: object) -> str:
     """The tenant, or a ConfigurationError: printable text of up to 100 characters."""
     if not isinstance(tenant, str) or len(tenant) > TENANT_MAX_CHARS or not tenant.isprintable():
@@ -31,6 +37,15 @@ def check_tenant(tenant: object) -> str:
             f"tenant {tenant!r} must be printable text of at most {TENANT_MAX_CHARS} characters"
         )
     return tenant
+
+
+def check_concurrency_key(key: object) -> str:
+    """The concurrency key, or a ConfigurationError: printable text of 1 to 200 characters."""
+    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX_CHARS or not key.isprintable():
+        raise ConfigurationError(
+            f"concurrency_key {key!r} must be printable text of 1 to {KEY_MAX_CHARS} characters"
+        )
+    return key
 
 
 def _check(noun: str, name: object) -> str:

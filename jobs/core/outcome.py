@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -27,6 +27,9 @@ MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
 NAME_MAX_BYTES = 200
 HISTORY_MAX_ENTRIES = 10
+# Entries of the error history that are no attempt: what a person did to the job.
+RETRIED, RESET = "Retried", "Reset"
+NOTES = frozenset({RETRIED, RESET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class Outcome(NamedTuple):
     verdict: Verdict
     kind: str = ""
     value: object = None
+    discarded: bool = False  # it failed because the handler gave the job up
 
 
 def decide(
@@ -205,7 +209,8 @@ def _unsuccessful(
             keep_seconds=policy.keep_failed_seconds,
             **tail,
         )
-        return Outcome("failed", verdict, claimed.kind)
+        discarded = isinstance(steering, Discard)
+        return Outcome("failed", verdict, claimed.kind, discarded=discarded)
     if isinstance(steering, Retry) and steering.after is not None:
         delay = max(0.0, steering.after)
     else:
@@ -292,9 +297,29 @@ def _entry(
     }
 
 
-def _history(earlier: str | None, entry: dict[str, Any]) -> str:
+def with_note(
+    earlier: str | Sequence[dict[str, Any]] | None,
+    attempt: int,
+    at: datetime,
+    kind: str,
+    message: str,
+) -> str:
+    """The error history with a note of what a person did: no attempt, but part of its story."""
+    entry = {
+        "attempt": attempt,
+        "at": at.isoformat().replace("+00:00", "Z"),
+        "type": kind,
+        "message": cut(message, MESSAGE_MAX_BYTES),
+        "traceback": "",
+        "duration_ms": None,
+    }
+    return _history(earlier, entry)
+
+
+def _history(earlier: str | Sequence[dict[str, Any]] | None, entry: dict[str, Any]) -> str:
     """The error history with one more entry; the newest :data:`HISTORY_MAX_ENTRIES` stay."""
-    entries = [*json.loads(earlier), entry] if earlier else [entry]
+    known = json.loads(earlier) if isinstance(earlier, str) and earlier else earlier or ()
+    entries = [*known, entry]
     return json.dumps(entries[-HISTORY_MAX_ENTRIES:], ensure_ascii=False, separators=(",", ":"))
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.core.backoff import Backoff, BackoffCallable, BackoffLike, as_backoff
 from jobs.core.context import JobContext
-from jobs.core.errors import ConfigurationError, UnknownKind
-from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
+from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError, UnknownKind
+from jobs.core.job import DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
+from jobs.core.limits import Breaker, Limit, RateLike, as_rate, check_at_once
 from jobs.core.names import check_kind, check_queue
 from jobs.core.payload import payload_type
 
@@ -45,6 +46,8 @@ class Retention:
 
 
 RetentionLike = bool | Mapping[str, float] | Retention
+# From a job's payload, as the handler gets it, to its concurrency key (or to none).
+ConcurrencyKey = Callable[[Any], str | None]
 
 
 def as_retention(value: RetentionLike | None, default: Retention) -> Retention:
@@ -67,14 +70,16 @@ def as_retention(value: RetentionLike | None, default: Retention) -> Retention:
 class Handler:
     """A function that runs jobs of one kind. Callable as the function itself was.
 
-    Left at ``None``, ``max_attempts``, ``backoff`` and ``timeout`` (seconds) come from the
-    settings of the system that the handler is registered with.
+    Left at ``None``, ``priority``, ``max_attempts``, ``backoff``, ``timeout`` (seconds) and how
+    long finished jobs stay come from its queue, or from the settings of the system that the handler
+    is registered with. ``dedupe_key`` makes a job's key of its payload (as the handler gets it;
+    ``None`` for no key), held for ``dedupe_window`` seconds.
     """
 
     kind: str
     function: Callable[..., Any]
     queue: str = DEFAULT_QUEUE
-    priority: int = DEFAULT_PRIORITY
+    priority: int | None = None
     max_attempts: int | None = None
     backoff: Backoff | BackoffCallable | None = None
     timeout: float | None = None
@@ -82,6 +87,15 @@ class Handler:
     api: bool = False
     remove_on_complete: RetentionLike | None = None
     remove_on_fail: RetentionLike | None = None
+    dedupe_key: Callable[[Any], str | None] | None = None
+    dedupe_window: float | None = None
+    max_concurrency: int | None = None
+    rate_limit: RateLike | None = None
+    concurrency_key: ConcurrencyKey | None = None
+    max_concurrency_per_key: int | None = None
+    rate_limit_per_key: RateLike | None = None
+    concurrency_in_process: int | None = None
+    breaker: Breaker | None = None
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
@@ -91,13 +105,22 @@ class Handler:
     def __post_init__(self) -> None:
         check_kind(self.kind)
         check_queue(self.queue)
-        check_priority(self.priority)
+        if self.priority is not None:
+            check_priority(self.priority)
         if self.max_attempts is not None:
             check_max_attempts(self.max_attempts)
         if self.timeout is not None:
             check_timeout(self.timeout)
+        if self.dedupe_key is not None and not callable(self.dedupe_key):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: dedupe_key is a function of the payload, as in "
+                "lambda payload: payload['id']"
+            )
+        if self.dedupe_window is not None:
+            self.dedupe_window = check_window(self.dedupe_window)
         for retention in (self.remove_on_complete, self.remove_on_fail):
             as_retention(retention, Retention())
+        self._check_limits()
         self._check_callable()
         self.is_async = _is_coroutine_function(self.function)
         if self.transactional and self.is_async:
@@ -106,6 +129,37 @@ class Handler:
                 "its session belongs to one thread"
             )
         self._read_signature()
+
+    def _check_limits(self) -> None:
+        try:
+            for name in ("max_concurrency", "max_concurrency_per_key", "concurrency_in_process"):
+                check_at_once(name, getattr(self, name))
+            for name in ("rate_limit", "rate_limit_per_key"):
+                as_rate(name, getattr(self, name))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"kind {self.kind!r}: {error}") from None
+        if self.concurrency_key is not None and not callable(self.concurrency_key):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: concurrency_key is a function from the payload to the key, "
+                f"not {self.concurrency_key!r}; a fixed key is given to enqueue"
+            )
+        if self.breaker is not None and not isinstance(self.breaker, Breaker):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: breaker is a Breaker(...), not {self.breaker!r}"
+            )
+
+    @property
+    def limit(self) -> Limit:
+        """What holds for all jobs of the kind together, over all processes."""
+        breaker = self.breaker if self.breaker is not None and not self.breaker.per_key else None
+        return Limit(self.max_concurrency, as_rate("rate_limit", self.rate_limit), breaker)
+
+    @property
+    def limit_per_key(self) -> Limit:
+        """What holds for the jobs of each concurrency key of the kind."""
+        breaker = self.breaker if self.breaker is not None and self.breaker.per_key else None
+        rate = as_rate("rate_limit_per_key", self.rate_limit_per_key)
+        return Limit(self.max_concurrency_per_key, rate, breaker)
 
     def _check_callable(self) -> None:
         if not callable(self.function):
@@ -218,7 +272,7 @@ def handler(
     kind: str,
     *,
     queue: str = DEFAULT_QUEUE,
-    priority: int = DEFAULT_PRIORITY,
+    priority: int | None = None,
     max_attempts: int | None = None,
     backoff: BackoffLike | BackoffCallable | None = None,
     timeout: float | None = None,
@@ -226,11 +280,21 @@ def handler(
     api: bool = False,
     remove_on_complete: RetentionLike | None = None,
     remove_on_fail: RetentionLike | None = None,
+    dedupe_key: Callable[[Any], str | None] | None = None,
+    dedupe_window: float | None = None,
+    max_concurrency: int | None = None,
+    rate_limit: RateLike | None = None,
+    concurrency_key: ConcurrencyKey | None = None,
+    max_concurrency_per_key: int | None = None,
+    rate_limit_per_key: RateLike | None = None,
+    concurrency_in_process: int | None = None,
+    breaker: Breaker | None = None,
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
 
     It is bound when its module is named in ``JOBS_HANDLERS`` (or ``handlers=[...]``), which is how
     a library ships kinds. ``timeout`` is in seconds; ``max_attempts`` counts the first execution.
+    The limits are those of ``Tickwork.handler``.
 
     >>> @handler("resize", timeout=20)
     ... def resize(payload: dict) -> None: ...
@@ -250,6 +314,15 @@ def handler(
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            dedupe_key=dedupe_key,
+            dedupe_window=dedupe_window,
+            max_concurrency=max_concurrency,
+            rate_limit=rate_limit,
+            concurrency_key=concurrency_key,
+            max_concurrency_per_key=max_concurrency_per_key,
+            rate_limit_per_key=rate_limit_per_key,
+            concurrency_in_process=concurrency_in_process,
+            breaker=breaker,
         )
         functools.update_wrapper(declared, function, updated=())
         return declared
@@ -262,6 +335,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self.version = 0  # one more with every kind
 
     def add(self, declared: Handler) -> Handler:
         """Register; a second function under a kind that is taken is a ConfigurationError."""
@@ -272,6 +346,7 @@ class Registry:
                 f"{_place(declared)}; rename one"
             )
         self._handlers[declared.kind] = declared
+        self.version += 1
         return declared
 
     def get(self, kind: str) -> Handler:
@@ -338,3 +413,13 @@ def check_timeout(seconds: object) -> float:
     if not 0 < seconds <= 7 * DAY_SECONDS:
         raise ConfigurationError(f"timeout is above 0 and at most 7 days, not {seconds!r} seconds")
     return float(seconds)
+
+
+def check_window(seconds: object) -> float:
+    """How long a dedupe key is held at least, in seconds: 0 (while its job lives) to 10 years."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= LONGEST_DELAY_SECONDS:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"dedupe_window is a number of seconds from 0 to 10 years, not {seconds!r}"
+        )
+    return float(seconds)  # type: ignore[arg-type]

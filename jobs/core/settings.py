@@ -20,6 +20,8 @@ BACKENDS = ("memory", "sql", "sqs")
 STUB_CONCURRENCY = 3
 _UNUSED = ("JOBS_HEARTBEAT_URL", "RESEND_API_KEY")
 WEAK_SECRET_CHARS = 16
+# What templates, shells and JavaScript write where there is no value: these are no secrets.
+NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Settings:
         shown = []
         for each in fields(self):
             value = getattr(self, each.name)
-            if value is not None and each.name in _SECRET_FIELDS:
+            if value is not None and each.name in SECRET_FIELDS:
                 value = "***"
             elif isinstance(value, str) and (each.name.endswith("_url") or "://" in value):
                 value = mask_url(value)
@@ -82,7 +84,7 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
 
-_SECRET_FIELDS = frozenset(
+SECRET_FIELDS = frozenset(
     {
         *("cron_secret", "cron_secret_previous", "bypass_secret"),
         *("resend_api_key", "admin_token", "secret_key"),
@@ -167,6 +169,11 @@ def _choose_kick(values: dict[str, Any], environ: Mapping[str, str]) -> None:
 def unused_variables(environ: Mapping[str, str]) -> list[str]:
     """What ``environ`` sets and this version reads, but does nothing with."""
     return [name for name in _UNUSED if environ.get(name, "").strip()]
+
+
+def known_variables() -> frozenset[str]:
+    """The names of all variables that are read."""
+    return frozenset(name for _, names, _ in _VARIABLES for name in names)
 
 
 class _Reader:

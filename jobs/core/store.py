@@ -6,17 +6,24 @@ claim, a cancel or a reclaim came between. Times are the store's own *now*; only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import builtins
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from jobs.core.chain import Hold
+from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.limits import Limits, LimitStatus, Tally
+from jobs.core.schedule import Schedule
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
 CANCELLED_KEEP_SECONDS = 7 * 86_400.0
+# How long a slot that made its job can make no other, even after its schedule was removed and made
+# anew. The schedule itself never goes back: this is for those races alone.
+SLOT_HELD_SECONDS = 86_400.0
 
 
 class Capability(StrEnum):
@@ -85,14 +92,39 @@ class Due(NamedTuple):
     """What the one probe of a tick found.
 
     ``stalled``: a lease ran out; ``outstayed``: a finished row is past its keeping; ``lanes``: the
-    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not; ``unrung``: a pending
-    row is to be rung.
+    lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused, but
+    of very many flows only some, others each time; ``unrung``: a pending row is to be rung;
+    ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
+    job still holds it; ``said``: what the controls say.
     """
 
     stalled: bool
     outstayed: bool
     lanes: tuple[str, ...]
     unrung: bool = False
+    scheduled: bool = False
+    keys: bool = False
+    said: Said = NOTHING_SAID
+
+
+class Ahead(NamedTuple):
+    """When there will be something to do.
+
+    ``at`` is the next instant for whatever reason, past if it is now and ``None`` if nothing waits
+    for anything; ``rows_in_seconds`` is until the first pending row alone is due (0: it is).
+    """
+
+    at: datetime | None
+    rows_in_seconds: float | None
+
+
+def ahead_of(rows: Sequence[datetime], others: Sequence[datetime], now: datetime) -> Ahead:
+    """What these pending rows' instants, and those of leases and schedules, come to."""
+    first = min(rows, default=None)
+    return Ahead(
+        min((*rows, *others), default=None),
+        None if first is None else max(0.0, (first - now).total_seconds()),
+    )
 
 
 class Unrung(NamedTuple):
@@ -110,7 +142,7 @@ class Standing(NamedTuple):
     """How a row stands right now, for somebody who was told its id.
 
     ``due_in_seconds`` is 0 once it is due, ``lease_left_seconds`` negative once the lease ran out
-    and ``None`` where there is none.
+    and ``None`` where there is none; ``paused`` says that a pause holds its queue or kind back.
     """
 
     id: str
@@ -119,6 +151,7 @@ class Standing(NamedTuple):
     state: str
     due_in_seconds: float
     lease_left_seconds: float | None
+    paused: bool = False
 
     @property
     def is_stalled(self) -> bool:
@@ -135,21 +168,45 @@ def standing_at(
     run_at: datetime,
     lease_until: datetime | None,
     now: datetime,
+    *,
+    paused: bool = False,
 ) -> Standing:
     """The standing of a row with these columns at the store's ``now``."""
     left = None if lease_until is None else (lease_until - now).total_seconds()
     due_in = max(0.0, (run_at - now).total_seconds())
-    return Standing(job_id, kind, queue, str(state), due_in, left)
+    return Standing(job_id, kind, queue, str(state), due_in, left, paused)
 
 
 class JobFilter(NamedTuple):
-    """Which jobs to list; ``None`` means any. ``before_id`` continues a listing (newest first)."""
+    """Which jobs to list; ``None`` means any. ``before_id`` continues a listing (newest first).
+
+    ``error`` is text that the last error holds, letter by letter; ``older_than_seconds`` is how
+    long ago a job ended, or was enqueued if it has not. With ``after_id`` (``""`` for the
+    beginning) the oldest come first.
+    """
 
     state: State | None = None
     kind: str | None = None
     queue: str | None = None
     tenant: str | None = None
     before_id: str | None = None
+    error: str | None = None
+    older_than_seconds: float | None = None
+    after_id: str | None = None
+
+
+class Revival(NamedTuple):
+    """A job to be put back to pending, as it stood when somebody decided so.
+
+    It is due ``delay_seconds`` from now. ``max_attempts`` replaces the row's if given, ``errors``
+    its history, ``ring_after_seconds`` is as in a :class:`Verdict`.
+    """
+
+    job: Job
+    delay_seconds: float
+    max_attempts: int | None = None
+    errors: str | None = None
+    ring_after_seconds: float | None = None
 
 
 class StoreTransaction(Protocol):
@@ -186,11 +243,27 @@ class Store(Protocol):
         ...
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
-        """Write jobs, in ``session``'s transaction if given; returns them as written."""
+        """Write jobs, in ``session``'s transaction if given; returns them as written.
+
+        One whose dedupe key or alias is held (:func:`jobs.core.keys.holds`) is not written: in its
+        place comes the job that holds it, ``existing``, onto which, if it still waits, what
+        ``replaces`` names was written. A name that an open transaction has just taken is waited
+        for. If the holder's row is gone, its id comes with what was asked for.
+        """
         ...
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
-        """Write many jobs by the fastest way there is, all or nothing; returns how many."""
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
+        """Write many jobs by the fastest way there is, all or nothing; returns how many.
+
+        ``existing`` is given, by the ids of those not written, the ids of the jobs that hold their
+        names; the first of several in one call holds it for the others.
+        """
         ...
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -218,8 +291,13 @@ class Store(Protocol):
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         """Take up to ``limit`` due rows of these kinds, best first: priority, run_at, id.
+
+        Of one priority, tenants take turns. Of each name in ``limits`` no more are taken than it
+        leaves free, over all claims at once; what is held back holds up nothing behind it. Of names
+        with a rate only the first ``mark`` places are taken, as those start at once.
 
         Raises the fence, counts the attempt, sets the lease, and writes the start mark of the first
         ``mark`` rows, in one short transaction. With ``ids``, only those rows; ``lanes`` are those
@@ -237,6 +315,18 @@ class Store(Protocol):
 
     def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         """Write marks and progress on held rows, and renew their leases if given seconds."""
+        ...
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        """Count ends of attempts for circuit breakers, by ``BreakerState.after``."""
+        ...
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        """Every limit as it stands, by name; of keys the newest thousand that were looked at."""
+        ...
+
+    def reset_breaker(self, name: str) -> bool:
+        """Close a breaker and forget what it counted; whether there is one of that name."""
         ...
 
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
@@ -266,6 +356,10 @@ class Store(Protocol):
         """Delete up to ``limit`` finished rows that are past their keeping; returns how many."""
         ...
 
+    def purge_keys(self, limit: int) -> int:
+        """Of up to ``limit`` names to be looked at, free those not held; returns how many."""
+        ...
+
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         """Delete finished rows of a kind beyond the newest ``keep``, at most ``limit``."""
         ...
@@ -278,13 +372,20 @@ class Store(Protocol):
         *,
         overdue_seconds: float = 0.0,
     ) -> int:
-        """How many rows of these kinds are due (for that long), counted up to ``cap``."""
+        """How many rows of these kinds are due (for that long) and not paused, up to ``cap``."""
         ...
 
-    def next_due(self, kinds: Collection[str]) -> datetime | None:
+    def ahead(self, job: Job, kinds: Collection[str], cap: int) -> int:
+        """How many due rows a claim of these kinds takes before ``job``, counted up to ``cap``.
+
+        By priority, ``run_at`` and id, among those that no pause holds back.
+        """
+        ...
+
+    def next_due(self, kinds: Collection[str], lanes: Sequence[str] | None = None) -> Ahead:
         """When the next row of these kinds becomes due, a lease runs out or a schedule fires.
 
-        An instant that is past means now; ``None`` that nothing waits for anything.
+        ``lanes`` are those of a probe just made, to save looking again.
         """
         ...
 
@@ -313,8 +414,56 @@ class Store(Protocol):
         """Have the next :meth:`take_rings` find these rows, those that are still pending."""
         ...
 
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        """The schedules (of a tenant, of a source), by tenant and name."""
+        ...
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        """One schedule, or ``None``."""
+        ...
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        """Write a new schedule; ``False``, and nothing is written, if its name is taken."""
+        ...
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        """Write ``after`` over ``before``; ``False`` if somebody has changed the row since.
+
+        Tenant, name, source and ``created_at`` stay.
+        """
+        ...
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        """Delete a schedule; its jobs stay. ``False`` if there is none."""
+        ...
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        """Now, and up to ``limit`` schedules of these kinds whose ``next_at`` has come."""
+        ...
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        """Write ``after`` over ``before`` and insert the jobs of the slots, in one transaction.
+
+        Nothing happens if the row has changed since, as when another tick was first. A slot that
+        has had its job gets no other, whatever became of the row since. Returns the jobs written;
+        the last of them becomes the row's ``last_job_id``.
+        """
+        ...
+
+    def next_schedule_at(self) -> datetime | None:
+        """The earliest slot to come of all schedules, if there is one."""
+        ...
+
     def get(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
+        ...
+
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        """The id of the job that a tenant calls by this alias, or ``None``."""
         ...
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
@@ -322,7 +471,7 @@ class Store(Protocol):
         ...
 
     def counts(self) -> dict[tuple[str, str, str], int]:
-        """Rows by (queue, kind, shown state): pending, delayed, retrying, processing, ..."""
+        """Rows by (queue, kind, shown state): pending, paused, delayed, processing, ..."""
         ...
 
     def cancel(self, job_id: str) -> CancelReport | None:
@@ -330,6 +479,83 @@ class Store(Protocol):
 
         Returns what became of it, or ``None`` if there is no such job. Terminal rows stay.
         """
+        ...
+
+    # What people do to many rows: they look for ids first, without locks, and then change those
+    # rows by their keys, where each still is what it was found to be.
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        """As :meth:`list`, the ids alone."""
+        ...
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        """Cancel these as :meth:`cancel` does; returns how many ended or were asked to stop."""
+        ...
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        """Delete those of these rows that are in such a state, and ended for so long if given.
+
+        Returns how many. A row in processing is never deleted.
+        """
+        ...
+
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
+        """Put jobs back to pending; one that is not any more as the revival found it stays.
+
+        One that had ended takes its dedupe key again; if another live job has it, it stays as well,
+        and ``refused`` is given, by its id, that of the other.
+
+        One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
+        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
+        due at that instant, whatever their delays. Returns how many.
+        """
+        ...
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        """Rows in processing that started so long ago, oldest first; nothing is changed.
+
+        Their leases may still run. One that has not started is held by its lease alone.
+        """
+        ...
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        """Hold back the pending jobs of a subject (see :class:`Control`) from every claim.
+
+        A second pause keeps the instant of the first.
+        """
+        ...
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        """Take a pause back; returns whether there was one."""
+        ...
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        """Change a subject's settings by name, ``None`` taking one away; returns them all.
+
+        Two changes at once both hold.
+        """
+        ...
+
+    def controls(self) -> builtins.list[Control]:
+        """Every control, by subject; those taken back still say who did."""
+        ...
+
+    def paused(self) -> frozenset[str]:
+        """The subjects that are paused."""
         ...
 
     def clear(self) -> int:

@@ -14,14 +14,12 @@ from typing import ParamSpec
 from flask import Request, Response, request
 from flask.typing import ResponseReturnValue
 
-from jobs.core.settings import WEAK_SECRET_CHARS, Settings, on_platform
+from jobs.core.settings import NO_SECRETS, WEAK_SECRET_CHARS, Settings, on_platform
 from jobs.http.problems import problem
 
 log = logging.getLogger("tickwork.http")
 P = ParamSpec("P")
 SCHEME = b"Bearer "
-# What templates, shells and JavaScript write where there is no value: these are no secrets.
-NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
 # A proxy or a tunnel speaks for somebody who is not on this machine.
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
 

@@ -7,16 +7,20 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from jobs.core.backoff import fixed
 from jobs.core.clock import Clock
 from jobs.core.doorbell import Doorbell
 from jobs.core.events import Events
+from jobs.core.job import DEFAULT_QUEUE, Claimed
+from jobs.core.limits import Limits
 from jobs.core.outcome import Policy
-from jobs.core.registry import Handler, Registry, Retention, as_retention
+from jobs.core.registry import Registry
 from jobs.core.ring import RingRules
+from jobs.core.schedule import Declared
 from jobs.core.settings import Settings
 from jobs.core.store import Store
+from jobs.runtime.gate import Gate
 from jobs.runtime.loop import LoopThread
+from jobs.runtime.terms import Terms, TermsBook
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class Runtime:
     ring, and run what has been due for ``overdue_seconds``. A job that goes back to waiting is rung
     by whoever settles it, but for a runner with ``rings_settled`` false: a consumer that keeps the
     job's message on the queue. Such a one runs with ``dataclasses.replace(runtime,
-    rings_settled=False)``, which shares everything else.
+    rings_settled=False)``, which shares everything else. ``queues`` is what is said of queues.
     """
 
     store: Store
@@ -44,26 +48,40 @@ class Runtime:
     doorbell: Doorbell
     rules: RingRules | None = None
     rings_settled: bool = True
+    queues: TermsBook = field(default_factory=TermsBook)
     loop: LoopThread = field(default_factory=LoopThread)
+    gate: Gate = field(default_factory=Gate)
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
     give_up_at: float = math.inf
+    declared: Declared = field(default_factory=Declared)
     _took: dict[str, deque[float]] = field(default_factory=dict)
-    _policies: dict[str, tuple[Handler | None, Policy]] = field(default_factory=dict)
 
     @property
     def overdue_seconds(self) -> float:
         """How long a row must have been due for a tick to run it."""
         return 0.0 if self.rules is None else self.settings.sqs_overdue
 
-    def policy(self, kind: str) -> Policy:
-        """What the kind says of its ends; what it leaves unsaid comes from the settings."""
+    def terms(self, kind: str, queue: str | None = None) -> Terms:
+        """What holds for jobs of a kind in a queue; in the kind's own if none is named."""
         handler = self.registry.find(kind)
-        known = self._policies.get(kind)
-        if known is None or known[0] is not handler:
-            known = self._policies[kind] = (handler, policy_of(handler, self.settings))
-        return known[1]
+        if queue is None:
+            queue = DEFAULT_QUEUE if handler is None else handler.queue
+        return self.queues.terms(kind, queue, handler, self.settings)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits over all processes of the kinds and queues known here."""
+        return self.queues.limits(self.registry)
+
+    def policy(self, kind: str, queue: str | None = None) -> Policy:
+        """What holds for the ends of such jobs."""
+        return self.terms(kind, queue).policy
+
+    def timeout(self, claimed: Claimed) -> float | None:
+        """The seconds that somebody said this job may take; ``None`` if nobody did."""
+        return claimed.timeout_seconds or self.terms(claimed.kind, claimed.queue).timeout
 
     def note_duration(self, kind: str, seconds: float) -> None:
         """Remember how long a job of this kind took, for the next one that has to fit."""
@@ -81,26 +99,3 @@ class Runtime:
             if not thread.is_alive():
                 self.abandoned.discard(thread)
         return len(self.abandoned)
-
-
-def policy_of(handler: Handler | None, settings: Settings) -> Policy:
-    """A kind's backoff and retention over the settings' defaults."""
-    backoff = handler.backoff if handler is not None and handler.backoff is not None else None
-    return Policy(
-        backoff=backoff if backoff is not None else fixed(settings.retry_delay),
-        keep_completed_seconds=completed_retention(handler, settings).age_seconds,
-        keep_failed_seconds=failed_retention(handler, settings).age_seconds,
-        result_max_bytes=settings.payload_max_bytes,
-    )
-
-
-def completed_retention(handler: Handler | None, settings: Settings) -> Retention:
-    """How long, and how many, completed jobs of a kind stay."""
-    declared = handler.remove_on_complete if handler is not None else None
-    return as_retention(declared, Retention(settings.keep_completed))
-
-
-def failed_retention(handler: Handler | None, settings: Settings) -> Retention:
-    """How long, and how many, failed jobs of a kind stay."""
-    declared = handler.remove_on_fail if handler is not None else None
-    return as_retention(declared, Retention(settings.keep_failed))

@@ -132,7 +132,8 @@ def _claim_once(
 
 def _fate_of_row(runtime: Runtime, standing: Standing | None, delivery: Delivery) -> Fate:
     handled = standing is not None and standing.kind in runtime.registry.kinds
-    return fate_unclaimed(standing, handled=handled, reach=delivery.reach)
+    paused = standing is not None and standing.paused
+    return fate_unclaimed(standing, handled=handled, reach=delivery.reach, paused=paused)
 
 
 def _lines(
@@ -169,7 +170,8 @@ def _lines(
 
 def _hand_back(runtime: Runtime, jobs: Sequence[Claimed]) -> None:
     outcomes = [
-        decide(job, NotStarted(), runtime.policy(job.kind), at=runtime.clock.now()) for job in jobs
+        decide(job, NotStarted(), runtime.policy(job.kind, job.queue), at=runtime.clock.now())
+        for job in jobs
     ]
     late = settle_all(runtime, outcomes)
     for job, outcome in zip(jobs, outcomes, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypedDict
 
@@ -14,12 +14,13 @@ from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.flow import flow_of
 from jobs.core.ids import new_id
-from jobs.core.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob
-from jobs.core.names import check_kind, check_queue, check_tenant
-from jobs.core.payload import dump
-from jobs.core.registry import check_max_attempts, check_priority, check_timeout
+from jobs.core.job import DEFAULT_QUEUE, NewJob
+from jobs.core.names import check_concurrency_key, check_kind, check_queue, check_tenant
+from jobs.core.payload import dump, load
+from jobs.core.registry import ConcurrencyKey, check_max_attempts, check_priority, check_timeout
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
+from jobs.runtime.unique import KeyOf, key_of, unique_fields
 
 log = logging.getLogger("tickwork.enqueue")
 Seconds = float | int | timedelta
@@ -37,9 +38,19 @@ class EnqueueOptions(TypedDict, total=False):
     backoff: BackoffLike | None
     expires_in: Seconds | None
     tenant: str | None
+    dedupe_key: str | None
+    dedupe_window: Seconds | None
+    job_id: str | None
+    replace: bool | Iterable[str] | None
+    debounce: Seconds | None
+    debounce_max: Seconds | None
+    concurrency_key: str | None
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
+_UNIQUE = frozenset(
+    {"dedupe_key", "dedupe_window", "job_id", "replace", "debounce", "debounce_max"}
+)
 
 
 class Draft(NamedTuple):
@@ -48,13 +59,26 @@ class Draft(NamedTuple):
     template: NewJob
     payload_type: type | None
     max_bytes: int
+    key_of: KeyOf | None = None
+    concurrency_key_of: ConcurrencyKey | None = None  # where the caller gave no key
 
     def job(self, job_id: str, payload: object) -> NewJob:
         """The job; raises :class:`~jobs.core.errors.PayloadError` for what cannot be stored."""
         plain = dump(payload, self.payload_type, self.max_bytes)
         text = encode_payload(plain, self.max_bytes)
         template = self.template
+        if self.key_of is not None:
+            template = template._replace(dedupe_key=self.key_of(plain))
+        if self.concurrency_key_of is not None:
+            template = self._with_key(template, plain, self.concurrency_key_of)
         return NewJob._make((job_id, template[1], text, *template[3:]))
+
+    def _with_key(self, template: NewJob, plain: dict[str, Any], key_of: ConcurrencyKey) -> NewJob:
+        key = key_of(load(plain, self.payload_type))
+        if key is None:
+            return template
+        key = check_concurrency_key(key)
+        return template._replace(flow=flow_of(template.tenant, key), concurrency_key=key)
 
 
 def build_job(runtime: Runtime, kind: str, payload: object, options: EnqueueOptions) -> NewJob:
@@ -63,7 +87,7 @@ def build_job(runtime: Runtime, kind: str, payload: object, options: EnqueueOpti
 
 
 def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
-    """What the caller's options, then the kind's, then the settings' say of a job.
+    """What the caller's options say of a job, then what holds for its kind and queue.
 
     A kind that is not registered here may be enqueued by name: its handler may live in another
     deployment. Raises :class:`~jobs.core.errors.ConfigurationError` for what makes no sense.
@@ -84,44 +108,49 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     queue, priority = options.get("queue"), options.get("priority")
     attempts, backoff = options.get("max_attempts"), options.get("backoff")
     run_at, delay = options.get("run_at"), options.get("delay")
-    timeout = _seconds("timeout", options.get("timeout"))
+    timeout = seconds_of("timeout", options.get("timeout"))
     tenant = options.get("tenant")
     tenant = "" if tenant is None else check_tenant(tenant)
+    key = options.get("concurrency_key")
+    key = None if key is None else check_concurrency_key(key)
     if run_at is not None and delay is not None:
         raise ConfigurationError("give run_at or delay, not both")
     if run_at is not None:
-        run_at = _in_utc(run_at)
+        run_at = in_utc(run_at)
+    if queue is not None:
+        queue = check_queue(queue)
+    else:
+        queue = DEFAULT_QUEUE if handler is None else handler.queue
+    terms = runtime.terms(kind, queue)
     template = NewJob(
         id="",
         kind=kind,
         payload="",
-        queue=check_queue(queue) if queue is not None else _own(handler, "queue", DEFAULT_QUEUE),
-        priority=(
-            check_priority(priority)
-            if priority is not None
-            else _own(handler, "priority", DEFAULT_PRIORITY)
-        ),
-        max_attempts=(
-            check_max_attempts(attempts)
-            if attempts is not None
-            else _own(handler, "max_attempts", settings.max_attempts)
-        ),
-        delay_seconds=_seconds("delay", delay) or 0.0,
+        queue=queue,
+        priority=check_priority(priority) if priority is not None else terms.priority,
+        max_attempts=check_max_attempts(attempts) if attempts is not None else terms.max_attempts,
+        delay_seconds=seconds_of("delay", delay) or 0.0,
         run_at=run_at,
         timeout_seconds=None if timeout is None else check_timeout(timeout),
         backoff=None if backoff is None else as_backoff(backoff).to_json(),
-        expires_in_seconds=_seconds("expires_in", options.get("expires_in")),
+        expires_in_seconds=seconds_of("expires_in", options.get("expires_in")),
         tenant=tenant,
-        flow=flow_of(tenant, None),
+        flow=flow_of(tenant, key),
+        concurrency_key=key,
     )
+    keyed = key_of(handler, options)
+    if keyed is not None or not options.keys().isdisjoint(_UNIQUE):
+        template = template._replace(**unique_fields(handler, options, seconds_of))
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
     declared = handler.payload_type if handler is not None else None
-    return Draft(template, declared, settings.payload_max_bytes)
+    own = handler.concurrency_key if handler is not None and key is None else None
+    return Draft(template, declared, settings.payload_max_bytes, keyed, own)
 
 
-def _in_utc(run_at: object) -> datetime:
+def in_utc(run_at: object) -> datetime:
+    """The instant in UTC, or a ConfigurationError for what is none."""
     if not isinstance(run_at, datetime):
         raise ConfigurationError(f"run_at is a datetime, not {run_at!r}")
     if run_at.utcoffset() is None:
@@ -134,12 +163,8 @@ def _in_utc(run_at: object) -> datetime:
         raise ConfigurationError(f"run_at {run_at} lies outside the calendar") from error
 
 
-def _own(handler: Any, name: str, default: Any) -> Any:
-    value = getattr(handler, name) if handler is not None else None
-    return default if value is None else value
-
-
-def _seconds(name: str, value: Seconds | None) -> float | None:
+def seconds_of(name: str, value: Seconds | None) -> float | None:
+    """The duration in seconds, or a ConfigurationError that calls it by ``name``."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +31,8 @@ from jobs.core.outcome import (
 from jobs.core.ring import current_hops
 from jobs.core.store import Touch
 from jobs.runtime.base import Runtime
+from jobs.runtime.breakers import note_ends
+from jobs.runtime.gate import places_of
 from jobs.runtime.run import Run
 from jobs.runtime.settle import settle_all
 
@@ -111,6 +113,18 @@ class Batch:
         # Jobs that do not fit the time left, unless it shows that their kind takes less.
         self._put_off: deque[Claimed] = deque()
         self._put_off_unmarked: set[str] = set()
+        # Jobs that wait for a place in this process, and what the others of those kinds hold.
+        self._places: dict[str, tuple[tuple[str, int], ...]] = {}
+        if runtime.queues.limits_in_process(runtime.registry):
+            for job in claimed:
+                handler = runtime.registry.find(job.kind)
+                places = places_of(runtime.queues.of_queue(job.queue), handler, job)
+                if places:
+                    self._places[job.id] = places
+        self._held: deque[Claimed] = deque()
+        self._held_unmarked: set[str] = set()
+        self._held_lock = threading.Lock()
+        self._entered: dict[str, tuple[tuple[str, int], ...]] = {}
         self._running: dict[str, Run] = {}
         self._ended: list[Outcome] = []  # only ever appended to; flushed up to _flushed
         self._committed: set[str] = set()  # settled in a transaction of their own
@@ -151,10 +165,12 @@ class Batch:
         """A job that fits no tick but as its first gets that place, or it would never get it."""
         now = self._monotonic()
         jobs = (*self._ready, *self._waiting)
-        handlers = {kind: self.runtime.registry.find(kind) for kind in {job.kind for job in jobs}}
+        handled = self.runtime.registry.kinds
+        lines = {(job.kind, job.queue) for job in jobs if job.kind in handled}
+        timeouts = {line: self.runtime.terms(*line).timeout for line in lines}
         for job in jobs:
-            handler = handlers[job.kind]
-            if handler is None or not (job.timeout_seconds or handler.timeout):
+            line = (job.kind, job.queue)
+            if line not in timeouts or not (job.timeout_seconds or timeouts[line]):
                 continue
             if self._fit(job, now, first=False).verdict is not Fit.NOT_NOW:
                 continue
@@ -196,7 +212,7 @@ class Batch:
             wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
             if self._running:
                 wake = min(wake, self.runtime.give_up_at)
-            if self._ready or self._waiting:  # else nobody is left to be handed back
+            if self._ready or self._waiting or self._held:  # else nobody is left to be handed back
                 wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
 
@@ -231,6 +247,7 @@ class Batch:
                 continue
             if self._running.pop(job_id, None) is not None:
                 had_its_chance = run.give_up()
+                self._leave(job_id)
                 if run.submission is None:
                     self.runtime.abandoned.add(run.thread)
                 if process_ends:
@@ -260,6 +277,11 @@ class Batch:
             self._end(self._unstarted(self._put_off.popleft(), NotStarted()))
         while self._waiting:
             self._end(self._unstarted(self._waiting.popleft(), NotStarted()))
+        with self._held_lock:
+            held = list(self._held)
+            self._held.clear()
+        for job in held:
+            self._end(self._unstarted(job, NotStarted()))
         while True:
             try:
                 job = self._ready.popleft()
@@ -268,7 +290,7 @@ class Batch:
             self._end(self._unstarted(job, NotStarted()))
 
     def _unstarted(self, claimed: Claimed, ending: Ending) -> Outcome:
-        policy = self.runtime.policy(claimed.kind)
+        policy = self.runtime.policy(claimed.kind, claimed.queue)
         return decide(claimed, ending, policy, at=self.runtime.clock.now())
 
     def _end(self, outcome: Outcome) -> None:
@@ -324,6 +346,7 @@ class Batch:
         if self._followers:
             self._end_lines(ended)  # of those that came late
             self._admit_followers(ended)
+        note_ends(self.runtime, self._claimed_by_id, ended, late)
         if not late and not self.runtime.events.heard:
             return
         for outcome in ended:
@@ -344,6 +367,7 @@ class Batch:
         off = [job for job in list(self._put_off) if job.id not in self._put_off_unmarked]
         touches += [Touch(job.id, job.fence, False) for job in off]
         self._put_off_unmarked.update(job.id for job in off)
+        touches += [Touch(job.id, job.fence, False) for job in self._unmark_held()]
         renew = self._renewal(now)
         for run in list(self._running.values()):
             written = run.progress
@@ -356,7 +380,8 @@ class Batch:
         if not touches:
             return
         if renew is not None:
-            held = (*self._ready, *self._waiting, *self._put_off)
+            with self._held_lock:
+                held = (*self._ready, *self._waiting, *self._put_off, *self._held)
             touches += [Touch(job.id, job.fence) for job in held]
         try:
             report = self.runtime.store.touch(touches, lease_seconds=renew)
@@ -381,7 +406,43 @@ class Batch:
 
     def _choose_marks(self, now: float) -> list[Claimed]:
         expected = self._expected_starts(now) - len(self._ready)
+        if self._places:
+            return self._choose_open(expected)
         return [self._waiting.popleft() for _ in range(min(expected, len(self._waiting)))]
+
+    def _choose_open(self, expected: int) -> list[Claimed]:
+        """As many that there are places for; those that must wait for one step aside."""
+        chosen: list[Claimed] = []
+        passed: list[Claimed] = []
+        promised: Counter[str] = Counter()
+        while len(chosen) < expected:
+            try:
+                job = self._waiting.popleft()
+            except IndexError:
+                break
+            places = self._places.get(job.id, ())
+            with self._held_lock:
+                is_open = self.runtime.gate.is_open(places, promised, self._let_in)
+                if is_open is False:
+                    self._held_unmarked.add(job.id)
+                    self._held.append(job)
+            if is_open:
+                chosen.append(job)
+                promised.update(name for name, _ in places)
+            elif is_open is None:
+                passed.append(job)
+        self._waiting.extendleft(reversed(passed))
+        return chosen
+
+    def _unmark_held(self) -> list[Claimed]:
+        """Those that wait for a place will not start before the next flush: they lose their marks.
+
+        They are known to have none before that is written: nobody starts them meanwhile.
+        """
+        with self._held_lock:
+            marked = [job for job in self._held if job.id not in self._held_unmarked]
+            self._held_unmarked.update(job.id for job in marked)
+        return marked
 
     def _take_back_marks(self, now: float) -> list[Claimed]:
         """Marked jobs that will not start before the next flush after all lose their marks."""
@@ -425,7 +486,13 @@ class Batch:
         current_hops.set(self._hops)
         while True:
             claimed = self._next()
-            if claimed is None or not self._execute_or_tell(claimed):
+            if claimed is None:
+                return
+            if self._places and not self._enter(claimed):
+                continue
+            goes_on = self._execute_or_tell(claimed)
+            self._leave(claimed.id)
+            if not goes_on:
                 return
             if self._put_off or self._is_awaited() or len(self._ended) == self.total:
                 with self._wake_coordinator:
@@ -446,6 +513,37 @@ class Batch:
                 self._wake_coordinator.notify()
                 self._wake_slots.wait()
                 self._hungry -= 1
+
+    def _enter(self, claimed: Claimed) -> bool:
+        """Take the places that the job needs in this process, or have it wait for them."""
+        places = self._places.get(claimed.id)
+        if places is None:
+            return True
+        with self._held_lock:
+            if self.runtime.gate.enter(places, self._let_in):
+                self._entered[claimed.id] = places
+                return True
+            self._held.append(claimed)
+            return False
+
+    def _leave(self, job_id: str) -> None:
+        places = self._entered.pop(job_id, None)
+        if places is not None:
+            self.runtime.gate.leave(places)
+
+    def _let_in(self) -> None:
+        """A place became free somewhere in this process: those that wait try again."""
+        with self._held_lock:
+            held = list(self._held)
+            self._held.clear()
+            unmarked = [job for job in held if job.id in self._held_unmarked]
+            marked = [job for job in held if job.id not in self._held_unmarked]
+            self._held_unmarked.difference_update(job.id for job in unmarked)
+        self._waiting.extendleft(reversed(unmarked))
+        with self._wake_slots:
+            self._ready.extendleft(reversed(marked))
+            self._wake_slots.notify_all()
+            self._wake_coordinator.notify()
 
     def _execute_or_tell(self, claimed: Claimed) -> bool:
         """As :meth:`_execute`; a fault around the handler fails the attempt.
@@ -468,7 +566,7 @@ class Batch:
             reason = Expired() if claimed.expired else Raised(JobCancelled("cancelled"))
             self._end(self._unstarted(claimed, reason))
             return True
-        declared = claimed.timeout_seconds or handler.timeout
+        declared = self.runtime.timeout(claimed)
         if self.runtime.stopping.is_set():
             self._end(self._unstarted(claimed, NotStarted()))
             return True
@@ -528,7 +626,7 @@ class Batch:
 
         One that failed before is not judged by what its kind usually takes: it may take longer.
         """
-        declared = claimed.timeout_seconds or self.runtime.registry.get(claimed.kind).timeout
+        declared = self.runtime.timeout(claimed)
         default = self.runtime.settings.timeout
         fitting = fit(declared, default, self.budget, now=now, first=first)
         if not fitting.starts and claimed.attempt == 1:

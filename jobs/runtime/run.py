@@ -6,6 +6,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from jobs.core.codec import decode
@@ -216,7 +217,7 @@ class Run:
         return decide(
             claimed,
             ending,
-            self.runtime.policy(claimed.kind),
+            self.runtime.policy(claimed.kind, claimed.queue),
             at=self.runtime.clock.now(),
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
@@ -224,10 +225,10 @@ class Run:
 
     def timed_out(self, now: float) -> Outcome:
         """The outcome of a run that did not end by its deadline."""
-        declared = self.claimed.timeout_seconds or self.handler.timeout
         if self.ends_with_process:
             because = "this process was told to end"
             return self.decide(TimedOut(now - self.started, because), now)
+        declared = self.runtime.timeout(self.claimed)
         if not self.cut_off:
             because = f"its timeout is {self.timeout:g} s"
         elif declared is None:
@@ -297,6 +298,11 @@ class Run:
     @property
     def session(self) -> Any:
         return None if self.transaction is None else self.transaction.session
+
+    @property
+    def slot(self) -> datetime | None:
+        job = self.runtime.store.get(self.claimed.id)
+        return None if job is None else job.slot
 
     @property
     def settings(self) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +25,9 @@ class TickResult:
     """What a tick did.
 
     ``processed`` counts jobs whose handler ran and whose end was written. ``remaining`` is how many
-    due jobs are left, counted up to 1,000; past that ``more`` is true. ``next_due_at`` is, where
-    nothing is left and the caller asked, when something will be due (``None``: nothing is known).
+    due jobs are left, counted up to 1,000; past that ``more`` is true. ``scheduled`` counts the
+    jobs that schedules made. ``next_due_at`` is, where nothing is left and the caller asked, when
+    something will be due (``None``: nothing is known).
     """
 
     processed: int = 0
@@ -43,6 +44,7 @@ class TickResult:
     late: int = 0
     reclaimed: int = 0
     next_due_at: datetime | None = None
+    scheduled: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The tick's answer over HTTP."""
@@ -96,10 +98,27 @@ def run_tick(
     )
     handled = runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds
     overdue = runtime.overdue_seconds if overdue_seconds is None else overdue_seconds
+    if runtime.declared.is_new:
+        from jobs.runtime.schedules import synchronise  # late: most deployments have none
+
+        synchronise(runtime)
     due = runtime.store.probe(rings=runtime.rules is not None)
+    runtime.queues.learn(due.said.settings)
     reclaimed = run_upkeep(runtime, due)
-    # A reclaim may have opened lanes that the probe did not see.
-    lanes = None if reclaimed else due.lanes
+    scheduled = 0
+    if due.scheduled:
+        from jobs.runtime.schedules import fire_due
+
+        scheduled = fire_due(runtime)
+    # A reclaim or a schedule may have opened lanes that the probe did not see.
+    lanes = None if reclaimed or scheduled else due.lanes
+    ahead = None
+    if looks_ahead and lanes is not None and len(lanes) > 1:
+        # A claim over several lanes that finds nothing costs more than this look.
+        ahead = runtime.store.next_due(handled, lanes)
+        if ahead.rows_in_seconds != 0:
+            lanes = ()
+    limits = runtime.limits
     claimed = []
     if (lanes is None or lanes) and not runtime.stopping.is_set():
         claimed = runtime.store.claim(
@@ -111,6 +130,7 @@ def run_tick(
             ),
             lanes=lanes,
             overdue_seconds=overdue,
+            limits=limits,
         )
     report = Batch(runtime, claimed, budget, slots=slots, when_ended=handlers_ended).run()
     trim_finished(runtime, report)
@@ -118,17 +138,22 @@ def run_tick(
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)
     remaining = 0
     came_meanwhile = counts_left and bool(claimed)
-    if len(claimed) >= limit or returned or came_meanwhile or runtime.stopping.is_set():
+    # What a limit held back may be free again now that these have ended.
+    freed = bool(claimed and limits)
+    may_be_left = len(claimed) >= limit or returned or freed or came_meanwhile
+    counts = may_be_left or runtime.stopping.is_set()
+    # What came meanwhile may have opened lanes of its own.
+    lanes = None if came_meanwhile else lanes
+    if looks_ahead and (ahead is None or claimed):
+        ahead = runtime.store.next_due(handled, lanes)
+    if counts and (ahead is None or ahead.rows_in_seconds == 0):
         remaining = runtime.store.due_count(
-            handled,
-            REMAINING_CAP + 1,
-            # What came meanwhile may have opened lanes of its own.
-            lanes=None if came_meanwhile else lanes,
-            overdue_seconds=overdue,
+            handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
         )
-    next_due_at = runtime.store.next_due(handled) if looks_ahead and not remaining else None
+    next_due_at = None if ahead is None or remaining else ahead.at
     elapsed_seconds = runtime.clock.monotonic() - begun
-    return _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)
+    result = _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)
+    return replace(result, scheduled=scheduled) if scheduled else result
 
 
 def _is_due_again(outcome: Any) -> bool:

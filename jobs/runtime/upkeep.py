@@ -8,7 +8,8 @@ from collections.abc import Collection
 from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
-from jobs.runtime.base import Runtime, completed_retention, failed_retention
+from jobs.runtime.base import Runtime
+from jobs.runtime.breakers import note_ends
 from jobs.runtime.execute import BatchReport, tell
 from jobs.runtime.ring import ring_due
 from jobs.runtime.settle import settle_all
@@ -23,6 +24,8 @@ def run_upkeep(runtime: Runtime, due: Due) -> int:
     reclaimed = reclaim(runtime) if due.stalled else 0
     if due.outstayed:
         runtime.store.purge(PURGES_PER_TICK)
+    if due.keys:
+        runtime.store.purge_keys(PURGES_PER_TICK)
     if due.unrung:
         ring_due(runtime)
     return reclaimed
@@ -40,22 +43,21 @@ def reclaim(
     stalled = runtime.store.stalled(limit, ids)
     for job in stalled:
         ending = RunnerLost() if job.marked else NotStarted()
-        outcomes.append(decide(job, ending, runtime.policy(job.kind), at=runtime.clock.now()))
+        policy = runtime.policy(job.kind, job.queue)
+        outcomes.append(decide(job, ending, policy, at=runtime.clock.now()))
     late = settle_all(runtime, outcomes, stalled_only=True) if outcomes else frozenset()
     for job, outcome in zip(stalled, outcomes, strict=True):
         if job.id not in late:
             log.warning("job %s: runner lost; %s", job.id, outcome.name)
             tell(runtime, job, outcome)
+    note_ends(runtime, {job.id: job for job in stalled}, outcomes, late)
     return len(outcomes) - len(late)
 
 
 def trim_finished(runtime: Runtime, report: BatchReport) -> None:
     """Keep no more finished jobs of a kind than it asked for; only of kinds that just finished."""
-    for name, state, retention in (
-        ("completed", State.COMPLETED, completed_retention),
-        ("failed", State.FAILED, failed_retention),
-    ):
+    for name, state in (("completed", State.COMPLETED), ("failed", State.FAILED)):
         for kind in {outcome.kind for outcome in report.outcomes if outcome.name == name}:
-            keep = retention(runtime.registry.find(kind), runtime.settings).count
+            keep = getattr(runtime.terms(kind), name).count
             if keep is not None:
                 runtime.store.trim(kind, state, keep, PURGES_PER_TICK)

@@ -19,6 +19,19 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.limits import (
+    BreakerConformance,
+    FairnessConformance,
+    LimitConformance,
+    LimitedRunnersConformance,
+)
+from jobs.testing.areas.runtime_controls import (
+    CancelManyConformance,
+    CleaningConformance,
+    PauseConformance,
+    RetryConformance,
+    SettingsConformance,
+)
 from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
@@ -34,8 +47,15 @@ from jobs.testing.areas.runtime_time import (
     ExpiryConformance,
     TimeoutConformance,
 )
+from jobs.testing.areas.schedules import ScheduleConformance, ScheduleStoreConformance
 from jobs.testing.areas.store_chains import ChainConformance, NextDueConformance
 from jobs.testing.areas.store_claims import ClaimConformance
+from jobs.testing.areas.store_controls import (
+    PausedRowsConformance,
+    RemovalConformance,
+    RevivalConformance,
+    SettingRowsConformance,
+)
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
 from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
 from jobs.testing.areas.store_rows import InsertConformance
@@ -46,6 +66,16 @@ from jobs.testing.areas.store_settles import (
     TouchConformance,
 )
 from jobs.testing.areas.store_transactions import TransactionConformance
+from jobs.testing.areas.unique import (
+    AliasConformance,
+    DedupeConformance,
+    KeyUpkeepConformance,
+    ManyKeysConformance,
+    ReplaceConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
+)
+from jobs.testing.areas.why import AheadConformance, WhyConformance
 
 __all__ = ["MakeStore", "MakeTickwork", "RuntimeConformance", "StoreConformance", "requires"]
 
@@ -63,7 +93,21 @@ class StoreConformance(
     NextDueConformance,
     RingConformance,
     OverdueConformance,
+    ScheduleStoreConformance,
+    LimitConformance,
+    FairnessConformance,
+    BreakerConformance,
     TransactionConformance,
+    DedupeConformance,
+    ManyKeysConformance,
+    AliasConformance,
+    ReplaceConformance,
+    KeyUpkeepConformance,
+    PausedRowsConformance,
+    SettingRowsConformance,
+    RemovalConformance,
+    RevivalConformance,
+    AheadConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -82,5 +126,15 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    ScheduleConformance,
+    PauseConformance,
+    SettingsConformance,
+    CleaningConformance,
+    RetryConformance,
+    CancelManyConformance,
+    UniqueEnqueueConformance,
+    UniqueSessionConformance,
+    LimitedRunnersConformance,
+    WhyConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -83,6 +83,10 @@ def test_run_at_takes_an_instant(cli: Cli, place: Place) -> None:
         (["x", "--run-at", "tomorrow"], "is not a time"),
         (["x", "--run-at", "2099-01-31T08:00:00Z", "--delay", "5"], "run_at or delay, not both"),
         (["x", "--tenant", "a\nb"], "must be printable"),
+        (["x", "--dedupe-key", ""], "dedupe_key '' must be printable text of 1 to 200"),
+        (["x", "--dedupe-window", "5"], "give dedupe_key as well"),
+        (["x", "--dedupe-key", "k", "--debounce", "5", "--delay", "5"], "give one of the two"),
+        (["x", "--job-id", "01890a5d-ac96-774b-bcce-b302099a8057"], "the shape of a UUID"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -94,6 +98,48 @@ def test_what_makes_no_sense_is_refused(
     assert reason in result.stderr
     assert result.stdout == ""
     assert place.tickwork.list() == []
+
+
+def test_a_unique_job_is_made_once(cli: Cli, place: Place) -> None:
+    unique = ("--dedupe-key", "s1-daily", "--dedupe-window", "2h", "--delay", "10m")
+    first = document(cli("enqueue", "x", '{"n": 1}', *unique, "--json"))
+    again = cli("enqueue", "x", '{"n": 2}', *unique)
+    said = document(cli("enqueue", "x", '{"n": 2}', *unique, "--json"))
+
+    assert again.exit_code == 0
+    assert again.stdout == f"Existing {first['id']}: x in queue default is delayed, in 10 min.\n"
+    assert (first["existing"], said["existing"], said["id"]) == (False, True, first["id"])
+    (job,) = place.tickwork.list()
+    assert job.payload == {"n": 1}
+
+
+def test_a_waiting_job_is_replaced_or_put_off(cli: Cli, place: Place) -> None:
+    cli("enqueue", "x", '{"n": 1}', "--dedupe-key", "r", "--delay", "1h")
+    cli("enqueue", "x", '{"n": 2}', "--dedupe-key", "r", "--replace", "--priority", "1")
+    cli("enqueue", "y", '{"n": 1}', "--dedupe-key", "d", "--debounce", "30s")
+    cli("enqueue", "y", '{"n": 2}', "--dedupe-key", "d", "--debounce", "10m")
+
+    y, x = place.tickwork.list()
+    assert (x.payload, x.priority) == ({"n": 2}, 1)
+    assert (x.run_at - x.created_at).total_seconds() < 60
+    assert y.payload == {"n": 2}
+    assert (y.run_at - y.created_at).total_seconds() == pytest.approx(600, abs=30)
+
+
+def test_a_job_goes_by_a_name_of_the_callers(cli: Cli, place: Place) -> None:
+    said = document(cli("enqueue", "x", "--job-id", "cancel-42", "--tenant", "acme", "--json"))
+
+    assert said["alias"] == "cancel-42"
+    assert cli("enqueue", "x", "--job-id", "cancel-42", "--tenant", "acme").stdout.startswith(
+        f"Existing {said['id']}: x in queue default is pending"
+    )
+    assert document(cli("show", "cancel-42", "--tenant", "acme", "--json"))["id"] == said["id"]
+    assert "job_id        cancel-42\n" in cli("show", said["id"]).stdout
+    for wrong in (("show", "cancel-42"), ("cancel", said["id"], "--tenant", "other")):
+        refused = cli(*wrong)
+        assert refused.exit_code == 1
+        assert "no job" in refused.stderr
+    assert cli("cancel", "cancel-42", "--tenant", "acme").stdout == f"Cancelled {said['id']}.\n"
 
 
 def test_stdin_must_be_utf_8(cli: Cli, place: Place) -> None:

@@ -139,3 +139,5 @@ def test_a_suspect_is_known_by_its_last_failure() -> None:
     assert not has_lost_a_runner(claimed(errors=None))
     assert not has_lost_a_runner(claimed(errors=with_history("RunnerLost", "ValueError")))
     assert has_lost_a_runner(claimed(errors=with_history("ValueError", "RunnerLost")))
+    assert has_lost_a_runner(claimed(errors=with_history("RunnerLost", "Retried", "Reset")))
+    assert not has_lost_a_runner(claimed(errors=with_history("Retried")))

@@ -11,9 +11,10 @@ import jobs
 ROOT = Path(__file__).parents[2]
 
 EXPORTED = """
-CapabilityError ConfigurationError Discard Handler Job JobCancelled JobContext JobEvent JobNotFound
-JobStateConflict LeaseLost PayloadError PayloadTooLarge Retention Retry SchemaError Settings Snooze
-State StoreUnavailable Tickwork TickworkError UnknownKind exponential fixed handler linear steps
+Breaker CapabilityError ConfigurationError Discard Handler Job JobCancelled JobContext JobEvent
+JobNotFound JobStateConflict LeaseLost PayloadError PayloadTooLarge Retention Retry Schedule
+ScheduleNotFound SchemaError Settings Snooze State StoreUnavailable Tickwork TickworkError
+UnknownKind exponential fixed handler linear steps
 """
 
 # Optional, or large: a cold start on a serverless platform pays for each of them.

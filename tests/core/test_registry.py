@@ -223,7 +223,7 @@ def test_one_function_may_serve_two_kinds() -> None:
 def test_what_is_left_out_stays_open() -> None:
     declared = handler("k")(nothing)
 
-    assert (declared.queue, declared.priority) == ("default", 3)
+    assert (declared.queue, declared.priority) == ("default", None)
     assert (declared.max_attempts, declared.backoff, declared.timeout) == (None, None, None)
     assert not declared.transactional
     assert not declared.api

@@ -291,3 +291,13 @@ def test_an_answer_tells_when_the_next_job_is_due(make_shop: MakeShop) -> None:
     shop.tickwork.enqueue_many([("note", {})] * 3)
     assert shop.tick()["next_due_at"] is None, "something is left"
     assert shop.tick()["next_due_at"] == "2026-01-01T00:01:30+00:00"
+
+
+def test_a_schedule_is_told_of_too(make_shop: MakeShop) -> None:
+    shop = make_shop()
+    shop.tickwork.schedule("daily", "0 8 * * *", "note", {})
+    shop.tick()
+    assert shop.tick()["next_due_at"] == "2026-01-01T08:00:00+00:00"
+    shop.clock.advance(8 * 3600)
+    assert shop.tick()["processed"] == 1
+    assert shop.tick()["next_due_at"] == "2026-01-02T08:00:00+00:00"

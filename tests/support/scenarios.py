@@ -15,6 +15,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, event, 
 
 from jobs import JobContext, Tickwork
 from jobs.stores.sql import SqlStore, schema
+from tests.support import limited
 
 EXIT_CODE = 9
 EFFECTS = Table(
@@ -189,3 +190,8 @@ def make_tables(url: str, way: str, crash_after: int) -> None:
     else:
         store.create_schema()
     store.close()
+
+
+def limited_ticks(url: str, runners: int) -> None:
+    """Tick jobs with limits, in several threads, until all are done."""
+    limited.tick_until_done(url, runners)

@@ -2,13 +2,14 @@
 
 All three go by lanes (priority/queue/kind/flow). The heads of the lanes are merged without locks to
 learn how many of the best rows each lane holds; then exactly that many are taken from each. Two
-claims at once thus get disjoint rows, and nobody locks rows that it does not take.
+claims at once thus get disjoint rows, and nobody locks rows that it does not take. Where there are
+limits, or tenants that take turns, the quotas are worked out in ``limits.py`` and only taken here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, TextClause, bindparam, text
@@ -17,7 +18,7 @@ from jobs.core.job import Claimed
 from jobs.stores.sql.rows import read_claimed
 from jobs.stores.sql.statements import Statements
 
-# Below SQLite's 500 terms of a compound select; the lanes left out are those of least priority.
+# Looked at in one statement: below SQLite's 500 terms of a compound select.
 MOST_LANES = 400
 _LISTS: tuple[BindParameter[Any], ...] = (
     bindparam("ids", expanding=True),
@@ -34,7 +35,13 @@ def wanted_lanes(
         _, queue, kind, _ = lane.split("/", 3)
         if kind in kinds and (queues is None or queue in queues):
             found.append(lane)
-    return found[:MOST_LANES]
+    return found
+
+
+def in_chunks(lanes: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many lanes at a time as one statement looks at, the best priority first."""
+    for begin in range(0, len(lanes), MOST_LANES):
+        yield lanes[begin : begin + MOST_LANES]
 
 
 class Claimer:
@@ -48,8 +55,18 @@ class Claimer:
         self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
     ) -> list[Claimed]:
         """The best ``limit`` due rows of these lanes."""
-        if not lanes:
-            return []
+        claimed: list[Claimed] = []
+        mark = parameters["mark"]
+        for chunk in in_chunks(lanes):
+            left, more = limit - len(claimed), max(0, mark - len(claimed))
+            claimed += self._claim(connection, chunk, left, {**parameters, "mark": more})
+            if len(claimed) >= limit:
+                break
+        return claimed
+
+    def _claim(
+        self, connection: Connection, lanes: Sequence[str], limit: int, parameters: dict[str, Any]
+    ) -> list[Claimed]:
         take = {"postgresql": self._postgresql, "sqlite": self._sqlite}.get(
             self.statements.sql.name, self._mysql
         )
@@ -64,6 +81,29 @@ class Claimer:
                     claimed += self._sorted(rows, more)
             claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
         return claimed
+
+    def take_quotas(
+        self, connection: Connection, quotas: Mapping[str, int], parameters: dict[str, Any]
+    ) -> list[Claimed]:
+        """Up to so many of the first due rows of each lane, those that nobody else holds."""
+        rows: Sequence[Any]
+        lanes, numbers = list(quotas), list(quotas.values())
+        match self.statements.sql.name:
+            case "postgresql":
+                statement = self._once("quotas", self._postgresql_quotas)
+                given = {"lanes": lanes, "quotas": numbers, "limit": sum(numbers)}
+                rows = connection.execute(statement, {**parameters, **given}).all()
+            case "sqlite":
+                statement = self._once(
+                    ("sqlite quotas", len(lanes)), lambda: self._sqlite_statement(len(lanes), True)
+                )
+                given = {**numbered("lane", lanes), **numbered("quota", numbers)}
+                rows = connection.execute(
+                    statement, {**parameters, **given, "limit": sum(numbers)}
+                ).all()
+            case _:
+                rows = self._mysql_take(connection, quotas, parameters)
+        return self._sorted(rows, parameters["mark"])
 
     def _is_contended(
         self, connection: Connection, lanes: Sequence[str], parameters: dict[str, Any]
@@ -110,7 +150,7 @@ class Claimer:
         return (
             f"SELECT {columns} FROM {s.jobs} j {s.sql.by_key} "
             f"WHERE j.id IN :ids AND j.namespace = :namespace AND {s.sql.still_pending} "
-            f"AND j.kind IN :kinds AND j.run_at <= {s.due_by} "
+            f"AND j.kind IN :kinds AND j.run_at <= {s.due_by} AND {s.not_paused} "
             f"ORDER BY j.priority, j.run_at, j.id LIMIT :limit{more}"
         )
 
@@ -192,6 +232,16 @@ class Claimer:
         quotas = f"SELECT lane, count(*) AS quota FROM ({heads}) AS heads GROUP BY lane"
         if only_lane:
             quotas = "SELECT (CAST(:lanes AS text[]))[1] AS lane, CAST(:limit AS bigint) AS quota"
+        return self._postgresql_update(quotas)
+
+    def _postgresql_quotas(self) -> TextClause:
+        return self._postgresql_update(
+            "SELECT lane, quota FROM unnest(CAST(:lanes AS text[]), CAST(:quotas AS bigint[])) "
+            "AS q(lane, quota)"
+        )
+
+    def _postgresql_update(self, quotas: str) -> TextClause:
+        s = self.statements
         return text(f"""
             WITH quotas AS ({quotas}), taken AS MATERIALIZED (
                 SELECT t.id, t.priority, t.run_at FROM quotas CROSS JOIN LATERAL (
@@ -234,10 +284,11 @@ class Claimer:
             statement, {**parameters, **numbered("lane", lanes), "limit": limit}
         ).all()
 
-    def _sqlite_statement(self, lanes: int) -> Any:
+    def _sqlite_statement(self, lanes: int, quotas: bool = False) -> Any:
         s = self.statements
         heads = " UNION ALL ".join(
-            f"SELECT * FROM ({s.due_in(f':lane_{number}', ':limit')})" for number in range(lanes)
+            f"SELECT * FROM ({s.due_in(f':lane_{n}', f':quota_{n}' if quotas else ':limit')})"
+            for n in range(lanes)
         )
         return text(self._sqlite_take(heads))
 
@@ -269,8 +320,11 @@ class Claimer:
                     heads, {**parameters, **numbered("lane", lanes), "limit": limit}
                 ).scalars()
             )
-        if not quotas:
-            return []
+        return self._mysql_take(connection, quotas, parameters) if quotas else []
+
+    def _mysql_take(
+        self, connection: Connection, quotas: Mapping[str, int], parameters: dict[str, Any]
+    ) -> Sequence[Any]:
         locking = self._once(("locking", len(quotas)), lambda: self._mysql_locking(len(quotas)))
         rows = connection.execute(
             locking,

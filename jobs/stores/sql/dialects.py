@@ -13,7 +13,10 @@ from jobs.stores.sql.tables import SQLITE_TIME_FORMAT
 
 # The columns of a row list, by what they hold.
 TEXT, INTEGER, NUMBER = "text", "integer", "number"
+# Texts short enough for a key: names and ids, and any others.
+ASCII, SHORT = "ascii", "short"
 Columns = Sequence[tuple[str, str]]
+_NUMERIC = frozenset({INTEGER, NUMBER})
 # With a digit in front none of them is the word NULL.
 _SAFE_ELEMENTS = re.compile(r"[0-9][A-Za-z0-9-]*(,[0-9][A-Za-z0-9-]*)*")
 
@@ -79,13 +82,24 @@ class DialectSql(ABC):
         """A bound number, typed."""
         return f":{parameter}"
 
+    def joined(self, *texts: str) -> str:
+        """An expression for these texts, one after the other."""
+        return " || ".join(texts)
+
+    def holds_text(self, column: str, parameter: str) -> str:
+        """A condition: the column holds the bound text, letter by letter."""
+        return f"instr({column}, :{parameter}) > 0"
+
     def same_for_all(self, name: str, kind: str) -> str:
         """A value that is the same in every row of a list, bound once and typed."""
         return f":same_{name}"
 
     @abstractmethod
-    def rows(self, columns: Columns) -> str:
-        """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows."""
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
+        """A FROM item ``v`` with these columns, fed by :meth:`pack`: one statement, many rows.
+
+        With ``any_driver`` also for a connection of the caller's, whose driver may be another.
+        """
 
     def pack(self, columns: Columns, by_column: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """The parameters of :meth:`rows`, from the values of each column."""
@@ -110,7 +124,11 @@ class PostgresqlSql(DialectSql):
     returns_claimed = True
     # Serialization failure, deadlock, lock not available, and a server that is starting or going.
     _passing = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
-    _types: ClassVar[dict[str, str]] = {TEXT: "text", INTEGER: "bigint", NUMBER: "float8"}
+    _types: ClassVar[dict[str, str]] = {
+        **dict.fromkeys((TEXT, ASCII, SHORT), "text"),
+        INTEGER: "bigint",
+        NUMBER: "float8",
+    }
 
     @property
     def now(self) -> str:
@@ -141,11 +159,18 @@ class PostgresqlSql(DialectSql):
     def number(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS float8)"
 
+    def holds_text(self, column: str, parameter: str) -> str:
+        return f"strpos({column}, :{parameter}) > 0"
+
     def same_for_all(self, name: str, kind: str) -> str:
         return f"CAST(:same_{name} AS {self._types[kind]})"
 
-    def rows(self, columns: Columns) -> str:
-        arrays = ", ".join(f"CAST(:c_{name} AS {self._types[kind]}[])" for name, kind in columns)
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
+        # Some drivers (asyncpg) want a list where an array is expected; for text all take text.
+        given = "CAST(:c_{} AS text)" if any_driver else ":c_{}"
+        arrays = ", ".join(
+            f"CAST({given.format(name)} AS {self._types[kind]}[])" for name, kind in columns
+        )
         return f"unnest({arrays}) AS v({', '.join(name for name, _ in columns)})"
 
     def update_from(
@@ -175,7 +200,7 @@ def _array(values: Sequence[Any], kind: str) -> str:
     if None in values:
         elements = ["NULL" if value is None else _element(value, kind) for value in values]
         return f"{{{','.join(elements)}}}"
-    if kind != TEXT:
+    if kind in _NUMERIC:
         return f"{{{','.join(map(repr, values))}}}"
     joined = ",".join(values)
     # Looked at in one go: ids need no quotes, and are what every list has.
@@ -185,7 +210,7 @@ def _array(values: Sequence[Any], kind: str) -> str:
 
 
 def _element(value: Any, kind: str) -> str:
-    if kind != TEXT:
+    if kind in _NUMERIC:
         return repr(value)
     text: str = value
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -215,7 +240,7 @@ class SqliteSql(DialectSql):
     def read_instant(self, value: Any) -> datetime:
         return datetime.fromisoformat(value).replace(tzinfo=UTC)
 
-    def rows(self, columns: Columns) -> str:
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
         picked = ", ".join(
             f"json_extract(value, '$[{place}]') AS {name}"
             for place, (name, _) in enumerate(columns)
@@ -236,6 +261,8 @@ class MysqlSql(DialectSql):
     _passing = frozenset({1205, 1213, 3572})  # lock wait timeout, deadlock, NOWAIT
     _types: ClassVar[dict[str, str]] = {
         TEXT: "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+        ASCII: "VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin",
+        SHORT: "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
         INTEGER: "BIGINT",
         NUMBER: "DOUBLE",
     }
@@ -256,7 +283,10 @@ class MysqlSql(DialectSql):
     def read_instant(self, value: Any) -> datetime:
         return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
 
-    def rows(self, columns: Columns) -> str:
+    def joined(self, *texts: str) -> str:
+        return f"CONCAT({', '.join(texts)})"
+
+    def rows(self, columns: Columns, *, any_driver: bool = False) -> str:
         listed = ", ".join(
             f"{name} {self._column_type(name, kind)} PATH '$[{place}]'"
             for place, (name, kind) in enumerate(columns)

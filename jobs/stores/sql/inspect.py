@@ -8,13 +8,16 @@ from sqlalchemy import Select, TextClause, select, text
 
 from jobs.core.store import JobFilter
 from jobs.stores.sql.statements import Statements
-from jobs.stores.sql.tables import Tables
 
 
-def listing(tables: Tables, namespace: str, where: JobFilter, limit: int) -> Select[Any]:
-    """Jobs by filter, newest first; ids sort by creation."""
-    c = tables.jobs.c
-    statement = select(tables.jobs).where(c.namespace == namespace)
+def listing(
+    statements: Statements, where: JobFilter, limit: int, *, ids_only: bool = False
+) -> Select[Any]:
+    """Jobs by filter, newest first; ids sort by creation. Binds :func:`listing_parameters`."""
+    jobs, sql = statements.tables.jobs, statements.sql
+    c = jobs.c
+    statement = select(c.id) if ids_only else select(jobs)
+    statement = statement.where(text("namespace = :namespace"))
     for column, wanted in (
         (c.state, None if where.state is None else str(where.state)),
         (c.kind, where.kind),
@@ -25,11 +28,25 @@ def listing(tables: Tables, namespace: str, where: JobFilter, limit: int) -> Sel
             statement = statement.where(column == wanted)
     if where.before_id is not None:
         statement = statement.where(c.id < where.before_id)
-    return statement.order_by(c.id.desc()).limit(limit)
+    if where.error is not None:
+        statement = statement.where(text(sql.holds_text("error", "error")))
+    if where.older_than_seconds is not None:
+        by = sql.later(f"-{sql.number('older_than_seconds')}")
+        statement = statement.where(text(f"coalesce(finished_at, created_at) <= {by}"))
+    if where.after_id is None:
+        return statement.order_by(c.id.desc()).limit(limit)
+    # In the order of the key, so that a walk over a long history reads each row once.
+    return statement.where(c.id > where.after_id).order_by(c.id).limit(limit)
+
+
+def listing_parameters(where: JobFilter) -> dict[str, Any]:
+    """The parameters of :func:`listing`, beside the namespace and the present."""
+    values = {"error": where.error, "older_than_seconds": where.older_than_seconds}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def counts(statements: Statements) -> TextClause:
-    """Rows by queue, kind and shown state, as ``jobs.core.job.shown_state`` computes it."""
+    """Rows by queue, kind and shown state (``jobs.core.job.shown_state``), but for pauses."""
     now = statements.sql.now
     return text(f"""
         SELECT queue, kind, shown, count(*) FROM (
@@ -50,3 +67,42 @@ def due_count(statements: Statements, lanes: int) -> TextClause:
         for n in range(lanes)
     )
     return text(f"SELECT count(*) FROM (SELECT one FROM ({parts}) AS due LIMIT :cap) AS c")
+
+
+def ahead(statements: Statements, better: int, equal: int) -> TextClause:
+    """How many rows come before one: the due ones of the better lanes, the earlier ones of those of
+    its own priority; counted up to ``:cap`` along index ranges."""
+    s = statements
+    parts = [s.due_in(f":better_{n}", ":cap", "id") for n in range(better)]
+    run_at = s.sql.instant("run_at")
+    parts += [
+        f"SELECT id FROM {s.jobs} WHERE namespace = :namespace AND state = 'pending' "
+        f"AND lane = :equal_{n} AND run_at <= {run_at} AND run_at <= {s.sql.now} "
+        f"AND (run_at < {run_at} OR id < :id) ORDER BY run_at, id LIMIT :cap"
+        for n in range(equal)
+    ]
+    counted = " UNION ALL ".join(
+        f"SELECT 1 AS one FROM ({part}) AS lane_{n}" for n, part in enumerate(parts)
+    )
+    return text(f"SELECT count(*) FROM (SELECT one FROM ({counted}) AS found LIMIT :cap) AS c")
+
+
+def next_due(statements: Statements, lanes: int) -> TextClause:
+    """The first instant of that many lanes, of the leases and of the schedules, and the present:
+    one step down an index for each.
+    """
+    jobs = statements.jobs
+    parts = [
+        f"SELECT 'row' AS what, min(run_at) AS at FROM {jobs} "
+        f"WHERE namespace = :namespace AND state = 'pending' AND lane = :lane_{n}"
+        for n in range(lanes)
+    ]
+    parts += [
+        f"SELECT 'lease' AS what, min(lease_until) AS at FROM {jobs} "
+        "WHERE namespace = :namespace AND state = 'processing'",
+        # One that is past has no handler here, or the tick would have fired it.
+        f"SELECT 'schedule', min(next_at) FROM {statements.schedules} "
+        f"WHERE namespace = :namespace AND next_at > {statements.sql.now}",
+        f"SELECT 'now', {statements.sql.now}",
+    ]
+    return text(" UNION ALL ".join(parts))

@@ -10,6 +10,8 @@ from typing import Any
 
 from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.keys import is_keyed
+from jobs.core.schedule import read_slot
 from jobs.stores.sql.dialects import DialectSql
 from jobs.stores.sql.statements import Statements
 
@@ -36,17 +38,25 @@ def insert_parameters(job: NewJob, namespace: str, sql: DialectSql) -> dict[str,
 
 
 def bulk_rows(
-    jobs: Iterable[NewJob], namespace: str, now: datetime, sql: DialectSql
+    jobs: Iterable[NewJob],
+    namespace: str,
+    now: datetime,
+    sql: DialectSql,
+    keyed: Callable[[NewJob], None] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Rows for a bulk insert, each in the order of ``Statements.bulk_columns``.
 
-    ``now`` was read from the database once, because a COPY cannot compute.
+    ``now`` was read from the database once, because a COPY cannot compute. Jobs that want a name
+    go to ``keyed`` instead, if it is given.
     """
     # Most jobs of a bulk differ in id and payload alone.
     last: NewJob | None = None
     tail: tuple[Any, ...] = ()
     for job in jobs:
         if last is None or job[3:] != last[3:] or job.kind != last.kind:
+            if keyed is not None and is_keyed(job):
+                keyed(job)
+                continue
             last = job
             tail = _bulk_tail(job, namespace, now, sql)
             if not job.is_plain:
@@ -158,6 +168,7 @@ def to_job(row: Any) -> Job:
         group_id=row.group_id,
         parent_id=row.parent_id,
         schedule=row.schedule,
+        slot=read_slot(row.slot),
         chain=json.loads(row.chain) if row.chain else [],
         cursor=None if row.cursor is None else decode(row.cursor),
         continues=row.continues,
@@ -201,6 +212,7 @@ def inserted_job(job: NewJob, created_at: datetime) -> Job:
         group_id=job.group_id,
         parent_id=job.parent_id,
         schedule=job.schedule,
+        slot=read_slot(job.slot),
         chain=json.loads(job.chain) if job.chain else [],
         version=job.version,
     )

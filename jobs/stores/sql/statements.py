@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy import Executable, TextClause, bindparam, text
 
+from jobs.core.controls import EVERYTHING
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
+from jobs.stores.sql import lanes
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
 from jobs.stores.sql.rowlist import Listed
 from jobs.stores.sql.tables import Tables
@@ -56,50 +58,52 @@ class Statements:
         self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         prefix = f"{tables.schema}." if tables.schema else ""
-        self._prefix = prefix
         self.jobs = f"{prefix}{tables.jobs.name}"
+        self.schedules = f"{prefix}{tables.schedules.name}"
+        self.controls = f"{prefix}{tables.controls.name}"
+        self.keys = f"{prefix}{tables.keys.name}"
+        self.limits = f"{prefix}{tables.limits.name}"
+        self.takings = f"{prefix}{tables.takings.name}"
         self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
 
-    @property
-    def _lanes(self) -> str:
-        """The lanes that hold pending rows, each found by one step down the index."""
-        return f"""
-            lanes(lane) AS (
-                SELECT (SELECT min(lane) FROM {self.jobs} WHERE {_DUE})
-                UNION ALL
-                SELECT (SELECT min(j.lane) FROM {self.jobs} j
-                        WHERE j.namespace = :namespace AND j.state = 'pending'
-                          AND j.lane > lanes.lane)
-                FROM lanes WHERE lanes.lane IS NOT NULL
-            )"""
+    def live(self, beside: str, *, flows: bool) -> TextClause:
+        """One statement: the live lanes, and what is asked beside them.
 
-    @cached_property
-    def probe(self) -> TextClause:
-        """One statement: the live lanes, whether a lease ran out, whether a row outstayed."""
-        return text(self._probe)
-
-    @cached_property
-    def probe_with_rings(self) -> TextClause:
-        """As ``probe``, and whether a row is to be rung."""
-        return text(f"""{self._probe}
-            UNION ALL
-            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
-                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})
-            """)
+        ``beside`` is ``said``, ``upkeep`` or ``upkeep and rings`` (see :meth:`beside`); with
+        ``flows`` more than one flow of a lane is told.
+        """
+        return self._once(("live", beside, flows), lambda: self._live(beside, flows))
 
     @property
     def _dual(self) -> str:
         return " FROM DUAL" if self.sql.name == "mysql" else ""
 
+    def _live(self, beside: str, flows: bool) -> str:
+        found = (lanes.flows if flows else lanes.bases)(self.jobs, self.sql)
+        name = "live" if flows else "lanes"
+        return (
+            f"WITH RECURSIVE {found} SELECT 'lane' AS what, lane FROM {name} "
+            f"WHERE lane IS NOT NULL UNION ALL {self.beside(beside)}"
+        )
+
+    def beside(self, what: str) -> str:
+        """SELECTs of two columns: what the controls say, and what upkeep is due if asked."""
+        match what:
+            case "said":
+                return self._said
+            case "upkeep":
+                return self._upkeep
+        return f"""{self._upkeep}
+            UNION ALL
+            SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
+                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})"""
+
     @property
-    def _probe(self) -> str:
+    def _upkeep(self) -> str:
         dual = self._dual
         return f"""
-            WITH RECURSIVE {self._lanes}
-            SELECT 'lane' AS what, lane FROM lanes WHERE lane IS NOT NULL
-            UNION ALL
             SELECT 'stalled', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND state = 'processing' AND lease_until < {self.sql.now})
@@ -107,30 +111,40 @@ class Statements:
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
                 AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
-            """
+            UNION ALL
+            SELECT 'scheduled', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.schedules} WHERE namespace = :namespace
+                AND next_at <= {self.sql.now})
+            UNION ALL
+            SELECT 'keys', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.keys} WHERE namespace = :namespace
+                AND check_at <= {self.sql.now})
+            UNION ALL {self._said}"""
+
+    @property
+    def _said(self) -> str:
+        """What :func:`jobs.stores.sql.controls.read_said` reads: a text per control that holds."""
+        pause = "CASE WHEN paused_at IS NULL THEN 'open' ELSE 'paused' END"
+        said = self.sql.joined(pause, "' '", "subject", "' '", "coalesce(settings, '')")
+        return (
+            f"SELECT 'control', {said} FROM {self.controls} WHERE namespace = :namespace "
+            "AND (paused_at IS NOT NULL OR settings IS NOT NULL)"
+        )
 
     @cached_property
-    def lanes(self) -> TextClause:
-        """The live lanes alone."""
-        return text(f"WITH RECURSIVE {self._lanes} SELECT lane FROM lanes WHERE lane IS NOT NULL")
+    def said(self) -> TextClause:
+        """What the controls say, alone."""
+        return text(self._said)
 
-    @cached_property
-    def next_due(self) -> TextClause:
-        """When each live lane, the first lease and the first schedule are due: one step of an
-        index for each."""
-        schedules = f"{self._prefix}{self.tables.schedules.name}"
-        return text(f"""
-            WITH RECURSIVE {self._lanes}
-            SELECT lane, (SELECT min(j.run_at) FROM {self.jobs} j
-                WHERE j.namespace = :namespace AND j.state = 'pending' AND j.lane = lanes.lane)
-            FROM lanes WHERE lane IS NOT NULL
-            UNION ALL
-            SELECT NULL, min(lease_until) FROM {self.jobs}
-            WHERE namespace = :namespace AND state = 'processing' AND lease_until IS NOT NULL
-            UNION ALL
-            SELECT NULL, min(next_at) FROM {schedules}
-            WHERE namespace = :namespace AND enabled AND next_at IS NOT NULL
-            """)
+    @property
+    def not_paused(self) -> str:
+        """A condition on ``j`` for rows found by their ids; lanes are known before."""
+        queue = self.sql.joined("'queue/'", "j.queue")
+        kind = self.sql.joined("'kind/'", "j.kind")
+        return (
+            f"NOT EXISTS (SELECT 1 FROM {self.controls} c WHERE c.namespace = :namespace "
+            f"AND c.paused_at IS NOT NULL AND c.subject IN ('{EVERYTHING}', {queue}, {kind}))"
+        )
 
     @cached_property
     def now(self) -> TextClause:
@@ -290,7 +304,7 @@ class Statements:
     # What only few jobs say; inserts of plain ones leave them to their defaults.
     RARE_COLUMNS: Sequence[str] = (
         "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
-        "chain", "version",
+        "slot", "chain", "version",
     )  # fmt: skip
 
     @staticmethod
@@ -324,7 +338,8 @@ class Statements:
     def standing(self) -> TextClause:
         """How certain rows stand, and the database's present instant beside each."""
         return text(
-            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now} "
+            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now}, "
+            f"CASE WHEN {self.not_paused} THEN 0 ELSE 1 END "
             f"FROM {self.jobs} j {self.sql.by_key} "
             "WHERE j.id IN :ids AND j.namespace = :namespace"
         ).bindparams(bindparam("ids", expanding=True))
@@ -374,12 +389,25 @@ class Statements:
     def cancel(self) -> Executable:
         """What has not started ends now, what runs is asked to stop; one statement, no race.
 
-        It answers with the row as written where the database can. MySQL assigns from left to
-        right, so the state, which the others read, comes last.
+        It answers with the row as written where the database can.
         """
+        cancel = self._cancel("id = :id")
+        if not self.sql.returns_updated:
+            return text(cancel)
+        columns = [column for column in self.tables.jobs.c if column.computed is None]
+        returning = ", ".join(column.name for column in columns)
+        return text(f"{cancel} RETURNING {returning}").columns(*columns)
+
+    @cached_property
+    def cancel_many(self) -> TextClause:
+        """As ``cancel``, for many; it does not answer with the rows."""
+        return text(self._cancel("id IN :ids")).bindparams(bindparam("ids", expanding=True))
+
+    def _cancel(self, which: str) -> str:
+        # MySQL assigns from left to right, so the state, which the others read, comes last.
         waiting = "(state = 'pending' OR started_at IS NULL)"
-        cancel = f"""
-            UPDATE {self.jobs} SET
+        return f"""
+            UPDATE {self.jobs} AS j {self.sql.by_key} SET
                 cancel_requested = CASE WHEN {waiting} THEN cancel_requested ELSE true END,
                 error = CASE WHEN {waiting} THEN 'cancelled' ELSE error END,
                 finished_at = CASE WHEN {waiting} THEN {self.sql.now} ELSE finished_at END,
@@ -387,13 +415,19 @@ class Statements:
                     THEN {self.sql.later(self.sql.number("keep_seconds"))} ELSE keep_until END,
                 lease_until = CASE WHEN {waiting} THEN NULL ELSE lease_until END,
                 state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
-            WHERE id = :id AND namespace = :namespace AND state IN ('pending', 'processing')
+            WHERE {which} AND namespace = :namespace AND state IN ('pending', 'processing')
             """
-        if not self.sql.returns_updated:
-            return text(cancel)
-        columns = [column for column in self.tables.jobs.c if column.computed is None]
-        returning = ", ".join(column.name for column in columns)
-        return text(f"{cancel} RETURNING {returning}").columns(*columns)
+
+    @cached_property
+    def clear_limits(self) -> tuple[TextClause, TextClause]:
+        """What was taken and counted is forgotten; the rows stay, as runners know of them."""
+        return (
+            text(f"DELETE FROM {self.takings} WHERE namespace = :namespace"),
+            text(
+                f"UPDATE {self.limits} SET window_at = NULL, successes = 0, failures = 0, "
+                "opened_at = NULL, open_until = NULL WHERE namespace = :namespace"
+            ),
+        )
 
     # -- rings --------------------------------------------------------------------------------
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -16,30 +18,42 @@ from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 from jobs.core.chain import Hold
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
+from jobs.core.controls import Control, holds_back, open_lanes
 from jobs.core.errors import StoreUnavailable
-from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State
+from jobs.core.keys import alias_key, is_keyed, may_be_key
+from jobs.core.limits import Limits, LimitStatus, Tally
 from jobs.core.names import NAME
+from jobs.core.schedule import Schedule
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    Ahead,
     CancelReport,
     Capability,
     Due,
     JobFilter,
+    Revival,
     Standing,
     StoreTransaction,
     Touch,
     TouchReport,
     Unrung,
     Verdict,
+    ahead_of,
     standing_at,
 )
 from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
 from jobs.stores.sql.chains import ChainRow
-from jobs.stores.sql.claim import Claimer, numbered, wanted_lanes
+from jobs.stores.sql.claim import Claimer, in_chunks, numbered, wanted_lanes
+from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
+from jobs.stores.sql.edits import Edits
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
+from jobs.stores.sql.keys import KeyTaker
+from jobs.stores.sql.lanes import SteppedLanes, has_flow, random_spread, spread_parameters
+from jobs.stores.sql.limits import Turns, Wanted, need_turns
 from jobs.stores.sql.lines import LineCut
 from jobs.stores.sql.rings import RingTaker
 from jobs.stores.sql.rowlist import row_list
@@ -52,6 +66,7 @@ from jobs.stores.sql.rows import (
     read_stalled,
     to_job,
 )
+from jobs.stores.sql.schedules import ScheduleTable
 from jobs.stores.sql.sessions import connection_of, sync_of
 from jobs.stores.sql.statements import (
     TOUCH_COLUMNS,
@@ -109,8 +124,21 @@ class SqlStore:
         self._overdue_statements = Statements(self.sql, self.tables, overdue=True)
         self._claimer = Claimer(self.statements)
         self._overdue_claimer = Claimer(self._overdue_statements)
+        self._turns = Turns(self._claimer)
+        self._overdue_turns = Turns(self._overdue_claimer)
+        # Whether lanes with flows were seen last: most deployments have none, and do not look.
+        self._has_flows = False
+        self.spread: Callable[[], float] = random_spread
+        self._stepped: SteppedLanes | None = None
+        if self.sql.name == "mysql":
+            self._stepped = SteppedLanes(self.statements.jobs, self.spread)
         self._ring_taker = RingTaker(self.statements)
         self._chain = ChainRow(self.statements)
+        self._schedules = ScheduleTable(self.tables, namespace)
+        self._edits = Edits(self.statements)
+        self._controls = Controls(self.statements)
+        self._keys = KeyTaker(self.statements)
+        self._next_dues: dict[int, TextClause] = {}
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -148,6 +176,8 @@ class SqlStore:
     # -- enqueue -------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob], session: Any = None) -> list[Job]:
+        if any(map(is_keyed, jobs)):
+            return self._insert_keyed(jobs, session)
         if session is not None:
             with self.attempts.explained():
                 self._insert(connection_of(session, self.engine), jobs)
@@ -169,9 +199,28 @@ class SqlStore:
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
 
-    def insert_many(self, jobs: Iterable[NewJob], session: Any = None) -> int:
+    def _insert_keyed(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
+        def run(connection: Connection) -> list[Job]:
+            write = partial(self._insert, connection)
+            now = self.clock.now()
+            return self._keys.insert(connection, jobs, self._parameters(), write, now)
+
+        if session is None:
+            # It may wait for another's open transaction, to know whether its job will be there.
+            return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
+        with self.attempts.explained():
+            return run(connection_of(session, self.engine))
+
+    def insert_many(
+        self,
+        jobs: Iterable[NewJob],
+        session: Any = None,
+        *,
+        existing: dict[str, str] | None = None,
+    ) -> int:
+        existing = {} if existing is None else existing
         if session is not None:
-            return self._insert_many(connection_of(session, self.engine), jobs)[0]
+            return self._insert_many(connection_of(session, self.engine), jobs, existing)[0]
         # Not tried again from the start: ``jobs`` may be a generator, which runs only once.
         total, last_id = 0, ""
         try:
@@ -182,7 +231,9 @@ class SqlStore:
                 self.attempts.connect() as connection,
                 connection.begin() as transaction,
             ):
-                total, last_id = self._insert_many(connection, jobs, self.attempts.watched)
+                total, last_id = self._insert_many(
+                    connection, jobs, existing, self.attempts.watched
+                )
                 with self.attempts.watched(connection):
                     transaction.commit()
         except (exc.DBAPIError, LineCut) as error:
@@ -198,14 +249,16 @@ class SqlStore:
         self,
         connection: Connection,
         jobs: Iterable[NewJob],
+        existing: dict[str, str],
         watched: Callable[[Connection], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> tuple[int, str]:
         """Returns how many rows were written, and the id of the last."""
-        with self.attempts.explained():
-            with watched(connection):
-                now = self._now(connection)
-            rows = bulk_rows(jobs, self.namespace, now, self.sql)
-            total, last_id = 0, ""
+        total, last_id = 0, ""
+        keyed: list[NewJob] = []
+
+        def write(some: Iterable[NewJob], aside: Callable[[NewJob], None] | None = None) -> None:
+            nonlocal total, last_id
+            rows = bulk_rows(some, self.namespace, now, self.sql, aside)
             while chunk := list(islice(rows, BULK_CHUNK_ROWS)):
                 for width in {len(row) for row in chunk}:
                     alike = [row for row in chunk if len(row) == width]
@@ -213,6 +266,23 @@ class SqlStore:
                         bulk_insert(connection, self.statements.jobs, BULK_WIDTHS[width], alike)
                 total += len(chunk)
                 last_id = chunk[-1][0]
+
+        def admit() -> None:
+            admitted = self._keys.admit(connection, keyed, self._parameters(), write, watched)
+            existing.update(admitted)
+            keyed.clear()
+
+        def aside(job: NewJob) -> None:
+            keyed.append(job)
+            if len(keyed) >= BULK_CHUNK_ROWS:
+                admit()
+
+        with self.attempts.explained():
+            with watched(connection):
+                now = self._now(connection)
+            write(jobs, aside)
+            if keyed:
+                admit()
             return total, last_id
 
     async def ainsert(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
@@ -237,6 +307,7 @@ class SqlStore:
         queues: Collection[str] | None = None,
         lanes: Sequence[str] | None = None,
         overdue_seconds: float = 0.0,
+        limits: Limits | None = None,
     ) -> list[Claimed]:
         claimer = self._overdue_claimer if overdue_seconds else self._claimer
         if ids is not None:
@@ -244,21 +315,83 @@ class SqlStore:
         if limit < 1 or not kinds or (ids is not None and not ids):
             return []
 
+        times = {"lease_seconds": lease_seconds, "mark": mark}
+        if overdue_seconds:
+            times["overdue_seconds"] = overdue_seconds
+        if ids is not None and limits:
+            wanted = wanted_lanes(self._lanes_of_ids(list(ids)), kinds, queues)
+            return self._claim_in_turns(Wanted.of(wanted, limits, list(ids)), limit, times)
+        in_turns: list[Wanted] = []
+
         def run(connection: Connection) -> list[Claimed]:
-            parameters = self._parameters(lease_seconds=lease_seconds, mark=mark)
-            if overdue_seconds:
-                parameters["overdue_seconds"] = overdue_seconds
+            parameters = self._parameters(**times)
             if ids is not None:
                 return claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, queues)
+            if need_turns(wanted, limits):
+                in_turns.append(Wanted.of(wanted, limits or Limits()))
+                return []
             return claimer.claim(connection, wanted, limit, parameters)
 
         # MySQL locks rows by their ids and then takes them, in a transaction around both.
-        return self._write(run, alone=ids is None or claimer.claims_ids_at_once)
+        claimed = self._write(run, alone=ids is None or claimer.claims_ids_at_once)
+        return self._claim_in_turns(in_turns[-1], limit, times) if in_turns else claimed
 
-    def _lanes(self, connection: Connection) -> list[str]:
-        return list(connection.execute(self.statements.lanes, self._parameters()).scalars())
+    def _claim_in_turns(self, wanted: Wanted, limit: int, times: dict[str, float]) -> list[Claimed]:
+        turns = self._overdue_turns if "overdue_seconds" in times else self._turns
+        if unknown := turns.unknown(wanted):
+            # In a transaction of its own: nobody waits for a new row for as long as a claim takes.
+            self._write(lambda connection: turns.make(connection, unknown, self._parameters()))
+        return self._write(
+            lambda connection: turns.claim(connection, wanted, limit, self._parameters(**times)),
+            alone=not wanted.limits and wanted.ids is None,
+        )
+
+    def _lanes_of_ids(self, ids: list[str]) -> Sequence[str]:
+        def run(connection: Connection) -> Sequence[str]:
+            parameters = self._parameters()
+            lanes = self._turns.lanes_of_ids(connection, ids, parameters)
+            return open_lanes(lanes, self._controls.said(connection, parameters).paused)
+
+        return self._read(run)
+
+    def _lanes(self, connection: Connection) -> Sequence[str]:
+        return live_lanes(*self._look(connection, "said"))[0]
+
+    def _look(self, connection: Connection, beside: str) -> tuple[list[str], list[Any]]:
+        """The live lanes, and the rows of what is asked beside them.
+
+        Once a lane with a flow is among them, more of the flows are looked at as well.
+        """
+        if self._stepped is not None:
+            also = self.statements.beside(beside)
+            return self._stepped.find(connection, self._parameters(), also)
+        flows = self._has_flows
+        parameters = self._parameters(**(spread_parameters(self.spread) if flows else {}))
+        found = connection.execute(self.statements.live(beside, flows=flows), parameters).all()
+        lanes = [row[1] for row in found if row[0] == "lane"]
+        self._has_flows = any(map(has_flow, lanes))
+        if self._has_flows and not flows:
+            return self._look(connection, beside)
+        return sorted(set(lanes)) if flows else lanes, [row for row in found if row[0] != "lane"]
+
+    def note_results(self, results: Sequence[Tally]) -> None:
+        def run(connection: Connection) -> list[str]:
+            return self._turns.note_results(connection, results, self._parameters())
+
+        if results and (missing := self._write(run)):
+            made = dict.fromkeys(missing, "")
+            self._write(lambda connection: self._turns.make(connection, made, self._parameters()))
+            self._write(run)
+
+    def limits_now(self, limits: Limits) -> list[LimitStatus]:
+        return self._read(lambda c: self._turns.statuses(c, limits, self._parameters()))
+
+    def reset_breaker(self, name: str) -> bool:
+        if not may_be_limit(name):
+            return False
+        return self._write(lambda c: self._turns.reset(c, name, self._parameters()))
 
     def settle(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> frozenset[str]:
         if not verdicts:
@@ -341,31 +474,37 @@ class SqlStore:
     # -- upkeep --------------------------------------------------------------------------------
 
     def probe(self, *, rings: bool = False) -> Due:
-        statement = self.statements.probe_with_rings if rings else self.statements.probe
-        found = self._read(
-            lambda connection: connection.execute(statement, self._parameters()).all()
-        )
-        what = {row[0] for row in found}
+        beside = "upkeep and rings" if rings else "upkeep"
+        live, others = self._read(lambda connection: self._look(connection, beside))
+        what = {row[0] for row in others}
+        lanes, said = live_lanes(live, others)
         return Due(
             stalled="stalled" in what,
             outstayed="outstayed" in what,
-            lanes=tuple(row[1] for row in found if row[0] == "lane"),
+            lanes=lanes,
             unrung="unrung" in what,
+            scheduled="scheduled" in what,
+            said=said,
+            keys="keys" in what,
         )
 
-    def next_due(self, kinds: Collection[str]) -> datetime | None:
-        rows = self._read(
-            lambda connection: connection.execute(
-                self.statements.next_due, self._parameters()
-            ).all()
-        )
-        handled = set(wanted_lanes([lane for lane, _ in rows if lane is not None], kinds, None))
-        instants = [
-            self.sql.read_instant(at)
-            for lane, at in rows
-            if at is not None and (lane is None or lane in handled)
-        ]
-        return min(instants, default=None)
+    def next_due(self, kinds: Collection[str], lanes: Sequence[str] | None = None) -> Ahead:
+        def run(connection: Connection) -> Sequence[Any]:
+            live = lanes if lanes is not None else self._lanes(connection)
+            wanted = wanted_lanes(live, kinds, None)
+            statement = self._next_dues.get(len(wanted))
+            if statement is None:
+                statement = inspect.next_due(self.statements, len(wanted))
+                self._next_dues[len(wanted)] = statement
+            parameters = self._parameters(**numbered("lane", wanted))
+            return connection.execute(statement, parameters).all()
+
+        found = [(what, at) for what, at in self._read(run) if at is not None]
+        instants = [(what, self.sql.read_instant(at)) for what, at in found]
+        (now,) = (at for what, at in instants if what == "now")
+        rows = [at for what, at in instants if what == "row"]
+        others = [at for what, at in instants if what in ("lease", "schedule")]
+        return ahead_of(rows, others, now)
 
     def hold_chain(self, chain_id: str, *, seconds: float, per_hour: int) -> Hold:
         parameters = self._parameters(chain=chain_id, hold_seconds=seconds, per_hour=per_hour)
@@ -417,6 +556,7 @@ class SqlStore:
                 instant(row[4]),
                 None if row[5] is None else instant(row[5]),
                 instant(row[6]),
+                paused=bool(row[7]),
             )
             for row in rows
         }
@@ -425,6 +565,10 @@ class SqlStore:
         if self.sql.deletes_by_key:
             return self._delete_found(self.statements.outstayed, limit=limit)
         return self._count(self.statements.purge, limit=limit)
+
+    def purge_keys(self, limit: int) -> int:
+        parameters = self._parameters(limit=limit)
+        return self._write(lambda connection: self._keys.sweep(connection, parameters))
 
     def trim(self, kind: str, state: State, keep: int, limit: int) -> int:
         bounds = {"kind": kind, "state": str(state), "keep": keep, "limit": limit}
@@ -449,6 +593,56 @@ class SqlStore:
             alone=True,
         )
 
+    # -- schedules -----------------------------------------------------------------------------
+
+    def schedules(
+        self, tenant: str | None = None, *, source: str | None = None, limit: int = 10_000
+    ) -> list[Schedule]:
+        if tenant is not None and clean_text(tenant) != tenant:
+            return []
+        return self._read(lambda c: self._schedules.all(c, tenant, source, limit))
+
+    def get_schedule(self, name: str, tenant: str = "") -> Schedule | None:
+        if not may_be_name(name) or clean_text(tenant) != tenant:
+            return None
+        return self._read(lambda c: self._schedules.one(c, name, tenant))
+
+    def add_schedule(self, schedule: Schedule) -> bool:
+        try:
+            self._write(lambda c: self._schedules.add(c, schedule), alone=True)
+        except exc.IntegrityError:
+            return False
+        return True
+
+    def replace_schedule(self, before: Schedule, after: Schedule) -> bool:
+        return self._write(lambda c: self._schedules.replace(c, before, after), alone=True)
+
+    def remove_schedule(self, name: str, tenant: str = "") -> bool:
+        if not may_be_name(name) or clean_text(tenant) != tenant:
+            return False
+        return self._write(lambda c: self._schedules.remove(c, name, tenant), alone=True)
+
+    def due_schedules(self, kinds: Collection[str], limit: int) -> tuple[datetime, list[Schedule]]:
+        def run(connection: Connection) -> tuple[datetime, list[Schedule]]:
+            now = self._now(connection)
+            return now, self._schedules.due(connection, now, kinds, limit)
+
+        return self._read(run)
+
+    def fire_schedule(
+        self, before: Schedule, after: Schedule, jobs: Sequence[NewJob]
+    ) -> list[NewJob]:
+        change = (before, after)
+        try:
+            return self._write(
+                lambda c: self._schedules.fire(c, self._now(c), change, jobs, self._insert)
+            )
+        except exc.IntegrityError:
+            return []  # another tick has just had the slot
+
+    def next_schedule_at(self) -> datetime | None:
+        return self._read(self._schedules.next_at)
+
     # -- look ----------------------------------------------------------------------------------
 
     def due_count(
@@ -462,16 +656,38 @@ class SqlStore:
         def run(connection: Connection) -> int:
             live = lanes if lanes is not None else self._lanes(connection)
             wanted = wanted_lanes(live, kinds, None)
-            if not wanted:
+            total = 0
+            for chunk in in_chunks(wanted):
+                if total < cap:
+                    total += self._due_in(connection, chunk, cap - total, overdue_seconds)
+            return total
+
+        return self._read(run)
+
+    def _due_in(
+        self, connection: Connection, lanes: Sequence[str], cap: int, overdue_seconds: float
+    ) -> int:
+        key = (len(lanes), bool(overdue_seconds))
+        statement = self._due_counts.get(key)
+        if statement is None:
+            texts = self._overdue_statements if overdue_seconds else self.statements
+            statement = self._due_counts[key] = inspect.due_count(texts, len(lanes))
+        parameters = self._parameters(cap=cap, **numbered("lane", lanes))
+        if overdue_seconds:
+            parameters["overdue_seconds"] = overdue_seconds
+        return int(connection.execute(statement, parameters).scalar_one())
+
+    def ahead(self, job: Job, kinds: Collection[str], cap: int) -> int:
+        def run(connection: Connection) -> int:
+            lanes = wanted_lanes(self._lanes(connection), kinds, None)
+            better = [lane for lane in lanes if int(lane.partition("/")[0]) < job.priority]
+            equal = [lane for lane in lanes if int(lane.partition("/")[0]) == job.priority]
+            if not better and not equal:
                 return 0
-            key = (len(wanted), bool(overdue_seconds))
-            statement = self._due_counts.get(key)
-            if statement is None:
-                texts = self._overdue_statements if overdue_seconds else self.statements
-                statement = self._due_counts[key] = inspect.due_count(texts, len(wanted))
-            parameters = self._parameters(cap=cap, **numbered("lane", wanted))
-            if overdue_seconds:
-                parameters["overdue_seconds"] = overdue_seconds
+            statement = inspect.ahead(self.statements, len(better), len(equal))
+            parameters = self._parameters(cap=cap, id=job.id)
+            parameters["run_at"] = self.sql.bind_instant(job.run_at)
+            parameters |= {**numbered("better", better), **numbered("equal", equal)}
             return int(connection.execute(statement, parameters).scalar_one())
 
         return self._read(run)
@@ -487,22 +703,43 @@ class SqlStore:
         row = connection.execute(statement).first()
         return None if row is None else to_job(row)
 
+    def id_of(self, alias: str, tenant: str) -> str | None:
+        if not may_be_key(alias) or clean_text(tenant) != tenant:
+            return None
+        key = alias_key(tenant, alias)
+        return self._read(lambda connection: self._keys.id_of(connection, key, self._parameters()))
+
     def list(self, where: JobFilter, limit: int) -> list[Job]:
-        names = (where.kind, where.queue, where.before_id)
-        if not all(name is None or may_be_name(name) for name in names) or (
-            where.tenant is not None and clean_text(where.tenant) != where.tenant
+        return [to_job(row) for row in self._listed(where, limit, ids_only=False)]
+
+    def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
+        return [row.id for row in self._listed(where, limit, ids_only=True)]
+
+    def _listed(self, where: JobFilter, limit: int, *, ids_only: bool) -> Sequence[Any]:
+        names = (where.kind, where.queue, where.before_id, where.after_id or None)
+        texts = (where.tenant, where.error)
+        if not all(name is None or may_be_name(name) for name in names) or any(
+            text is not None and clean_text(text) != text for text in texts
         ):
             return []
-        statement = inspect.listing(self.tables, self.namespace, where, limit)
-        rows = self._read(lambda connection: connection.execute(statement).all())
-        return [to_job(row) for row in rows]
+        statement = inspect.listing(self.statements, where, limit, ids_only=ids_only)
+        parameters = self._parameters(**inspect.listing_parameters(where))
+        return self._read(lambda connection: connection.execute(statement, parameters).all())
 
     def counts(self) -> dict[tuple[str, str, str], int]:
-        statement = inspect.counts(self.statements)
-        rows = self._read(
-            lambda connection: connection.execute(statement, self._parameters()).all()
-        )
-        return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
+        statement, parameters = inspect.counts(self.statements), self._parameters()
+
+        def run(connection: Connection) -> tuple[Sequence[Any], frozenset[str]]:
+            rows = connection.execute(statement, parameters).all()
+            return rows, self._controls.said(connection, parameters).paused
+
+        rows, paused = self._read(run)
+        counted: Counter[tuple[str, str, str]] = Counter()
+        for queue, kind, shown, count in rows:
+            if shown == State.PENDING and holds_back(paused, queue, kind):
+                shown = "paused"
+            counted[queue, kind, shown] += int(count)
+        return dict(counted)
 
     def cancel(self, job_id: str) -> CancelReport | None:
         if not may_be_name(job_id):
@@ -527,14 +764,92 @@ class SqlStore:
         # On its own it is one statement, unless there is nothing to cancel.
         return self._write(run, alone=self.sql.returns_updated)
 
-    def clear(self) -> int:
-        jobs = self.statements.jobs
-        statement = text(f"DELETE FROM {jobs} WHERE namespace = :namespace")
+    # -- what people do to many rows, and controls ---------------------------------------------
+
+    def cancel_many(self, ids: Collection[str]) -> int:
+        named = _names(ids)
+        if not named:
+            return 0
+        statement, keep_seconds = self.statements.cancel_many, CANCELLED_KEEP_SECONDS
+        return self._count(statement, ids=named, keep_seconds=keep_seconds)
+
+    def remove(
+        self,
+        ids: Collection[str],
+        states: Collection[State],
+        *,
+        ended_for_seconds: float | None = None,
+    ) -> int:
+        named = _names(ids)
+        if not named or not states:
+            return 0
         return self._write(
-            lambda connection: connection.execute(statement, self._parameters()).rowcount,
-            alone=True,
-            answer_seconds=LONG_ANSWER_SECONDS,
+            lambda connection: self._edits.remove(
+                connection, named, states, ended_for_seconds, self._parameters()
+            )
         )
+
+    def revive(
+        self,
+        revivals: Sequence[Revival],
+        *,
+        run_at: datetime | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> int:
+        values = self._parameters(run_at=self.sql.bind_instant(run_at))
+        ended = [each.job for each in revivals if each.job.state in TERMINAL]
+
+        def run(connection: Connection) -> int:
+            held = self._keys.retake(connection, ended, self._parameters())
+            if refused is not None:
+                refused.update(held)
+            free = [each for each in revivals if each.job.id not in held]
+            return self._edits.revive(connection, free, values)
+
+        return self._write(run)
+
+    def stuck(self, running_for_seconds: float, limit: int) -> builtins.list[Claimed]:
+        values = self._parameters(running_for_seconds=running_for_seconds, limit=limit)
+        rows = self._read(lambda connection: connection.execute(self._edits.stuck, values).all())
+        return [read_stalled(row, self.sql) for row in rows]
+
+    def pause(self, subject: str, *, by: str | None, because: str | None) -> None:
+        self._write(
+            lambda connection: self._controls.pause(
+                connection, subject, by, because, self._parameters()
+            )
+        )
+
+    def resume(self, subject: str, *, by: str | None) -> bool:
+        return self._write(
+            lambda connection: self._controls.resume(connection, subject, by, self._parameters())
+        )
+
+    def set_settings(
+        self, subject: str, changes: Mapping[str, Any], *, by: str | None
+    ) -> dict[str, Any]:
+        return self._write(
+            lambda connection: self._controls.change(
+                connection, subject, changes, by, self._parameters()
+            )
+        )
+
+    def controls(self) -> builtins.list[Control]:
+        return self._read(lambda connection: self._controls.listed(connection, self.namespace))
+
+    def paused(self) -> frozenset[str]:
+        said = self._read(lambda connection: self._controls.said(connection, self._parameters()))
+        return said.paused
+
+    def clear(self) -> int:
+        everything = text(f"DELETE FROM {self.statements.jobs} WHERE namespace = :namespace")
+
+        def run(connection: Connection) -> int:
+            for statement in (*self.statements.clear_limits, self._keys.statements.clear):
+                connection.execute(statement, self._parameters())
+            return connection.execute(everything, self._parameters()).rowcount
+
+        return self._write(run, answer_seconds=LONG_ANSWER_SECONDS)
 
     def close(self) -> None:
         if self._owns_engine:
@@ -556,6 +871,15 @@ def may_be_name(text: str) -> bool:
     A database would refuse such text (NUL, a lone surrogate, another character set) with an error.
     """
     return NAME.fullmatch(text) is not None
+
+
+def _names(ids: Collection[str]) -> list[str]:
+    return sorted(job_id for job_id in set(ids) if may_be_name(job_id))
+
+
+def may_be_limit(name: str) -> bool:
+    """Whether this can be the name of a limit."""
+    return all(may_be_name(part) for part in name.split("/"))
 
 
 def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:

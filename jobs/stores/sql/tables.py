@@ -199,6 +199,7 @@ def build_tables(
         Column("group_id", ascii_text(36)),
         Column("parent_id", ascii_text(36)),
         Column("schedule", ascii_text(100)),
+        Column("slot", ascii_text(20)),
         Column("chain", long_text()),
         Column("cursor", long_text()),
         Column("continues", Integer, nullable=False, server_default=text("0")),
@@ -239,8 +240,8 @@ def _keys(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     """Which job holds a name that only one may: dedupe keys, aliases, slots of schedules.
 
     The primary key is the promise: of two transactions that want a key, one waits for the other.
-    ``scope`` is ``alias``, ``dedupe/<kind>`` or ``slot``. A key is free once ``held_until`` is past
-    and its job has ended or is gone.
+    ``scope`` is ``alias``, ``dedupe/<kind>`` or ``slot``. When a key is free again is said by
+    :func:`jobs.core.keys.holds`; ``check_at`` is when upkeep looks whether it is, and deletes it.
     """
     return Table(
         f"{prefix}keys",
@@ -251,8 +252,8 @@ def _keys(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
         Column("name", exact_text(200), primary_key=True),
         Column("job_id", ascii_text(36), nullable=False),
         Column("held_until", Timestamp, nullable=False),
-        Index(f"ix_{prefix}keys_held", "namespace", "held_until"),
-        Index(f"ix_{prefix}keys_job", "job_id"),
+        Column("check_at", Timestamp),
+        Index(f"ix_{prefix}keys_check", "namespace", "check_at"),
         **options,
     )
 
@@ -295,6 +296,7 @@ def _limits(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
         Column("failures", Integer, nullable=False, server_default=text("0")),
         Column("opened_at", Timestamp),
         Column("open_until", Timestamp),
+        Index(f"ix_{prefix}limits_used", "namespace", "used_at"),
         **options,
     )
 
@@ -314,13 +316,16 @@ def _takings(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
 
 
 def _schedules(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
-    """Schedules, declared in code or made at run time; ``next_at`` is the slot to come."""
+    """Schedules, declared in code or made at run time; ``next_at`` is the slot to come.
+
+    It is NULL where there is none: for what is over, and for what is switched off.
+    """
     return Table(
         f"{prefix}schedules",
         metadata,
         Column("namespace", ascii_text(100), primary_key=True),
+        Column("tenant", exact_text(100), primary_key=True),
         Column("name", ascii_text(100), primary_key=True),
-        Column("tenant", exact_text(100), nullable=False),
         Column("kind", ascii_text(100), nullable=False),
         Column("payload", long_text(), nullable=False),
         Column("options", long_text()),

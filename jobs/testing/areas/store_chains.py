@@ -94,41 +94,43 @@ class NextDueConformance(Conformance):
     """When there will be something to do."""
 
     def test_nothing_waits_for_nothing(self, store: Store) -> None:
-        assert store.next_due(KINDS) is None
+        assert store.next_due(KINDS) == (None, None)
         put_one(store)
         store.settle([completed(claim_one(store))])
-        assert store.next_due(KINDS) is None
+        assert store.next_due(KINDS) == (None, None)
 
     def test_the_first_of_all_lanes(self, store: Store, manual_clock: ManualClock) -> None:
         put_one(store, delay_seconds=300, queue="slow")
         put_one(store, "beta", delay_seconds=200, priority=5)
         put_one(store, delay_seconds=100, queue="other")
         begun = manual_clock.now()
-        due = store.next_due(KINDS)
+        due = store.next_due(KINDS).at
         assert due is not None
         assert (due - begun).total_seconds() == 100
+        assert store.next_due(KINDS, store.probe().lanes) == (due, 100.0)
+        assert store.next_due(KINDS, ()) == (None, None)
         manual_clock.advance(150)
-        assert store.next_due(KINDS) == due, "past, so it is due now"
+        assert store.next_due(KINDS) == (due, 0.0), "past, so it is due now"
 
     def test_kinds_without_a_handler_here_do_not_count(
         self, store: Store, manual_clock: ManualClock
     ) -> None:
         put_one(store, "unknown", delay_seconds=5)
         put_one(store, delay_seconds=50)
-        due = store.next_due(["alpha"])
+        due = store.next_due(["alpha"]).at
         assert due is not None
         assert (due - manual_clock.now()).total_seconds() == 50
-        assert store.next_due(["beta"]) is None
+        assert store.next_due(["beta"]) == (None, None)
 
     def test_a_lease_that_runs_out_and_a_retry_count(
         self, store: Store, manual_clock: ManualClock
     ) -> None:
         put_one(store)
         claimed = claim_one(store)
-        due = store.next_due(KINDS)
+        due = store.next_due(KINDS).at
         assert due is not None
         assert (due - manual_clock.now()).total_seconds() == LEASE_SECONDS
         store.settle([pending(claimed, delay_seconds=7)])
-        due = store.next_due(KINDS)
+        due = store.next_due(KINDS).at
         assert due is not None
         assert (due - manual_clock.now()).total_seconds() == 7

@@ -54,13 +54,14 @@ def upgrade() -> None:
         sa.Column("expires_at", _instant()),
         sa.Column("keep_until", _instant()),
         sa.Column("duration_ms", sa.Double),
-        sa.Column("flow", _ascii(18), nullable=False, server_default=""),
+        sa.Column("flow", _ascii(24), nullable=False, server_default=""),
         sa.Column("concurrency_key", _exact(200)),
         sa.Column("dedupe_key", _exact(200)),
         sa.Column("alias", _exact(200)),
         sa.Column("group_id", _ascii(36)),
         sa.Column("parent_id", _ascii(36)),
         sa.Column("schedule", _ascii(100)),
+        sa.Column("slot", _ascii(20)),
         sa.Column("chain", _long()),
         sa.Column("cursor", _long()),
         sa.Column("continues", sa.Integer, nullable=False, server_default=sa.text("0")),
@@ -95,8 +96,8 @@ def upgrade() -> None:
             mysql_charset="utf8mb4",
         )
     for name, index, columns in (
-        ("keys", "held", ["namespace", "held_until"]),
-        ("keys", "job", ["job_id"]),
+        ("keys", "check", ["namespace", "check_at"]),
+        ("limits", "used", ["namespace", "used_at"]),
         ("schedules", "next", ["namespace", "next_at"]),
         ("groups", "check", ["namespace", "check_at"]),
     ):
@@ -119,6 +120,7 @@ def _steering() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("name", _exact(200), primary_key=True),
             sa.Column("job_id", _ascii(36), nullable=False),
             sa.Column("held_until", _instant(), nullable=False),
+            sa.Column("check_at", _instant()),
         ],
         "controls": [
             sa.Column("namespace", _ascii(100), primary_key=True),
@@ -150,8 +152,8 @@ def _steering() -> dict[str, list[sa.Column[Any]]]:
         ],
         "schedules": [
             sa.Column("namespace", _ascii(100), primary_key=True),
+            sa.Column("tenant", _exact(100), primary_key=True),
             sa.Column("name", _ascii(100), primary_key=True),
-            sa.Column("tenant", _exact(100), nullable=False),
             sa.Column("kind", _ascii(100), nullable=False),
             sa.Column("payload", _long(), nullable=False),
             sa.Column("options", _long()),

@@ -1,0 +1,1 @@
+"""Operations: why a job does not run, and what is wrong with a deployment."""
