@@ -9,7 +9,9 @@ from jobs.core.context import JobContext
 from jobs.core.errors import (
     CapabilityError,
     ConfigurationError,
+    Continue,
     Discard,
+    GroupNotFound,
     JobCancelled,
     JobNotFound,
     JobStateConflict,
@@ -25,6 +27,7 @@ from jobs.core.errors import (
     UnknownKind,
 )
 from jobs.core.events import JobEvent
+from jobs.core.group import Group
 from jobs.core.job import Job, State
 from jobs.core.limits import Breaker
 from jobs.core.registry import Handler, Retention, handler
@@ -37,7 +40,10 @@ __all__ = [
     "Breaker",
     "CapabilityError",
     "ConfigurationError",
+    "Continue",
     "Discard",
+    "Group",
+    "GroupNotFound",
     "Handler",
     "Job",
     "JobCancelled",

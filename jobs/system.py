@@ -38,12 +38,13 @@ from jobs.core.job import DEFAULT_QUEUE, Job, NewJob, State
 from jobs.core.limits import Breaker, LimitStatus, RateLike
 from jobs.core.names import check_queue
 from jobs.core.queues import QueueSettings, queue_settings
-from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike
+from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
+from jobs.runtime.chains import JobLike, as_parts, build_chain
 from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
     Draft,
@@ -51,11 +52,13 @@ from jobs.runtime.enqueue import (
     EnqueueOptions,
     Seconds,
     announce,
+    announce_inserted,
     build_job,
     draft,
     is_heard,
     seconds_of,
 )
+from jobs.runtime.groups import GroupBuilder, Groups
 from jobs.runtime.steer import Which
 from jobs.runtime.terms import sources
 from jobs.runtime.tick import TickResult, run_tick
@@ -76,7 +79,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tickwork")
 LEAST_ANSWER_SECONDS = 4.0
-JobLike = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]] | Mapping[str, Any]
 
 
 class Tickwork:
@@ -182,6 +184,10 @@ class Tickwork:
         api: bool = False,
         remove_on_complete: RetentionLike | None = None,
         remove_on_fail: RetentionLike | None = None,
+        version: int = 1,
+        upgrade: Upgrade | None = None,
+        max_continues: int | None = None,
+        max_age: float | None = None,
         dedupe_key: Callable[[Any], str | None] | None = None,
         dedupe_window: float | None = None,
         max_concurrency: int | None = None,
@@ -204,6 +210,11 @@ class Tickwork:
         for each concurrency key, which ``concurrency_key`` makes from the payload where ``enqueue``
         is given none. ``concurrency_in_process`` is how many run at once in one process;
         ``breaker`` is a :class:`~jobs.core.limits.Breaker`.
+
+        ``version`` is that of the kind's payloads: rows of an older one go through
+        ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
+        ``max_continues`` times, 1,000 by default, until it is ``max_age`` seconds old, by default
+        seven days.
         """
         declare = declare_handler(
             kind,
@@ -216,6 +227,10 @@ class Tickwork:
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            version=version,
+            upgrade=upgrade,
+            max_continues=max_continues,
+            max_age=max_age,
             dedupe_key=dedupe_key,
             dedupe_window=dedupe_window,
             max_concurrency=max_concurrency,
@@ -275,7 +290,9 @@ class Tickwork:
         Options: ``queue``, ``priority`` (1 first to 5 last), ``delay`` (seconds) or ``run_at`` (an
         aware datetime), ``max_attempts``, ``timeout`` (seconds), ``backoff``, ``expires_in``
         (seconds; not started by then, it is cancelled), ``tenant``, ``concurrency_key`` (jobs of
-        one share the kind's limits per key). ``session`` takes a SQLAlchemy
+        one share the kind's limits per key), ``group=None`` (keeps it out of the group of the job
+        whose handler enqueues it), ``version`` of the payload (by default that of the kind's
+        handler here). ``session`` takes a SQLAlchemy
         Session, scoped_session or Connection: the job commits with it or not at all; the id is
         known at once, the doorbell is rung and the listeners are told once it has committed. For
         what must not break a request, see :meth:`try_enqueue`.
@@ -363,7 +380,7 @@ class Tickwork:
         def built() -> Iterator[NewJob]:
             fresh = _endless_ids()
             drafts: dict[str, Draft] = {}  # of those that have no options of their own
-            for kind, payload, own in map(_as_parts, jobs):
+            for kind, payload, own in map(as_parts, jobs):
                 if own:
                     merged: Any = {**options, **own}
                     made = draft(self._runtime, kind, merged)
@@ -383,6 +400,65 @@ class Tickwork:
         if told:
             self._tell_when_committed(told, session)
         return ids
+
+    def chain(
+        self,
+        steps: Sequence[JobLike | str],
+        *,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> Job:
+        """Enqueue jobs that run one after the other; returns the first.
+
+        Each step is a kind, ``(kind, payload)`` or ``(kind, payload, options)``; ``options`` given
+        here hold for all, but for ``delay`` and ``run_at``, which are the first one's. A step is
+        enqueued in the transaction that completes the one before. A result that is an object
+        updates its payload; any other, but none, is its ``previous``. A step that fails for good
+        stops the chain, and retried it goes on.
+
+        Raises as :meth:`enqueue`; typed payloads of later steps are checked when they run.
+        """
+        new = build_chain(self._runtime, steps, options)
+        job = self.store.insert([new], session)[0]
+        if not job.existing:
+            self._announce([new], session)
+        return job
+
+    def group(
+        self,
+        jobs: Iterable[JobLike] | None = None,
+        *,
+        on_success: JobLike | str | None = None,
+        on_failure: JobLike | str | None = None,
+        on_done: JobLike | str | None = None,
+        name: str | None = None,
+        session: Any = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> GroupBuilder:
+        """Jobs that end together, and what to enqueue when the last of them has ended.
+
+        >>> with tickwork.group(on_done="report") as group:
+        ...     group.enqueue("resize", {"n": 1})
+
+        All is written when the block ends, or at once if ``jobs`` are given. Jobs that the group's
+        own jobs enqueue join it (``group=None`` keeps one out). ``on_success`` is enqueued if all
+        completed, else ``on_failure``, and ``on_done`` in either case: once, whatever becomes of
+        the jobs later. Each is a kind or ``(kind, payload[, options])``, and finds in its payload,
+        as ``group``, which one ended and how.
+        """
+        builder = GroupBuilder(
+            self._runtime,
+            on_success=on_success,
+            on_failure=on_failure,
+            on_done=on_done,
+            name=name,
+            session=session,
+            options=options,
+        )
+        if jobs is not None:
+            builder.enqueue_many(jobs)
+            builder.write()
+        return builder
 
     def _announce(self, jobs: Sequence[NewJob], session: Any) -> None:
         if is_heard(self._runtime):
@@ -556,6 +632,8 @@ class Tickwork:
             raise JobNotFound(job_id)
         if not report.accepted:
             raise JobStateConflict(report.job.id, report.job.state, "cancelled")
+        if report.job.group_id is not None:
+            announce_inserted(self._runtime, self.store.check_groups(1, [report.job.group_id]))
         return report.job
 
     def count(
@@ -911,6 +989,11 @@ class Tickwork:
         return self._runtime.store
 
     @property
+    def groups(self) -> Groups:
+        """The groups of jobs: ``groups.get(id)``."""
+        return Groups(self._runtime)
+
+    @property
     def registry(self) -> Registry:
         """The kinds this system handles."""
         return self._runtime.registry
@@ -975,15 +1058,3 @@ def _warn_of_unused(environ: Mapping[str, str]) -> None:
 def _endless_ids() -> Iterator[str]:
     while True:
         yield from new_ids(256)
-
-
-def _as_parts(job: Any) -> tuple[str, Any, Mapping[str, Any]]:
-    if isinstance(job, Mapping) and "kind" in job:
-        rest = {name: value for name, value in job.items() if name not in ("kind", "payload")}
-        return job["kind"], job.get("payload"), rest
-    if isinstance(job, Sequence) and not isinstance(job, str) and len(job) in (2, 3):
-        return job[0], job[1], job[2] if len(job) == 3 else {}
-    raise ConfigurationError(
-        "a job of enqueue_many is (kind, payload), (kind, payload, options) or a dict with kind, "
-        f"payload and options, not {type(job).__name__}"
-    )

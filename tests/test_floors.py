@@ -50,18 +50,19 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("flow", "limits", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("schedule", "cron", "slots", "queues", "presets", "controls"),
+        *("schedule", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
         *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
-        *("rings", "schedules", "controls", "keys", "edits", "commits", "transaction", "store"),
+        *("rings", "schedules", "controls", "keys", "edits", "commits", "transaction"),
+        *("groups", "store"),
     ),
     "jobs.runtime": (
-        *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "settle", "breakers"),
-        *("run", "execute", "schedules", "timetable", "upkeep", "steer", "tick", "drain"),
-        *("deliver", "worker", "local"),
+        *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
+        *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),
+        *("tick", "drain", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

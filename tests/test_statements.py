@@ -114,3 +114,18 @@ def test_a_claim_by_ids_is_led_by_them(postgresql_database: Database) -> None:
     (plan,) = plans
     assert sum("tickwork_jobs_pkey" in line for line in plan) == 2, plan  # found, then updated
     assert not any("Seq Scan on" in line or "_pending" in line for line in plan), plan
+
+
+def test_a_group_costs_a_tick_few_statements_however_many_jobs(database: Database) -> None:
+    tickwork = Tickwork(database.url)
+    tickwork.create_schema()
+    tickwork.register_handler("noop", lambda payload: None)
+    tickwork.group([("noop", {})] * 500, on_done="other")
+    with counted(tickwork) as seen:
+        assert tickwork.tick(limit=499).succeeded == 499
+    assert len(seen) <= 20
+    with counted(tickwork) as seen:
+        assert tickwork.tick(limit=10).succeeded == 1
+    assert len(seen) <= 15
+    assert len(tickwork.list(kind="other")) == 1
+    tickwork.close()

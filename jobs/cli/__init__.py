@@ -14,6 +14,7 @@ from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
+from jobs.cli.groups import group
 from jobs.cli.limits import limits
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import enqueue
@@ -43,6 +44,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
-    *(why, doctor),
+    *(why, doctor, group),
 ):
     main.add_command(command)

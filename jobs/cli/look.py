@@ -17,6 +17,7 @@ from jobs.cli.base import JsonCommand
 from jobs.cli.shown import SHOWN_STATES, Shown
 from jobs.cli.system import opened
 from jobs.cli.text import first_line, say, span, table
+from jobs.core.codec import cut
 from jobs.core.errors import JobNotFound
 from jobs.core.job import TERMINAL, State
 from jobs.core.store import JobFilter
@@ -179,6 +180,18 @@ def _facts(shown: Shown) -> Iterator[tuple[str, str]]:
         yield "timeout", span(job.timeout_seconds)
     if job.backoff:
         yield "backoff", job.backoff
+    if job.group_id:
+        yield "group", job.group_id
+    if job.parent_id:
+        yield "parent", job.parent_id
+    if job.chain:
+        yield "then", ", ".join(step["kind"] for step in job.chain)
+    if job.continues:
+        yield "put off", f"{job.continues} times"
+    if job.cursor is not None:
+        yield "goes on from", cut(json.dumps(job.cursor, ensure_ascii=False), 200)
+    if job.version != 1:
+        yield "version", str(job.version)
 
 
 def _in_words(shown: Shown, at: datetime) -> str:

@@ -6,14 +6,15 @@ import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jobs.core.codec import clean_text
-from jobs.core.errors import ConfigurationError
+from jobs.core.codec import clean_text, decode, encode
+from jobs.core.errors import UNCHANGED, ConfigurationError
 from jobs.core.job import Claimed
 
 if TYPE_CHECKING:
     from jobs.core.settings import Settings
 
 NOTE_MAX_CHARS = 500
+CURSOR_MAX_BYTES = 100_000
 
 
 class RunPort(Protocol):
@@ -21,9 +22,12 @@ class RunPort(Protocol):
 
     def report_progress(self, percent: float, note: str | None) -> None: ...
 
-    def checkpoint(self) -> None: ...
+    def checkpoint(self, cursor: str | None = None) -> None: ...
 
     def time_left(self) -> float: ...
+
+    @property
+    def is_stopping(self) -> bool: ...
 
     @property
     def session(self) -> Any: ...
@@ -44,11 +48,12 @@ class JobContext:
     ...     return {"seconds_left": ctx.time_left()}
     """
 
-    __slots__ = ("_claimed", "_port")
+    __slots__ = ("_claimed", "_cursor", "_port")
 
     def __init__(self, claimed: Claimed, port: RunPort) -> None:
         self._claimed = claimed
         self._port = port
+        self._cursor = claimed.cursor
 
     @property
     def job_id(self) -> str:
@@ -123,13 +128,38 @@ class JobContext:
             note = clean_text(str(note)[:NOTE_MAX_CHARS])
         self._port.report_progress(percent, note)
 
-    def checkpoint(self) -> None:
+    @property
+    def group_id(self) -> str | None:
+        """The group that this job belongs to, if any."""
+        return self._claimed.group_id
+
+    @property
+    def state(self) -> Any:
+        """What was saved last by ``checkpoint(state=...)`` or ``Continue(state)``; at first None.
+
+        A fresh copy each time, over all attempts: what a crashed attempt saved is there as well.
+        """
+        return None if self._cursor is None else decode(self._cursor)
+
+    def checkpoint(self, state: Any = UNCHANGED) -> None:
         """A safe place to stop: renews the lease where that helps, and stores progress.
 
+        ``state`` is any JSON value of up to 100,000 bytes: where the work goes on from, should it
+        end here. In a transactional handler it is saved when that commits: with ``Continue``.
+
+        Raises :class:`~jobs.core.errors.PayloadError` for a state that cannot be stored.
         Raises :class:`~jobs.core.errors.JobCancelled` if somebody asked to cancel this job, and
         :class:`~jobs.core.errors.LeaseLost` if another runner has taken it over; let both pass.
         """
-        self._port.checkpoint()
+        cursor = None if state is UNCHANGED else encode(state, CURSOR_MAX_BYTES)
+        self._port.checkpoint(cursor)
+        if cursor is not None:
+            self._cursor = cursor
+
+    def should_stop(self, margin: float = 5.0) -> bool:
+        """Whether it is time to ``raise Continue(...)``: ``margin`` seconds before the attempt is
+        given up on, or once this process is told to end."""
+        return self._port.is_stopping or self._port.time_left() <= margin
 
     def time_left(self) -> float:
         """Seconds until this attempt is given up on (its timeout, or the platform's limit)."""

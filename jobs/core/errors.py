@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class TickworkError(Exception):
@@ -62,6 +63,14 @@ class JobNotFound(TickworkError, LookupError):
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(f"no job {job_id!r} in this namespace")
+
+
+class GroupNotFound(TickworkError, LookupError):
+    """No group with that id in this namespace."""
+
+    def __init__(self, group_id: str) -> None:
+        self.group_id = group_id
+        super().__init__(f"no group {group_id!r} in this namespace")
 
 
 class NoSuchLimit(TickworkError, LookupError):
@@ -144,12 +153,43 @@ class Snooze(Steering):
         super().__init__(f"snoozed for {seconds:g} s")
 
 
+UNCHANGED: Any = type("Unchanged", (), {"__repr__": lambda _: "UNCHANGED"})()
+
+
+class Continue(Steering):
+    """More is to be done: go on in ``after`` seconds, with ``state`` as ``ctx.state``.
+
+    ``state`` is any JSON value of up to 100,000 bytes; left out, what was saved last stays. The
+    attempt is given back, its failures so far are not.
+    """
+
+    def __init__(self, state: Any = UNCHANGED, *, after: float = 0.0) -> None:
+        self.state = state
+        self.after = _ahead("Continue", after)
+        super().__init__(f"to be continued in {after:g} s")
+
+
+class NewerPayload(Snooze):
+    """The job's payload is of a version that this code does not know: newer code is to take it."""
+
+    def __init__(self, version: int, known: int, seconds: float) -> None:
+        super().__init__(seconds)
+        self.reason = (
+            f"waits for newer code: its payload is version {version}, this deployment knows "
+            f"up to {known}"
+        )
+
+
 class Discard(Steering):
     """Give up at once: the job becomes a dead letter with this reason, whatever is left to try."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class NeverEnds(Discard):
+    """The job was put off too often, or for too long."""
 
 
 class JobCancelled(Steering):

@@ -11,22 +11,30 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from jobs.core.backoff import Backoff, BackoffCallable, next_delay
-from jobs.core.codec import DEFAULT_MAX_BYTES, clean_result, cut, encode
+from jobs.core.codec import DEFAULT_MAX_BYTES, clean_result, cut, decode, encode
+from jobs.core.context import CURSOR_MAX_BYTES
 from jobs.core.errors import (
     LONGEST_DELAY_SECONDS,
+    UNCHANGED,
+    Continue,
     Discard,
     JobCancelled,
+    NeverEnds,
+    NewerPayload,
     PayloadError,
     Retry,
     Snooze,
 )
 from jobs.core.job import Claimed, State
+from jobs.core.steps import next_step
 from jobs.core.store import Verdict
 
 MESSAGE_MAX_BYTES = 2_000
 TRACEBACK_MAX_BYTES = 8_000
 NAME_MAX_BYTES = 200
 HISTORY_MAX_ENTRIES = 10
+MAX_CONTINUES = 1_000
+MAX_AGE_SECONDS = 7 * 86_400.0
 # Entries of the error history that are no attempt: what a person did to the job.
 RETRIED, RESET = "Retried", "Reset"
 NOTES = frozenset({RETRIED, RESET})
@@ -34,12 +42,18 @@ NOTES = frozenset({RETRIED, RESET})
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a kind says about its ends: its backoff, and how many seconds finished rows stay."""
+    """What a kind says about its ends: its backoff, and how many seconds finished rows stay.
+
+    ``max_continues`` is how often a job may be put off by Snooze and Continue, ``max_age_seconds``
+    how old it may be then.
+    """
 
     backoff: Backoff | BackoffCallable
     keep_completed_seconds: float | None = 86_400.0
     keep_failed_seconds: float | None = 7 * 86_400.0
     result_max_bytes: int = DEFAULT_MAX_BYTES
+    max_continues: int = MAX_CONTINUES
+    max_age_seconds: float = MAX_AGE_SECONDS
 
 
 # How an execution can end. ``Raised`` covers everything a handler raises, steering included. These
@@ -83,7 +97,7 @@ Ending = Returned | Raised | TimedOut | RunnerLost | NotStarted | Expired
 class Outcome(NamedTuple):
     """A verdict to write, and its name for counters, events and logs.
 
-    ``name`` is one of completed, retried, failed, snoozed, cancelled, released.
+    ``name`` is one of completed, retried, failed, snoozed, continued, cancelled, released.
     """
 
     name: str
@@ -113,6 +127,7 @@ def decide(
         "duration_ms": duration_ms,
         "progress": percent,
         "progress_note": note,
+        "group_id": claimed.group_id,
     }
     match ending:
         case Returned(value):
@@ -120,22 +135,21 @@ def decide(
         case NotStarted():
             keep = policy.keep_failed_seconds
             verdict = Verdict(
-                claimed.id, claimed.fence, State.PENDING, attempts_back=1, keep_seconds=keep
+                claimed.id,
+                claimed.fence,
+                State.PENDING,
+                attempts_back=1,
+                keep_seconds=keep,
+                group_id=claimed.group_id,
             )
             return Outcome("released", verdict, claimed.kind)
         case Expired():
             return _cancelled(claimed, "expired: not started within expires_in", policy, tail, 1)
-        case Raised(Snooze(seconds=seconds)) if not claimed.cancel_requested:
-            verdict = Verdict(
-                claimed.id,
-                claimed.fence,
-                State.PENDING,
-                delay_seconds=min(seconds, LONGEST_DELAY_SECONDS),
-                attempts_back=1,
-                keep_seconds=policy.keep_failed_seconds,
-                **tail,
-            )
-            return Outcome("snoozed", verdict, claimed.kind)
+        case Raised(Snooze() | Continue() as steering) if not claimed.cancel_requested:
+            try:
+                return _put_off(claimed, steering, policy, tail)
+            except (PayloadError, NeverEnds) as problem:
+                return _unsuccessful(claimed, Raised(problem), policy, at, tail, spread)
         case Raised(JobCancelled()):
             return _cancelled(claimed, "cancelled while running", policy, tail)
         case _:
@@ -154,6 +168,14 @@ def _completed(
             if error is not None:
                 entry = _entry(claimed, at, "result unavailable", error, "", tail["duration_ms"])
                 errors = _history(claimed.errors, entry)
+    if claimed.chain is not None:
+        try:
+            if error is not None:
+                raise PayloadError("$", error)
+            handed = None if result is None else decode(result)
+            tail = {**tail, "follow": (next_step(claimed, handed, policy.result_max_bytes),)}
+        except PayloadError as problem:
+            return _stopped_chain(claimed, problem, policy, at, tail)
     if tail["progress"] is not None:
         tail = {**tail, "progress": 100.0}
     verdict = Verdict(
@@ -167,6 +189,69 @@ def _completed(
         **tail,
     )
     return Outcome("completed", verdict, claimed.kind, value)
+
+
+def _stopped_chain(
+    claimed: Claimed, problem: PayloadError, policy: Policy, at: datetime, tail: dict[str, Any]
+) -> Outcome:
+    """A step whose result cannot be handed on fails, so that the chain is seen to stop there."""
+    kind = json.loads(claimed.chain or "[]")[0]["kind"]
+    reason = Discard(
+        f"the next step of the chain ({kind}) cannot be made of this result: {problem}; return "
+        "less, or a reference, and retry this job"
+    )
+    return _unsuccessful(claimed, Raised(reason), policy, at, tail, random.random)
+
+
+def _put_off(
+    claimed: Claimed, steering: Snooze | Continue, policy: Policy, tail: dict[str, Any]
+) -> Outcome:
+    """Pending again, the attempt given back; raises for a state that cannot be kept, and
+    :class:`NeverEnds` for a job that was put off too often."""
+    put_off = Verdict(
+        claimed.id,
+        claimed.fence,
+        State.PENDING,
+        attempts_back=1,
+        keep_seconds=policy.keep_failed_seconds,
+        **tail,
+    )
+    if isinstance(steering, NewerPayload):
+        # Like a kind without a handler here: it waits for as long as it takes.
+        waits = put_off._replace(delay_seconds=steering.seconds, error=steering.reason)
+        return Outcome("snoozed", waits, claimed.kind)
+    if claimed.continues >= policy.max_continues:
+        raise NeverEnds(
+            f"put off {claimed.continues:,} times and still not done: max_continues of kind "
+            f"{claimed.kind!r} is {policy.max_continues:,}"
+        )
+    put_off = put_off._replace(continue_within_seconds=policy.max_age_seconds)
+    if isinstance(steering, Snooze):
+        delay = min(steering.seconds, LONGEST_DELAY_SECONDS)
+        return Outcome("snoozed", put_off._replace(delay_seconds=delay), claimed.kind)
+    state = steering.state
+    cursor = None if state is UNCHANGED else encode(state, CURSOR_MAX_BYTES)
+    put_off = put_off._replace(delay_seconds=steering.after, cursor=cursor)
+    return Outcome("continued", put_off, claimed.kind)
+
+
+def outlived(outcome: Outcome) -> Outcome:
+    """In place of a job put off once more: it is too old for that, and has failed."""
+    verdict = outcome.verdict
+    days = (verdict.continue_within_seconds or 0.0) / 86_400
+    error = (
+        f"NeverEnds: put off again {days:g} days after it was enqueued and still not done: that "
+        f"is max_age of kind {outcome.kind!r}"
+    )
+    failed = verdict._replace(
+        state=State.FAILED,
+        error=error,
+        delay_seconds=None,
+        attempts_back=0,
+        ring_after_seconds=None,
+        continue_within_seconds=None,
+    )
+    return Outcome("failed", failed, outcome.kind)
 
 
 def _encode_cleaned(value: object, max_bytes: int) -> tuple[str | None, str | None]:

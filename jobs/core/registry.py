@@ -45,6 +45,8 @@ class Retention:
             raise ConfigurationError(f"retention count is a whole number: {count!r}")
 
 
+# The payload of an older version, and which: to the payload of today.
+Upgrade = Callable[[dict[str, Any], int], dict[str, Any]]
 RetentionLike = bool | Mapping[str, float] | Retention
 # From a job's payload, as the handler gets it, to its concurrency key (or to none).
 ConcurrencyKey = Callable[[Any], str | None]
@@ -87,6 +89,10 @@ class Handler:
     api: bool = False
     remove_on_complete: RetentionLike | None = None
     remove_on_fail: RetentionLike | None = None
+    version: int = 1
+    upgrade: Upgrade | None = None
+    max_continues: int | None = None
+    max_age: float | None = None
     dedupe_key: Callable[[Any], str | None] | None = None
     dedupe_window: float | None = None
     max_concurrency: int | None = None
@@ -120,6 +126,11 @@ class Handler:
             self.dedupe_window = check_window(self.dedupe_window)
         for retention in (self.remove_on_complete, self.remove_on_fail):
             as_retention(retention, Retention())
+        self._check_versions()
+        if self.max_continues is not None:
+            check_max_continues(self.max_continues)
+        if self.max_age is not None:
+            check_max_age(self.max_age)
         self._check_limits()
         self._check_callable()
         self.is_async = _is_coroutine_function(self.function)
@@ -129,6 +140,19 @@ class Handler:
                 "its session belongs to one thread"
             )
         self._read_signature()
+
+    def _check_versions(self) -> None:
+        version = check_version(self.version)
+        if self.upgrade is not None and not callable(self.upgrade):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: upgrade is a function of (payload, from_version), not "
+                f"{self.upgrade!r}"
+            )
+        if version > 1 and self.upgrade is None:
+            raise ConfigurationError(
+                f"kind {self.kind!r}: version {version} needs upgrade=, a function of (payload, "
+                "from_version): jobs of older versions may still wait"
+            )
 
     def _check_limits(self) -> None:
         try:
@@ -280,6 +304,10 @@ def handler(
     api: bool = False,
     remove_on_complete: RetentionLike | None = None,
     remove_on_fail: RetentionLike | None = None,
+    version: int = 1,
+    upgrade: Upgrade | None = None,
+    max_continues: int | None = None,
+    max_age: float | None = None,
     dedupe_key: Callable[[Any], str | None] | None = None,
     dedupe_window: float | None = None,
     max_concurrency: int | None = None,
@@ -294,6 +322,9 @@ def handler(
 
     It is bound when its module is named in ``JOBS_HANDLERS`` (or ``handlers=[...]``), which is how
     a library ships kinds. ``timeout`` is in seconds; ``max_attempts`` counts the first execution.
+    ``version`` is that of its payloads, older ones go through ``upgrade(payload, from_version)``.
+    ``max_continues`` is how often a job may be put off (Snooze and Continue), ``max_age`` (seconds
+    since it was enqueued) how old it may be then.
     The limits are those of ``Tickwork.handler``.
 
     >>> @handler("resize", timeout=20)
@@ -314,6 +345,10 @@ def handler(
             api=api,
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
+            version=version,
+            upgrade=upgrade,
+            max_continues=max_continues,
+            max_age=max_age,
             dedupe_key=dedupe_key,
             dedupe_window=dedupe_window,
             max_concurrency=max_concurrency,
@@ -404,6 +439,33 @@ def check_max_attempts(attempts: object) -> int:
             f"max_attempts counts all executions: a whole number of 1 or more, not {attempts!r}"
         )
     return attempts
+
+
+def check_version(version: object) -> int:
+    """The version of a kind's payloads: a whole number from 1 on."""
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < 2**31:
+        raise ConfigurationError(f"version is a whole number from 1 on, not {version!r}")
+    return version
+
+
+def check_max_continues(count: object) -> int:
+    """How often a job may be put off: a whole number of 0 to a million."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 1_000_000:
+        raise ConfigurationError(
+            "max_continues is how often a job may be put off: a whole number of 0 to 1,000,000, "
+            f"not {count!r}"
+        )
+    return count
+
+
+def check_max_age(seconds: object) -> float:
+    """How old a job may be when it is put off, in seconds: above 0, at most 10 years."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= LONGEST_DELAY_SECONDS:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"max_age is a number of seconds, above 0 and at most 10 years, not {seconds!r}"
+        )
+    return float(seconds)  # type: ignore[arg-type]
 
 
 def check_timeout(seconds: object) -> float:

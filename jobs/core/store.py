@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from jobs.core.controls import NOTHING_SAID, Control, Said
+from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.limits import Limits, LimitStatus, LimitUse, Tally
 from jobs.core.schedule import Schedule
@@ -43,6 +44,12 @@ class Verdict(NamedTuple):
     (``None``: for ever). ``errors`` replaces the row's history when given. A pending verdict on a
     row whose cancel was requested meanwhile is written as cancelled. ``ring_after_seconds`` is when
     a tick is to ring the row again (``None`` leaves that alone).
+
+    ``cursor`` is the JSON that a long job goes on from (``None`` leaves it). With
+    ``continue_within_seconds`` the row is put off and counts it in ``continues``; a row created
+    longer ago than that is not written and told as late. Verdicts with ``group_id`` (that of the
+    job) or ``follow`` (jobs inserted if and only if this is written) go to
+    :meth:`Store.settle_more`.
     """
 
     id: str
@@ -58,12 +65,24 @@ class Verdict(NamedTuple):
     progress: float | None = None
     progress_note: str | None = None
     ring_after_seconds: float | None = None
+    cursor: str | None = None
+    continue_within_seconds: float | None = None
+    group_id: str | None = None
+    follow: tuple[NewJob, ...] = ()
+
+
+class Settled(NamedTuple):
+    """Which verdicts came late, and the jobs that were inserted with the others."""
+
+    late: frozenset[str]
+    inserted: tuple[NewJob, ...]
 
 
 class Touch(NamedTuple):
     """A fenced note on a row that is being worked on.
 
     ``started``: ``True`` writes the start mark, ``False`` takes it back, ``None`` leaves it.
+    ``cursor`` is the JSON that the job goes on from should it end here (``None`` leaves it).
     """
 
     id: str
@@ -71,6 +90,7 @@ class Touch(NamedTuple):
     started: bool | None = None
     progress: float | None = None
     progress_note: str | None = None
+    cursor: str | None = None
 
 
 class TouchReport(NamedTuple):
@@ -94,13 +114,14 @@ class Due(NamedTuple):
     lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused, but
     of very many flows only some, others each time; ``unrung``: a pending row is to be rung;
     ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
-    job still holds it; ``said``: what the controls say.
+    job still holds it; ``said``: what the controls say; ``groups``: a group is to be looked at.
     """
 
     stalled: bool
     outstayed: bool
     lanes: tuple[str, ...]
     unrung: bool = False
+    groups: bool = False
     scheduled: bool = False
     keys: bool = False
     said: Said = NOTHING_SAID
@@ -198,6 +219,11 @@ class StoreTransaction(Protocol):
         """Write the verdict inside; ``False`` if the row is no longer held (then roll back)."""
         ...
 
+    @property
+    def inserted(self) -> Sequence[NewJob]:
+        """The jobs that the verdict brought along: to be told of once this has committed."""
+        ...
+
     def abort(self) -> None:
         """Roll back from another thread: the handler is given up on."""
         ...
@@ -292,6 +318,14 @@ class Store(Protocol):
         """
         ...
 
+    def settle_more(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> Settled:
+        """As :meth:`settle`, for verdicts of a group's jobs and those that others follow.
+
+        In one transaction: the verdicts that are still in time, the jobs that follow those, and
+        the end of a group whose last job this was. A repeated call inserts nothing again.
+        """
+        ...
+
     def touch(self, touches: Sequence[Touch], *, lease_seconds: float | None = None) -> TouchReport:
         """Write marks and progress on held rows, and renew their leases if given seconds."""
         ...
@@ -336,7 +370,10 @@ class Store(Protocol):
         ...
 
     def purge(self, limit: int) -> int:
-        """Delete up to ``limit`` finished rows that are past their keeping; returns how many."""
+        """Delete up to ``limit`` finished rows that are past their keeping; returns how many.
+
+        Rows of a group that has not ended stay, here and in :meth:`trim`.
+        """
         ...
 
     def purge_keys(self, limit: int) -> int:
@@ -376,6 +413,27 @@ class Store(Protocol):
 
     def ring_again(self, ids: Collection[str]) -> None:
         """Have the next :meth:`take_rings` find these rows, those that are still pending."""
+        ...
+
+    def insert_group(
+        self, group: NewGroup, jobs: Sequence[NewJob], session: Any = None
+    ) -> list[NewJob]:
+        """Write a group and its jobs at once, in ``session``'s transaction if given.
+
+        Returns the jobs that its end enqueued: a group of no jobs ends at once.
+        """
+        ...
+
+    def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
+        """End the groups without unfinished jobs: of ``ids``, or up to ``limit`` whose time to be
+        looked at has come; returns the jobs enqueued by that.
+
+        Groups that ended ``jobs.core.group.GROUP_KEEP_SECONDS`` ago are forgotten.
+        """
+        ...
+
+    def group(self, group_id: str) -> Group | None:
+        """A group with its jobs counted by state, or ``None``."""
         ...
 
     def schedules(

@@ -178,6 +178,7 @@ def _processing(job: Job, now: datetime) -> Reason:
 
 def _held_back(runtime: Runtime, job: Job, now: datetime) -> Iterator[Reason]:
     yield from _no_handler(runtime, job)
+    yield from _newer_payload(runtime, job)
     yield from _paused(runtime, job, now)
     yield from _not_due(job, now)
     if job.run_at <= now:
@@ -196,6 +197,19 @@ def _no_handler(runtime: Runtime, job: Job) -> Iterator[Reason]:
         "one that has",
         {"kind": job.kind, "known": known},
         "name its module in JOBS_HANDLERS, deploy the code that handles it, or cancel the job",
+    )
+
+
+def _newer_payload(runtime: Runtime, job: Job) -> Iterator[Reason]:
+    handler = runtime.registry.find(job.kind)
+    if handler is None or job.version <= handler.version:
+        return
+    yield Reason(
+        "newer-payload",
+        f"its payload is version {job.version}, the handler of kind {job.kind!r} in this "
+        f"deployment knows up to {handler.version}; it waits for newer code",
+        {"kind": job.kind, "version": job.version, "known": handler.version},
+        f"deploy the code of version {job.version}, or cancel the job",
     )
 
 

@@ -13,11 +13,19 @@ from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
 from jobs.core.events import JobEvent
 from jobs.core.flow import flow_of
+from jobs.core.group import current_member
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_QUEUE, NewJob
 from jobs.core.names import check_concurrency_key, check_kind, check_queue, check_tenant
 from jobs.core.payload import dump, load
-from jobs.core.registry import ConcurrencyKey, check_max_attempts, check_priority, check_timeout
+from jobs.core.registry import (
+    ConcurrencyKey,
+    Handler,
+    check_max_attempts,
+    check_priority,
+    check_timeout,
+    check_version,
+)
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
 from jobs.runtime.unique import KeyOf, key_of, unique_fields
@@ -38,6 +46,8 @@ class EnqueueOptions(TypedDict, total=False):
     backoff: BackoffLike | None
     expires_in: Seconds | None
     tenant: str | None
+    group: None
+    version: int | None
     dedupe_key: str | None
     dedupe_window: Seconds | None
     job_id: str | None
@@ -48,9 +58,7 @@ class EnqueueOptions(TypedDict, total=False):
 
 
 _OPTIONS = EnqueueOptions.__annotations__.keys()
-_UNIQUE = frozenset(
-    {"dedupe_key", "dedupe_window", "job_id", "replace", "debounce", "debounce_max"}
-)
+UNIQUE = frozenset({"dedupe_key", "dedupe_window", "job_id", "replace", "debounce", "debounce_max"})
 
 
 class Draft(NamedTuple):
@@ -97,6 +105,11 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         raise ConfigurationError(
             f"no option of enqueue is called {unknown}: there are {', '.join(sorted(_OPTIONS))}"
         )
+    if options.get("group") is not None:
+        raise ConfigurationError(
+            "group=None is all there is to say: jobs join the group of the job that enqueues them "
+            "by themselves, others by group.enqueue()"
+        )
     settings = runtime.settings
     handler = runtime.registry.find(kind)
     if handler is None:
@@ -137,9 +150,13 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
         tenant=tenant,
         flow=flow_of(tenant, key),
         concurrency_key=key,
+        version=_version(handler, options.get("version")),
     )
+    member = current_member.get()
+    if member is not None and member.store is runtime.store and "group" not in options:
+        template = template._replace(group_id=member.group_id, parent_id=member.job_id)
     keyed = key_of(handler, options)
-    if keyed is not None or not options.keys().isdisjoint(_UNIQUE):
+    if keyed is not None or not options.keys().isdisjoint(UNIQUE):
         template = template._replace(**unique_fields(handler, options, seconds_of))
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
@@ -175,6 +192,12 @@ def seconds_of(name: str, value: Seconds | None) -> float | None:
     return float(seconds)
 
 
+def _version(handler: Handler | None, said: int | None) -> int:
+    if said is not None:
+        return check_version(said)
+    return 1 if handler is None else handler.version
+
+
 class Enqueued(NamedTuple):
     """What is told of a job once it is committed; ``due_at`` is ``None`` if it was due at once."""
 
@@ -192,6 +215,15 @@ class Enqueued(NamedTuple):
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
         return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
+
+
+def announce_inserted(runtime: Runtime, jobs: Sequence[NewJob]) -> None:
+    """Tell of jobs that the system itself enqueued, now that they are committed; never raises."""
+    if jobs and is_heard(runtime):
+        try:
+            announce(runtime, [Enqueued.of(runtime, job) for job in jobs])
+        except Exception:
+            log.exception("jobs that follow others were not told of; ticks find them")
 
 
 def is_heard(runtime: Runtime) -> bool:

@@ -334,7 +334,11 @@ class Batch:
             self._end_lines(self._ended[self._flushed :])
         ended = self._ended[self._flushed :]
         own = [outcome for outcome in ended if outcome.verdict.id not in self._committed]
+        decided = own[:]
         late = settle_all(self.runtime, own) if own else frozenset()
+        if own != decided:  # some were written as something else
+            written = {outcome.verdict.id: outcome for outcome in own}
+            ended = [written.get(outcome.verdict.id, outcome) for outcome in ended]
         self._flushed += len(ended)
         self.report.outcomes.extend(ended)
         self.report.late |= late

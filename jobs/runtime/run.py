@@ -9,12 +9,23 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from jobs.core.codec import decode
-from jobs.core.context import JobContext
+from jobs.core.codec import decode, encode
+from jobs.core.context import CURSOR_MAX_BYTES, JobContext
 from jobs.core.deadline import Budget
-from jobs.core.errors import Discard, JobCancelled, LeaseLost, PayloadError, StoreUnavailable
+from jobs.core.errors import (
+    UNCHANGED,
+    Continue,
+    Discard,
+    JobCancelled,
+    LeaseLost,
+    NeverEnds,
+    NewerPayload,
+    PayloadError,
+    StoreUnavailable,
+)
 from jobs.core.events import JobEvent
-from jobs.core.job import Claimed
+from jobs.core.group import Member, current_member
+from jobs.core.job import Claimed, State
 from jobs.core.outcome import (
     Ending,
     NotStarted,
@@ -23,15 +34,20 @@ from jobs.core.outcome import (
     Returned,
     TimedOut,
     decide,
+    outlived,
 )
 from jobs.core.payload import load
 from jobs.core.registry import Handler
 from jobs.core.settings import Settings
 from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
+from jobs.runtime.enqueue import announce_inserted
 from jobs.runtime.loop import Escaped, Submission
+from jobs.runtime.ring import ring_settled, with_rings
 
 log = logging.getLogger("tickwork.run")
+# How long a job waits that is for newer code: a deployment may be under way.
+NEWER_PAYLOAD_SECONDS = 60.0
 
 
 class NotBegun(Exception):
@@ -52,6 +68,7 @@ class Run:
         "budget",
         "cancelled",
         "claimed",
+        "cursor",
         "cut_off",
         "deadline",
         "given_up",
@@ -91,6 +108,7 @@ class Run:
         self._lock = threading.Lock()
         self.progress: tuple[float, str | None] | None = None
         self.progress_written: tuple[float, str | None] | None = None
+        self.cursor: str | None = None  # of a transactional handler, to be committed with it
         self.cancelled = False
         self.given_up = False
         self.submission: Submission | None = None
@@ -124,12 +142,20 @@ class Run:
                     alarm = threading.Timer(self.deadline - self.started, on_overdue)
                     alarm.daemon = True
                     alarm.start()
-                value = self._call()
-                candidate = self.decide(Returned(value), monotonic())
+                ending = self._ending_to_commit()
+                candidate = self.decide(ending, monotonic())
+                self._refuse_to_commit(candidate)
+                if candidate.name == "continued":
+                    (verdict,) = with_rings(self.runtime, [candidate.verdict])
+                    candidate = candidate._replace(verdict=verdict)
                 if not transaction.settle(candidate.verdict):
+                    if candidate.verdict.continue_within_seconds is not None:
+                        raise NeverEnds(outlived(candidate).verdict.error or "")
                     raise LeaseLost("another runner or a cancel came between")
                 outcome = candidate
-            return Returned(value), outcome
+            announce_inserted(self.runtime, transaction.inserted)
+            ring_settled(self.runtime, [candidate.verdict])
+            return ending, outcome
         except NotBegun:
             return NotStarted(), None
         except StoreUnavailable as error:
@@ -142,6 +168,24 @@ class Run:
             if alarm is not None:
                 alarm.cancel()
             self.transaction = None
+
+    def _ending_to_commit(self) -> Ending:
+        """Call a transactional handler: it returned, or goes on later with what it has done."""
+        try:
+            return Returned(self._call())
+        except Continue as more:
+            if more.state is not UNCHANGED:
+                encode(more.state, CURSOR_MAX_BYTES)  # refused here, its writes are rolled back
+            return Raised(more)
+
+    def _refuse_to_commit(self, candidate: Outcome) -> None:
+        """Raise, so that the handler's writes are rolled back, unless it got somewhere."""
+        if candidate.name in ("completed", "continued"):
+            return
+        if candidate.verdict.state == State.CANCELLED:
+            raise JobCancelled("somebody asked to cancel this job")
+        # What the next step of a chain cannot be made of, a job put off too often.
+        raise Discard((candidate.verdict.error or "").removeprefix("Discard: "))
 
     def _begin(self, transaction: StoreTransaction, now: float) -> None:
         """Start the handler's time now that it has its transaction, if there is any left."""
@@ -187,7 +231,10 @@ class Run:
         arguments: list[Any] = []
         if handler.takes_payload:
             try:
-                arguments.append(load(decode(claimed.payload), handler.payload_type))
+                payload = decode(claimed.payload)
+                if claimed.version != handler.version:
+                    payload = _upgraded(handler, payload, claimed.version)
+                arguments.append(load(payload, handler.payload_type))
             except PayloadError as error:
                 # The row will not change: trying again cannot help.
                 raise Discard(
@@ -195,7 +242,16 @@ class Run:
                 ) from error
         if handler.takes_context:
             arguments.append(JobContext(claimed, self))
-        value = handler.function(*arguments)
+        if claimed.group_id is None:
+            return self._value(handler.function(*arguments))
+        member = Member(self.runtime.store, claimed.group_id, claimed.id)
+        joined = current_member.set(member)
+        try:
+            return self._value(handler.function(*arguments))
+        finally:
+            current_member.reset(joined)
+
+    def _value(self, value: Any) -> Any:
         # A plain function may hand back a coroutine, as a decorator around an async one does.
         if not inspect.iscoroutine(value):
             return value
@@ -212,7 +268,7 @@ class Run:
         claimed = self.claimed
         if self.cancelled:
             claimed = claimed._replace(cancel_requested=True)
-        return decide(
+        outcome = decide(
             claimed,
             ending,
             self.runtime.policy(claimed.kind, claimed.queue),
@@ -220,6 +276,10 @@ class Run:
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
         )
+        verdict = outcome.verdict
+        if outcome.name == "continued" and verdict.cursor is None and self.cursor is not None:
+            outcome = outcome._replace(verdict=verdict._replace(cursor=self.cursor))
+        return outcome
 
     def timed_out(self, now: float) -> Outcome:
         """The outcome of a run that did not end by its deadline."""
@@ -268,16 +328,18 @@ class Run:
         if self.runtime.events.wanted("progress"):
             self.runtime.events.emit(JobEvent.of("progress", self.claimed, percent=percent))
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, cursor: str | None = None) -> None:
         claimed = self.claimed
         if self.given_up:
             raise LeaseLost("this attempt was given up; nothing it does counts any more")
-        if not self.handler.transactional:
+        if self.handler.transactional:
+            self.cursor = self.cursor if cursor is None else cursor
+        else:
             # A transactional handler is not touched from outside: its own commit is the fence.
             progress = self.progress
             percent, note = progress or (None, None)
             report = self.runtime.store.touch(
-                [Touch(claimed.id, claimed.fence, None, percent, note)],
+                [Touch(claimed.id, claimed.fence, None, percent, note, cursor)],
                 lease_seconds=max(self.time_left(), 0.0) + self.budget.lease_margin_seconds,
             )
             self.progress_written = progress
@@ -291,6 +353,10 @@ class Run:
         return self.deadline - self.runtime.clock.monotonic()
 
     @property
+    def is_stopping(self) -> bool:
+        return self.runtime.stopping.is_set()
+
+    @property
     def session(self) -> Any:
         return None if self.transaction is None else self.transaction.session
 
@@ -302,3 +368,24 @@ class Run:
     @property
     def settings(self) -> Settings:
         return self.runtime.settings
+
+
+def _upgraded(handler: Handler, payload: dict[str, Any], version: int) -> dict[str, Any]:
+    """The payload of another version in today's shape; raises what is to become of the job."""
+    if version > handler.version:
+        raise NewerPayload(version, handler.version, NEWER_PAYLOAD_SECONDS)
+    if handler.upgrade is None:
+        return payload
+    try:
+        upgraded = handler.upgrade(payload, version)
+    except Exception as error:
+        raise Discard(
+            f"the payload of version {version} could not be upgraded to {handler.version}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(upgraded, dict):
+        raise Discard(
+            f"upgrade() of kind {handler.kind!r} returns the payload, a dict, and not "
+            f"{type(upgraded).__name__}"
+        )
+    return upgraded

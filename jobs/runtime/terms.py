@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jobs.core.backoff import fixed
 from jobs.core.job import DEFAULT_PRIORITY
 from jobs.core.limits import Limits
-from jobs.core.outcome import Policy
+from jobs.core.outcome import MAX_AGE_SECONDS, MAX_CONTINUES, Policy
 from jobs.core.queues import NAMES, QueueSettings, read_said
 from jobs.core.registry import Handler, Registry, Retention, as_retention
 from jobs.core.settings import Settings
@@ -138,6 +138,8 @@ def terms_of(
             keep_completed_seconds=completed.age_seconds,
             keep_failed_seconds=failed.age_seconds,
             result_max_bytes=settings.payload_max_bytes,
+            max_continues=first("max_continues", MAX_CONTINUES),
+            max_age_seconds=first("max_age", MAX_AGE_SECONDS),
         ),
         timeout=first("timeout", None),
         max_attempts=first("max_attempts", settings.max_attempts),

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.core.deadline import Budget, tick_budget
-from jobs.core.outcome import pace_marks
+from jobs.core.outcome import Outcome, pace_marks
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
 from jobs.runtime.upkeep import run_upkeep, trim_finished
 
 log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
-_RAN = frozenset({"completed", "failed", "retried", "snoozed"})
+_RAN = frozenset({"completed", "failed", "retried", "snoozed", "continued"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +124,25 @@ def run_tick(
     trim_finished(runtime, report)
     # A claim that came back short has taken all there was, but for what came back due at once.
     returned = any(_is_due_again(outcome) for outcome in report.outcomes)
+    # Nor what its jobs were followed by, which may wait in lanes of its own.
+    followed = any(map(_may_be_followed, report.outcomes))
     remaining = 0
     # What a limit held back may be free again now that these have ended.
     freed = bool(claimed and limits)
-    if len(claimed) >= limit or returned or freed or runtime.stopping.is_set():
+    if len(claimed) >= limit or returned or followed or freed or runtime.stopping.is_set():
         remaining = runtime.store.due_count(
-            handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
+            handled,
+            REMAINING_CAP + 1,
+            lanes=None if followed else lanes,
+            overdue_seconds=overdue,
         )
     result = _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
     return replace(result, scheduled=scheduled) if scheduled else result
+
+
+def _may_be_followed(outcome: Outcome) -> bool:
+    verdict = outcome.verdict
+    return bool(verdict.follow) or verdict.group_id is not None
 
 
 def _is_due_again(outcome: Any) -> bool:

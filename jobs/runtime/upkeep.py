@@ -10,6 +10,7 @@ from jobs.core.outcome import NotStarted, RunnerLost, decide
 from jobs.core.store import Due
 from jobs.runtime.base import Runtime
 from jobs.runtime.breakers import note_ends
+from jobs.runtime.enqueue import announce_inserted
 from jobs.runtime.execute import BatchReport, tell
 from jobs.runtime.ring import ring_due
 from jobs.runtime.settle import settle_all
@@ -17,6 +18,7 @@ from jobs.runtime.settle import settle_all
 log = logging.getLogger("tickwork.upkeep")
 RECLAIMS_PER_TICK = 200
 PURGES_PER_TICK = 1000
+GROUPS_PER_TICK = 50
 
 
 def run_upkeep(runtime: Runtime, due: Due) -> int:
@@ -28,6 +30,8 @@ def run_upkeep(runtime: Runtime, due: Due) -> int:
         runtime.store.purge_keys(PURGES_PER_TICK)
     if due.unrung:
         ring_due(runtime)
+    if due.groups:
+        announce_inserted(runtime, runtime.store.check_groups(GROUPS_PER_TICK))
     return reclaimed
 
 

@@ -18,6 +18,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.controls import Control, Said, changed_settings, holds_back, open_lanes
 from jobs.core.errors import CapabilityError
+from jobs.core.group import Group, NewGroup
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
 from jobs.core.keys import alias_key, is_keyed
 from jobs.core.limits import Head, Limits, LimitStatus, LimitUse, Tally, key_label
@@ -30,6 +31,7 @@ from jobs.core.store import (
     Due,
     JobFilter,
     Revival,
+    Settled,
     Standing,
     StoreTransaction,
     Touch,
@@ -38,6 +40,7 @@ from jobs.core.store import (
     Verdict,
     standing_at,
 )
+from jobs.stores.memory_groups import MemoryGroups
 from jobs.stores.memory_keys import MemoryKeys
 from jobs.stores.memory_limits import MemoryLimits
 from jobs.stores.memory_schedules import MemorySchedules
@@ -89,6 +92,9 @@ class MemoryStore:
         self._rows: dict[str, _Row] = {}
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
+        self._groups = MemoryGroups(
+            lambda job_id: self._rows[job_id].state if job_id in self._rows else None
+        )
         self._schedules = MemorySchedules()
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
@@ -178,6 +184,8 @@ class MemoryStore:
         if job.id in self._rows:
             return self._rows[job.id]  # sent twice: what became of it stands
         row = self._rows[job.id] = self._pending[job.id] = self._row(job, self.now())
+        if job.group_id is not None:
+            self._groups.join(job.group_id, job.id)
         return row
 
     def _row(self, job: NewJob, now: datetime) -> _Row:
@@ -284,11 +292,29 @@ class MemoryStore:
             now = self.now()
             for verdict in verdicts:
                 row = self._held(verdict.id, verdict.fence)
-                if row is None or (stalled_only and not _is_stalled(row, now)):
+                held = row is not None and not (stalled_only and not _is_stalled(row, now))
+                if row is None or not held or _is_outlived(row, verdict, now):
                     late.add(verdict.id)
                 else:
                     self._write(row, verdict, now)
         return frozenset(late)
+
+    def settle_more(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> Settled:
+        with self._lock:
+            late = self.settle(verdicts, stalled_only=stalled_only)
+            written = [verdict for verdict in verdicts if verdict.id not in late]
+            inserted = [job for verdict in written for job in verdict.follow]
+            for job in inserted:
+                self._add(job)
+            groups = {verdict.group_id for verdict in written if verdict.group_id is not None}
+            inserted += self._end_groups(groups)
+            return Settled(late, tuple(inserted))
+
+    def _end_groups(self, ids: Collection[str]) -> list[NewJob]:
+        jobs = self._groups.check_all(ids, self.now())
+        for job in jobs:
+            self._add(job)
+        return jobs
 
     def _held(self, job_id: str, fence: int) -> _Row | None:
         row = self._processing.get(job_id)
@@ -314,6 +340,8 @@ class MemoryStore:
         row.keep_until = now + timedelta(seconds=keep) if ends and keep is not None else None
         row.started_at = row.started_at if ends else None
         row.lease_until = None
+        row.cursor = row.cursor if verdict.cursor is None else verdict.cursor
+        row.continues += verdict.continue_within_seconds is not None
         if verdict.duration_ms is not None:
             row.duration_ms = verdict.duration_ms
         self._note_progress(row, verdict.progress, verdict.progress_note)
@@ -333,6 +361,7 @@ class MemoryStore:
                 if lease_seconds is not None:
                     row.lease_until = now + timedelta(seconds=lease_seconds)
                 self._note_progress(row, touch.progress, touch.progress_note)
+                row.cursor = row.cursor if touch.cursor is None else touch.cursor
                 if row.cancel_requested:
                     cancelled.add(touch.id)
         return TouchReport(frozenset(lost), frozenset(cancelled))
@@ -380,6 +409,7 @@ class MemoryStore:
                 outstayed=any(self._outstayed(now)),
                 lanes=open_lanes(lanes, said.paused),
                 unrung=rings and bool(self._unrung(now)),
+                groups=self._groups.is_due(now),
                 scheduled=self._schedules.is_due(now),
                 said=said,
                 keys=self._keys.is_due(now),
@@ -411,7 +441,9 @@ class MemoryStore:
 
     def _outstayed(self, now: datetime) -> Iterator[_Row]:
         for row in self._rows.values():
-            if row.state in TERMINAL and row.keep_until is not None and row.keep_until <= now:
+            kept = self._groups.is_open(row.new.group_id)
+            past = row.keep_until is not None and row.keep_until <= now
+            if row.state in TERMINAL and past and not kept:
                 yield row
 
     def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
@@ -457,7 +489,10 @@ class MemoryStore:
             rows = [
                 row
                 for row in self._rows.values()
-                if row.new.kind == kind and row.state == state and row.finished_at is not None
+                if row.new.kind == kind
+                and row.state == state
+                and row.finished_at is not None
+                and not self._groups.is_open(row.new.group_id)
             ]
             rows.sort(key=lambda row: (str(row.finished_at), row.new.id), reverse=True)
             return self._delete(rows[keep : keep + limit])
@@ -544,6 +579,29 @@ class MemoryStore:
             )
             return min(due, cap)
 
+    def insert_group(
+        self, group: NewGroup, jobs: Sequence[NewJob], session: Any = None
+    ) -> list[NewJob]:
+        self._refuse_session(session)
+        with self._lock:
+            self._groups.add(group, self.now())
+            for job in jobs:
+                self._add(job)
+            return [] if jobs else self._end_groups([group.id])
+
+    def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
+        with self._lock:
+            if ids is not None:
+                return self._end_groups(ids)
+            jobs = self._groups.check_due(limit, self.now())
+            for job in jobs:
+                self._add(job)
+            return jobs
+
+    def group(self, group_id: str) -> Group | None:
+        with self._lock:
+            return self._groups.read(group_id)
+
     def get(self, job_id: str) -> Job | None:
         with self._lock:
             row = self._rows.get(job_id)
@@ -605,6 +663,7 @@ class MemoryStore:
             self._limits.clear()
             for rows in (self._rows, self._pending, self._processing):
                 rows.clear()
+            self._groups.clear()
             self._keys.clear()
             return total
 
@@ -641,9 +700,13 @@ class MemoryStore:
                 if (row := self._rows.get(job_id)) is not None
                 and row.state in states
                 and row.state is not State.PROCESSING
-                and (by is None or (row.finished_at is not None and row.finished_at <= by))
+                and (by is None or self._ended_by(row, by))
             ]
             return self._delete(rows)
+
+    def _ended_by(self, row: _Row, by: datetime) -> bool:
+        ended = row.finished_at is not None and row.finished_at <= by
+        return ended and not self._groups.is_open(row.new.group_id)
 
     def revive(
         self,
@@ -670,7 +733,7 @@ class MemoryStore:
                 return False
             row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
             row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
-            row.progress, row.cancel_requested = 0.0, False
+            row.progress, row.cancel_requested, row.continues = 0.0, False, 0
         row.run_at = run_at or now + timedelta(seconds=revival.delay_seconds)
         row.errors = revival.errors or row.errors
         if revival.max_attempts is not None:
@@ -754,6 +817,12 @@ class MemoryStore:
 
     def close(self) -> None:
         return None
+
+
+def _is_outlived(row: _Row, verdict: Verdict, now: datetime) -> bool:
+    """Whether the row is too old to be put off once more."""
+    within = verdict.continue_within_seconds
+    return within is not None and row.created_at <= now - timedelta(seconds=within)
 
 
 def _is_stalled(row: _Row, now: datetime) -> bool:

@@ -35,7 +35,9 @@ from jobs.testing.areas.runtime_controls import (
 from jobs.testing.areas.runtime_drain import DrainConformance
 from jobs.testing.areas.runtime_ends import KeepingConformance, StoppingConformance
 from jobs.testing.areas.runtime_faults import FaultConformance
+from jobs.testing.areas.runtime_groups import ChainConformance, GroupLifeConformance
 from jobs.testing.areas.runtime_life import LifeConformance, ManyRunnersConformance
+from jobs.testing.areas.runtime_long import ContinueConformance, VersionConformance
 from jobs.testing.areas.runtime_lost import LostRunnerConformance
 from jobs.testing.areas.runtime_payloads import PayloadConformance
 from jobs.testing.areas.runtime_sessions import (
@@ -56,6 +58,11 @@ from jobs.testing.areas.store_controls import (
     SettingRowsConformance,
 )
 from jobs.testing.areas.store_ends import CancelConformance, RetentionConformance
+from jobs.testing.areas.store_groups import (
+    CursorConformance,
+    FollowConformance,
+    GroupConformance,
+)
 from jobs.testing.areas.store_rings import OverdueConformance, RingConformance
 from jobs.testing.areas.store_rows import InsertConformance
 from jobs.testing.areas.store_settles import (
@@ -95,6 +102,9 @@ class StoreConformance(
     FairnessConformance,
     BreakerConformance,
     TransactionConformance,
+    FollowConformance,
+    CursorConformance,
+    GroupConformance,
     DedupeConformance,
     ManyKeysConformance,
     AliasConformance,
@@ -123,6 +133,10 @@ class RuntimeConformance(
     PayloadConformance,
     SessionConformance,
     NoSessionConformance,
+    ContinueConformance,
+    VersionConformance,
+    ChainConformance,
+    GroupLifeConformance,
     ScheduleConformance,
     PauseConformance,
     SettingsConformance,

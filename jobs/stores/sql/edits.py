@@ -40,7 +40,10 @@ class Edits:
         ended_for_seconds: float | None,
         parameters: Mapping[str, Any],
     ) -> int:
-        """Delete those of ``ids`` that are in one of ``states``, and ended that long ago."""
+        """Delete those of ``ids`` that are in one of ``states``, and ended that long ago.
+
+        With a time, rows that a group counts on stay.
+        """
         values = {**parameters, "ids": sorted(ids), "states": sorted(map(str, states))}
         if ended_for_seconds is not None:
             values["ended_for_seconds"] = ended_for_seconds
@@ -58,7 +61,7 @@ class Edits:
             statement = self._built["remove", timed] = text(
                 f"{which} WHERE j.id IN :ids AND j.namespace = :namespace "
                 "AND j.state IN :states AND j.state <> 'processing'"
-                + (f" AND j.finished_at <= {by}" if timed else "")
+                + (f" AND j.finished_at <= {by} AND {s.let_go('j')}" if timed else "")
             ).bindparams(bindparam("ids", expanding=True), bindparam("states", expanding=True))
         return statement
 
@@ -104,6 +107,7 @@ class Edits:
             "duration_ms": anew("duration_ms"),
             "progress": anew("progress", "0"),
             "progress_note": anew("progress_note"),
+            "continues": anew("continues", "0"),
             "cancel_requested": anew("cancel_requested", "false"),
             "ring_at": f"CASE WHEN {after} IS NULL THEN j.ring_at ELSE {sql.later(after)} END",
             "state": "'pending'",

@@ -320,8 +320,15 @@ class Turns:
         return claimed
 
     def _in_chunks(self, lanes: Collection[str]) -> Iterator[Sequence[str]]:
-        """The best priority first, and of one priority by lot."""
-        ordered = sorted(lanes, key=lambda lane: (lane.split("/", 1)[0], self.lot()))
+        """The best priority first, then a lane of each tenant, a second of each; else by lot."""
+        places: Counter[str] = Counter()
+        order: list[tuple[int, int, float, str]] = []
+        for lane, drawn in sorted(((n, self.lot()) for n in lanes), key=lambda each: each[1]):
+            apart = parsed(lane)
+            place = places[f"{apart.priority} {apart.owner}"]
+            places[f"{apart.priority} {apart.owner}"] += 1
+            order.append((apart.priority, place, drawn, lane))
+        ordered = [each[3] for each in sorted(order)]
         most = MOST_LANES_MYSQL if self._statements.sql.name == "mysql" else MOST_LANES
         for begin in range(0, len(ordered), most):
             yield ordered[begin : begin + most]

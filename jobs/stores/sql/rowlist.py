@@ -20,14 +20,14 @@ class RowList(NamedTuple):
 
 
 def row_list(sql: DialectSql, columns: Columns, rows: Sequence[Sequence[Any]]) -> RowList:
-    """Rows (at least one, each in the order of ``columns``) for a statement over them.
+    """Rows (at least one, each beginning in the order of ``columns``) for a statement over them.
 
     The first column is the key that the statement finds its rows by, and always listed.
     """
     listed: list[tuple[str, str]] = []
     values_listed: list[Sequence[Any]] = []
     parameters: dict[str, Any] = {}
-    for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+    for column, values in zip(columns, zip(*rows, strict=True), strict=False):
         if listed and values.count(values[0]) == len(values):
             parameters[f"same_{column[0]}"] = values[0]
         else:

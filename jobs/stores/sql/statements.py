@@ -30,6 +30,8 @@ VERDICT_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
     ("ring_after_seconds", NUMBER),
+    ("new_cursor", TEXT),
+    ("continue_within_seconds", NUMBER),
 )
 TOUCH_COLUMNS = (
     ("id", TEXT),
@@ -38,6 +40,8 @@ TOUCH_COLUMNS = (
     ("progress", NUMBER),
     ("progress_note", TEXT),
 )
+# Not "cursor", which MySQL keeps to itself.
+TOUCH_COLUMNS_WITH_CURSOR = (*TOUCH_COLUMNS, ("new_cursor", TEXT))
 # After so many rings of a row the wait between them is the longest.
 DOUBLINGS = math.floor(math.log2(LONGEST_RING_AGAIN_SECONDS / RING_AGAIN_SECONDS))
 _FINISHED = "state IN ('completed', 'failed', 'cancelled')"
@@ -58,6 +62,7 @@ class Statements:
         self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         self.jobs = tables.name_of("jobs")
+        self.groups = tables.name_of("groups")
         self.schedules = tables.name_of("schedules")
         self.controls = tables.name_of("controls")
         self.keys = tables.name_of("keys")
@@ -109,7 +114,11 @@ class Statements:
             UNION ALL
             SELECT 'outstayed', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.jobs} WHERE namespace = :namespace
-                AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL)
+                AND keep_until <= {self.sql.now} AND keep_until IS NOT NULL AND {self.let_go()})
+            UNION ALL
+            SELECT 'groups', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM {self.groups} WHERE namespace = :namespace
+                AND check_at <= {self.sql.now})
             UNION ALL
             SELECT 'scheduled', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.schedules} WHERE namespace = :namespace
@@ -128,6 +137,14 @@ class Statements:
         return (
             f"SELECT 'control', {said} FROM {self.controls} WHERE namespace = :namespace "
             "AND (paused_at IS NOT NULL OR settings IS NOT NULL)"
+        )
+
+    def let_go(self, row: str = "") -> str:
+        """A condition on rows of jobs: no group that is still open counts on them."""
+        group_id = f"{row or self.jobs}.group_id"
+        return (
+            f"({group_id} IS NULL OR NOT EXISTS (SELECT 1 FROM {self.groups} g "
+            f"WHERE g.id = {group_id} AND g.state = 'open'))"
         )
 
     @cached_property
@@ -195,13 +212,23 @@ class Statements:
     # -- settle -------------------------------------------------------------------------------
 
     def settle(
-        self, varying: tuple[str, ...], *, stalled_only: bool = False, rings: bool = False
+        self,
+        varying: tuple[str, ...],
+        *,
+        stalled_only: bool = False,
+        rings: bool = False,
+        continues: bool = False,
     ) -> TextClause:
-        """Verdicts onto held rows; ``varying`` as :func:`row_list` tells it."""
-        key = ("settle", varying, stalled_only, rings)
-        return self._once(key, lambda: self._settle(varying, stalled_only, rings))
+        """Verdicts onto held rows; ``varying`` as :func:`row_list` tells it.
 
-    def _settle(self, varying: tuple[str, ...], stalled_only: bool, rings: bool) -> str:
+        With ``rings`` or ``continues``, what they say of those as well.
+        """
+        key = ("settle", varying, stalled_only, rings, continues)
+        return self._once(key, lambda: self._settle(varying, stalled_only, rings, continues))
+
+    def _settle(
+        self, varying: tuple[str, ...], stalled_only: bool, rings: bool, continues: bool
+    ) -> str:
         # Only v's columns and columns not assigned here are read: MySQL would see new values.
         sql, v = self.sql, Listed(self.sql, VERDICT_COLUMNS, varying)
         ends = f"({v['state']} <> 'pending' OR j.cancel_requested)"
@@ -231,6 +258,11 @@ class Statements:
                 f"CASE WHEN {after} IS NULL THEN j.ring_at ELSE {sql.later(after)} END"
             )
         condition = f" AND j.lease_until < {sql.now}" if stalled_only else ""
+        if continues:
+            within = v["continue_within_seconds"]
+            assignments["cursor"] = f"coalesce({v['new_cursor']}, j.cursor)"
+            assignments["continues"] = f"j.continues + CASE WHEN {within} IS NULL THEN 0 ELSE 1 END"
+            condition += f" AND ({within} IS NULL OR j.created_at > {sql.later(f'-({within})')})"
         return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
 
     def _held(self, v: Listed) -> str:
@@ -238,18 +270,27 @@ class Statements:
 
     # -- touch --------------------------------------------------------------------------------
 
-    def touch(self, varying: tuple[str, ...], *, renew: bool = False) -> TextClause:
-        """Marks and progress onto held rows; with ``renew``, a new lease as well."""
-        return self._once(("touch", varying, renew), lambda: self._touch(varying, renew))
+    def touch(
+        self, varying: tuple[str, ...], *, renew: bool = False, cursor: bool = False
+    ) -> TextClause:
+        """Marks and progress onto held rows; with ``renew``, a new lease as well.
 
-    def _touch(self, varying: tuple[str, ...], renew: bool) -> str:
-        sql, v = self.sql, Listed(self.sql, TOUCH_COLUMNS, varying)
+        With ``cursor``, for rows of ``TOUCH_COLUMNS_WITH_CURSOR``.
+        """
+        key = ("touch", varying, renew, cursor)
+        return self._once(key, lambda: self._touch(varying, renew, cursor))
+
+    def _touch(self, varying: tuple[str, ...], renew: bool, cursor: bool) -> str:
+        columns = TOUCH_COLUMNS_WITH_CURSOR if cursor else TOUCH_COLUMNS
+        sql, v = self.sql, Listed(self.sql, columns, varying)
         assignments = {
             "started_at": f"CASE {v['started']} WHEN 1 THEN {sql.now} WHEN 0 THEN NULL "
             "ELSE j.started_at END",
             "progress": f"coalesce({v['progress']}, j.progress)",
             "progress_note": f"coalesce({v['progress_note']}, j.progress_note)",
         }
+        if cursor:
+            assignments["cursor"] = f"coalesce({v['new_cursor']}, j.cursor)"
         condition = ""
         if renew:
             assignments["lease_until"] = sql.later(sql.number("lease_seconds"))
@@ -356,7 +397,8 @@ class Statements:
     def _outstayed(self) -> str:
         return (
             f"SELECT id FROM {self.jobs} WHERE namespace = :namespace "
-            f"AND keep_until <= {self.sql.now} AND {_FINISHED} ORDER BY keep_until LIMIT :limit"
+            f"AND keep_until <= {self.sql.now} AND {_FINISHED} AND {self.let_go()} "
+            "ORDER BY keep_until LIMIT :limit"
         )
 
     @cached_property
@@ -372,7 +414,8 @@ class Statements:
     def _surplus(self) -> str:
         return (
             f"SELECT id FROM {self.jobs} WHERE namespace = :namespace AND kind = :kind "
-            "AND state = :state AND finished_at IS NOT NULL ORDER BY finished_at DESC "
+            f"AND state = :state AND finished_at IS NOT NULL AND {self.let_go()} "
+            "ORDER BY finished_at DESC "
             "LIMIT :limit OFFSET :keep"
         )
 

@@ -19,6 +19,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
 from jobs.core.controls import Control, holds_back, open_lanes
 from jobs.core.errors import StoreUnavailable
+from jobs.core.group import Group, NewGroup
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State
 from jobs.core.keys import alias_key, is_keyed, may_be_key
 from jobs.core.limits import Limits, LimitStatus, LimitUse, Tally
@@ -31,6 +32,7 @@ from jobs.core.store import (
     Due,
     JobFilter,
     Revival,
+    Settled,
     Standing,
     StoreTransaction,
     Touch,
@@ -47,6 +49,7 @@ from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
 from jobs.stores.sql.edits import Edits
 from jobs.stores.sql.engine import CONNECT_TIMEOUT_SECONDS, make_engine
+from jobs.stores.sql.groups import GroupWriter
 from jobs.stores.sql.keys import KeyTaker
 from jobs.stores.sql.lanes import SteppedLanes, has_flow, random_spread, spread_parameters
 from jobs.stores.sql.limits import Turns, Wanted, need_turns
@@ -66,6 +69,7 @@ from jobs.stores.sql.schedules import ScheduleTable
 from jobs.stores.sql.sessions import connection_of, sync_of
 from jobs.stores.sql.statements import (
     TOUCH_COLUMNS,
+    TOUCH_COLUMNS_WITH_CURSOR,
     VERDICT_COLUMNS,
     Statements,
 )
@@ -73,6 +77,8 @@ from jobs.stores.sql.tables import Tables
 from jobs.stores.sql.transaction import HandlerTransaction
 
 BULK_CHUNK_ROWS = 10_000
+# More than so many jobs that come together are worth a bulk insert.
+FEW_ROWS = 5
 # Which columns a bulk row has, by how many.
 BULK_WIDTHS = {
     len(columns): columns
@@ -146,6 +152,10 @@ class SqlStore:
         self.capabilities = frozenset(capabilities)
 
     @cached_property
+    def _groups(self) -> GroupWriter:
+        return GroupWriter(self.statements, self._parameters, self._insert_all, self._settle)
+
+    @cached_property
     def _schedules(self) -> ScheduleTable:
         return ScheduleTable(self.tables, self.namespace)
 
@@ -195,6 +205,12 @@ class SqlStore:
             )
             parameters = insert_parameters(job, self.namespace, self.sql)
             connection.execute(statement, {**parameters, **self._frozen_now()})
+
+    def _insert_all(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        if len(jobs) > FEW_ROWS:
+            self._insert_many(connection, jobs, {})
+        else:
+            self._insert(connection, jobs)
 
     def _insert_keyed(self, jobs: Sequence[NewJob], session: Any) -> list[Job]:
         def run(connection: Connection) -> list[Job]:
@@ -410,8 +426,13 @@ class SqlStore:
         self, connection: Connection, verdicts: Sequence[Verdict], *, stalled_only: bool = False
     ) -> frozenset[str]:
         varying, packed = row_list(self.sql, VERDICT_COLUMNS, verdicts)
-        rings = "ring_after_seconds" in varying or packed["same_ring_after_seconds"] is not None
-        statement = self.statements.settle(varying, stalled_only=stalled_only, rings=rings)
+        rings, *more = (
+            name in varying or packed[f"same_{name}"] is not None
+            for name in ("ring_after_seconds", "new_cursor", "continue_within_seconds")
+        )
+        statement = self.statements.settle(
+            varying, stalled_only=stalled_only, rings=rings, continues=any(more)
+        )
         written = connection.execute(statement, self._parameters(**packed)).rowcount
         if written == len(verdicts):
             return frozenset()
@@ -422,6 +443,15 @@ class SqlStore:
         }
         return frozenset(v.id for v in verdicts if not _stands(v, now.get(v.id)))
 
+    def settle_more(self, verdicts: Sequence[Verdict], *, stalled_only: bool = False) -> Settled:
+        late: frozenset[str] = frozenset()
+        inserted: tuple[NewJob, ...] = ()
+        for chunk in _in_packets(sorted(verdicts)):
+            settle = partial(self._groups.settle, verdicts=chunk, stalled_only=stalled_only)
+            settled = self._write(settle)
+            late, inserted = late | settled.late, inserted + settled.inserted
+        return Settled(late, inserted)
+
     def _standing(self, ids: Sequence[str]) -> Any:
         c = self.tables.jobs.c
         return select(c.id, c.fence, c.state, c.cancel_requested).where(c.id.in_(ids))
@@ -430,8 +460,11 @@ class SqlStore:
         if not touches:
             return TouchReport(frozenset(), frozenset())
         plain = sorted((_plain(each) for each in touches), key=itemgetter(0))
-        varying, packed = row_list(self.sql, TOUCH_COLUMNS, plain)
-        statement = self.statements.touch(varying, renew=lease_seconds is not None)
+        cursor = any(each.cursor is not None for each in touches)
+        columns = TOUCH_COLUMNS_WITH_CURSOR if cursor else TOUCH_COLUMNS
+        varying, packed = row_list(self.sql, columns, plain)
+        renew = lease_seconds is not None
+        statement = self.statements.touch(varying, renew=renew, cursor=cursor)
         fences = {each.id: each.fence for each in touches}
 
         def run(connection: Connection) -> TouchReport:
@@ -461,7 +494,7 @@ class SqlStore:
             connection = stack.enter_context(self.attempts.connect())
             handler_transaction = HandlerTransaction(
                 connection,
-                lambda verdict: not self._settle(connection, [verdict]),
+                partial(self._settle_one, connection),
                 free_writer=hold.release if hold is not None else lambda: None,
             )
             try:
@@ -470,6 +503,11 @@ class SqlStore:
                 raise StoreUnavailable(f"no transaction could be begun: {error.orig}") from error
             yield handler_transaction
         handler_transaction.tell()
+
+    def _settle_one(self, connection: Connection, verdict: Verdict) -> Settled:
+        if verdict.follow or verdict.group_id is not None:
+            return self._groups.settle(connection, [verdict])
+        return Settled(self._settle(connection, [verdict]), ())
 
     def writer_busy(self) -> bool:
         return self.attempts.only_writer is not None and self.attempts.only_writer.held_by_handler
@@ -486,6 +524,7 @@ class SqlStore:
             outstayed="outstayed" in what,
             lanes=lanes,
             unrung="unrung" in what,
+            groups="groups" in what,
             scheduled="scheduled" in what,
             said=said,
             keys="keys" in what,
@@ -667,6 +706,31 @@ class SqlStore:
 
         return self._read(run)
 
+    def insert_group(
+        self, group: NewGroup, jobs: Sequence[NewJob], session: Any = None
+    ) -> list[NewJob]:
+        if session is not None:
+            with self.attempts.explained():
+                return self._groups.insert(connection_of(session, self.engine), group, jobs)
+        try:
+            return self._write(
+                lambda connection: self._groups.insert(connection, group, jobs),
+                answer_seconds=LONG_ANSWER_SECONDS,
+            )
+        except exc.IntegrityError:
+            # The ids are ours alone: an earlier try committed though its answer was lost.
+            if self.group(group.id) is None:
+                raise
+            return []
+
+    def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
+        return self._write(lambda connection: self._groups.check(connection, limit, ids))
+
+    def group(self, group_id: str) -> Group | None:
+        if not may_be_name(group_id):
+            return None
+        return self._read(lambda connection: self._groups.read(connection, group_id))
+
     def get(self, job_id: str) -> Job | None:
         if not may_be_name(job_id):
             return None
@@ -817,10 +881,13 @@ class SqlStore:
         return said.paused
 
     def clear(self) -> int:
-        everything = text(f"DELETE FROM {self.statements.jobs} WHERE namespace = :namespace")
+        groups, everything = (
+            text(f"DELETE FROM {table} WHERE namespace = :namespace")
+            for table in (self.statements.groups, self.statements.jobs)
+        )
 
         def run(connection: Connection) -> int:
-            for statement in (*self.statements.clear_limits, self._keys.statements.clear):
+            for statement in (*self.statements.clear_limits, self._keys.statements.clear, groups):
                 connection.execute(statement, self._parameters())
             return connection.execute(everything, self._parameters()).rowcount
 
@@ -876,6 +943,6 @@ def _stands(verdict: Verdict, row: tuple[int, str] | None) -> bool:
     return row[1] == verdict.state or (verdict.state == "pending" and row[1] == "cancelled")
 
 
-def _plain(touch: Touch) -> tuple[str, int, int | None, float | None, str | None]:
+def _plain(touch: Touch) -> tuple[str, int, int | None, float | None, str | None, str | None]:
     started = None if touch.started is None else int(touch.started)
-    return (touch.id, touch.fence, started, touch.progress, touch.progress_note)
+    return (touch.id, touch.fence, started, touch.progress, touch.progress_note, touch.cursor)

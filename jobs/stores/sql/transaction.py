@@ -12,7 +12,8 @@ from typing import Any, Self
 from sqlalchemy import Connection
 
 from jobs.core.errors import LeaseLost
-from jobs.core.store import Verdict
+from jobs.core.job import NewJob
+from jobs.core.store import Settled, Verdict
 from jobs.stores.sql import commits
 from jobs.stores.sql.lines import hang_up
 
@@ -29,7 +30,7 @@ class HandlerTransaction:
     def __init__(
         self,
         connection: Connection,
-        settle: Callable[[Verdict], bool],
+        settle: Callable[[Verdict], Settled],
         free_writer: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
@@ -40,6 +41,7 @@ class HandlerTransaction:
         self._hang_up: Callable[[], None] | None = None
         self._aborted = False
         self._waiting: list[commits.Waiting] = []
+        self.inserted: tuple[NewJob, ...] = ()
 
     def __enter__(self) -> Self:
         from sqlalchemy.orm import Session  # late: only transactional handlers need the ORM
@@ -55,7 +57,9 @@ class HandlerTransaction:
 
     def settle(self, verdict: Verdict) -> bool:
         self._session.commit()
-        return self._settle(verdict)
+        settled = self._settle(verdict)
+        self.inserted = settled.inserted
+        return not settled.late
 
     def abort(self) -> None:
         with self._lock:
