@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from jobs import Tickwork
 from jobs.core.clock import ManualClock
 from jobs.ops.doctor import Finding, Level, Surroundings, diagnose
+from jobs.ops.doctor.database import too_old
 from tests.support.databases import Database
 
 Examine = Callable[..., dict[str, Finding]]
@@ -217,6 +218,25 @@ def test_a_schedule_that_cannot_be_read_is_told(tickwork: Tickwork, tmp_path: Pa
     execute(tickwork, "UPDATE tickwork_schedules SET timezone = 'Mars/Olympus'")
 
     assert set(examined(tickwork, tmp_path)) == {"schedule-unreadable"}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "is_old"),
+    [
+        ("postgresql", (11, 22), True),
+        ("postgresql", (12, 0), False),
+        ("mysql", (5, 7, 44), True),
+        ("mysql", (8, 0, 36), False),
+        ("mariadb", (10, 5, 27), True),
+        ("mariadb", (11, 4, 2), False),
+        ("sqlite", (3, 40, 0), False),
+    ],
+)
+def test_a_server_that_is_too_old_is_told(
+    name: str, version: tuple[int, ...], is_old: bool
+) -> None:
+    """No such server is at hand: the rule alone."""
+    assert [each.code for each in too_old(name, version)] == ["database-old"] * is_old
 
 
 @pytest.mark.parametrize(("ahead", "word"), [(90, "ahead of"), (-90, "behind")])

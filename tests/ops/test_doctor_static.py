@@ -174,6 +174,15 @@ def test_a_published_source_is_told(static: Diagnose, folder: Path) -> None:
     assert static()["vercel-publishes-source"].level is Level.ERROR
 
 
+@pytest.mark.parametrize("name", [".env", ".env.production", "jobs.db", "server.key"])
+def test_a_published_secret_is_told(name: str, static: Diagnose, folder: Path) -> None:
+    (folder / "public" / "index.html").touch()
+    assert "secret-published" not in static()
+
+    (folder / "public" / name).touch()
+    assert name in static()["secret-published"].sentence
+
+
 def test_an_env_file_that_travels_along_is_told(static: Diagnose, folder: Path) -> None:
     (folder / ".env").write_text("CRON_SECRET=x")
     assert "env-bundled" not in static()
@@ -243,6 +252,13 @@ SERVERLESS: dict[str, tuple[str, str, Level]] = {
         Level.ERROR,
     ),
     "limit-over-timeout": ("JOBS_TICK_LIMIT: '29'", "JOBS_TICK_LIMIT: '60'", Level.ERROR),
+    "limit-over-timeout by default": ("      JOBS_TICK_LIMIT: '29'\n", "", Level.ERROR),
+    "limit-over-timeout where Lambda says": (
+        "JOBS_TICK_LIMIT: '90'",
+        "JOBS_TICK_LIMIT: '120'",
+        Level.NOTE,
+    ),
+    "budget-over-limit": ("JOBS_TICK_LIMIT: '29'", "JOBS_TICK_LIMIT: '19'", Level.ERROR),
     "reserved-concurrency": ("role: RecordsRole", "reservedConcurrency: 5", Level.WARNING),
     "tick-retried": ("maximumRetryAttempts: 0", "maximumRetryAttempts: 2", Level.NOTE),
     "secret-in-template": (
@@ -256,6 +272,7 @@ SERVERLESS: dict[str, tuple[str, str, Level]] = {
 @pytest.mark.parametrize("code", SERVERLESS)
 def test_a_wrong_serverless_yml_is_told(code: str, static: Diagnose, folder: Path) -> None:
     before, after, level = SERVERLESS[code]
+    code = code.partition(" ")[0]
     path = folder / "serverless.yml"
     text = path.read_text()
     assert before in text

@@ -46,12 +46,19 @@ def old_server(around: Surroundings) -> Iterator[Finding]:
     with store.engine.connect().execution_options(**READ_ONLY) as connection:
         found = connection.dialect.server_version_info or ()
         is_mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
-    name = "mariadb" if is_mariadb else store.sql.name
+    yield from too_old(
+        "mariadb" if is_mariadb else store.sql.name,
+        tuple(part for part in found if isinstance(part, int)),
+    )
+
+
+def too_old(name: str, version: tuple[int, ...]) -> Iterator[Finding]:
+    """The finding about a server of this version, if it is too old."""
     oldest = _OLDEST.get(name)
-    if oldest is not None and tuple(found[: len(oldest)]) < oldest:
+    if oldest is not None and version[: len(oldest)] < oldest:
         yield error(
             "database-old",
-            f"the server is {name} {'.'.join(map(str, found))}; "
+            f"the server is {name} {'.'.join(map(str, version))}; "
             f"{'.'.join(map(str, oldest))} or newer is needed",
             "upgrade the server",
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.core.settings import Settings
 from jobs.ops.doctor.base import Family, Finding, Surroundings, error, note, warning
 
 DEFAULT_TIMEOUT_SECONDS = 6
@@ -20,6 +21,8 @@ RECEIVES_OVER_ATTEMPTS = 10
 _FILES = ("serverless.yml", "serverless.yaml")
 _SECRETS = re.compile(r"DATABASE_URL|SECRET|TOKEN|PASSWORD|API_KEY")
 _PLAIN = re.compile(r"\$\{(?:env|ssm|opt|param):|://[^/\s:]*:[^@\s]+@")
+# What holds where the environment says nothing.
+_DEFAULTS = Settings()
 
 
 @dataclass
@@ -159,24 +162,40 @@ def throttling(around: Surroundings) -> Iterator[Finding]:
 
 
 def time_limits(around: Surroundings) -> Iterator[Finding]:
-    """Whether a function's tick limit is within its timeout."""
+    """Whether a function's tick limit is within its timeout, and its time budget within both."""
     document = _document(around)
-    functions = _mapping(document.get("functions"))
-    for name, function in functions.items():
+    for name, function in _mapping(document.get("functions")).items():
         timeout = _timeout(document, _mapping(function))
-        for where in (function, document.get("provider")):
-            given = _mapping(_mapping(where).get("environment")).get("JOBS_TICK_LIMIT")
-            limit = _number(given)
-            if limit is None:
-                continue
-            if timeout is not None and limit > timeout:
-                yield error(
-                    "limit-over-timeout",
-                    f"function {name!r} has JOBS_TICK_LIMIT {limit:g} s, but Lambda kills it after "
-                    f"{timeout:g} s: jobs are started that it kills, and wait for their leases",
-                    f"set JOBS_TICK_LIMIT to {timeout:g}, or raise the timeout",
-                )
-            break
+        said = _environment(document, _mapping(function))
+        given, budget = _number(said.get("JOBS_TICK_LIMIT")), _number(said.get("JOBS_TIME_BUDGET"))
+        # Over HTTP nobody tells the tick how long it has; the others ask Lambda.
+        by_http = any({"httpApi", "http"} & each.keys() for each in _events(_mapping(function)))
+        by_http = by_http or bool(_mapping(function).get("url"))
+        limit = given if given is not None or "JOBS_TICK_LIMIT" in said else _DEFAULTS.tick_limit
+        if timeout is not None and limit is not None and limit > timeout and (by_http or given):
+            sentence = (
+                f"function {name!r} has JOBS_TICK_LIMIT {limit:g} s, but Lambda kills it after "
+                f"{timeout:g} s"
+            )
+            mend = f"set JOBS_TICK_LIMIT to {timeout:g} for it, or raise the timeout"
+            if by_http:
+                sentence += ": jobs are started that it kills, and wait for their leases"
+                yield error("limit-over-timeout", sentence, mend)
+            else:
+                yield note("limit-over-timeout", f"{sentence}, and it goes by that", mend)
+        starts = _DEFAULTS.time_budget if "JOBS_TIME_BUDGET" not in said else budget
+        if limit is not None and starts is not None and starts >= limit:
+            yield error(
+                "budget-over-limit",
+                f"function {name!r} has JOBS_TICK_LIMIT {limit:g} s and starts jobs for "
+                f"{starts:g} s (JOBS_TIME_BUDGET): it refuses to start",
+                f"set JOBS_TIME_BUDGET to {round(limit * 2 / 3):g} for it",
+            )
+
+
+def _environment(document: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
+    shared = _mapping(_mapping(document.get("provider")).get("environment"))
+    return {**shared, **_mapping(function.get("environment"))}
 
 
 def ticks(around: Surroundings) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ TICK_PATHS = ("/cron/process-jobs", "/api/cron/process-export-jobs", "/api/jobs/
 DAY_SECONDS = 86_400.0
 DEFAULT_DURATION_SECONDS = 300.0
 _LONGEST_SECONDS = {"hobby": 300.0, "pro": 800.0, "enterprise": 800.0}
+_SECRET_FILE = re.compile(r"\.env.*|.*\.(db|sqlite3?|pem|key)(-wal|-shm)?", re.IGNORECASE)
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -180,6 +181,14 @@ def published(around: Surroundings) -> Iterator[Finding]:
             'with "framework": null and no folder public/, Vercel publishes the whole repository '
             "as static files, source included",
             "make a folder public/ with one file in it",
+        )
+    public = around.folder / "public"
+    secret = [path.name for path in sorted(public.rglob("*")) if _SECRET_FILE.fullmatch(path.name)]
+    if secret:
+        yield error(
+            "secret-published",
+            f"public/ holds {', '.join(secret)}: everybody may read it",
+            "take it out, deploy, and change every secret that was in it",
         )
     if (around.folder / ".env").exists() and ".env" not in _left_out(around, document):
         yield warning(
