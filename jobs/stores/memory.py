@@ -544,6 +544,7 @@ class MemoryStore:
     def _delete(self, rows: Sequence[_Row]) -> int:
         for row in rows:
             del self._rows[row.new.id]
+            self._pending.pop(row.new.id, None)
         return len(rows)
 
     # -- schedules -----------------------------------------------------------------------------
