@@ -258,6 +258,30 @@ class Use(NamedTuple):
         return max(0, left)
 
 
+class LimitUse(NamedTuple):
+    """One name that counts for a job: what is said of it, what is used of it, and when a rate that
+    is used up lets the next job start."""
+
+    name: str
+    limit: Limit
+    use: Use
+    refills_at: datetime | None = None
+
+
+def refills_at(takings: Iterable[tuple[datetime, int]], taken: int, rate: Rate) -> datetime | None:
+    """When so many of the oldest takings have left the window that one more job may start.
+
+    ``taken`` counts all that are in the window; ``None`` if one may start already.
+    """
+    found = None
+    for at, count in sorted(takings):
+        if taken < rate.most:
+            break
+        taken -= count
+        found = at + timedelta(seconds=rate.seconds)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
     """One limit as it stands: what is allowed, and what is used of it.

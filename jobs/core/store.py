@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, Job, NewJob, State
-from jobs.core.limits import Limits, LimitStatus, Tally
+from jobs.core.limits import Limits, LimitStatus, LimitUse, Tally
 from jobs.core.schedule import Schedule
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
@@ -336,6 +336,10 @@ class Store(Protocol):
 
     def limits_now(self, limits: Limits) -> list[LimitStatus]:
         """Every limit as it stands, by name; of keys the newest thousand that were looked at."""
+        ...
+
+    def limits_of(self, lane: str, limits: Limits) -> builtins.list[LimitUse]:
+        """The limits on the jobs of a lane (``priority/queue/kind/flow``), as a claim sees them."""
         ...
 
     def reset_breaker(self, name: str) -> bool:

@@ -7,17 +7,23 @@ answer is as of now and may be out of date a moment later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from jobs.core.controls import EVERYTHING
+from jobs.core.flow import flow_of
 from jobs.core.job import Job, State
+from jobs.core.limits import LimitUse, Rate, key_label
+from jobs.core.store import JobFilter
 from jobs.ops.words import age, instant, many
 from jobs.runtime.base import Runtime
+from jobs.runtime.steer import learn_queues
 
 AHEAD_CAP = 10_000
+_LISTED, _HOLDERS, _LOOKED_AT = 3, 20, 1000
 # A job that could run and has been due for longer tells of ticks that do not come.
 LATE_SECONDS = 300.0
 
@@ -93,6 +99,8 @@ class Why:
 
 def why(runtime: Runtime, job: Job) -> Why:
     """The reasons why a job, just read, is not running as of now."""
+    # What was set at run time holds for this answer as it does for the next tick.
+    learn_queues(runtime, at_once=True)
     now = runtime.store.now()
     if job.state is State.PENDING:
         reasons = [*_held_back(runtime, job, now)]
@@ -175,6 +183,7 @@ def _held_back(runtime: Runtime, job: Job, now: datetime) -> Iterator[Reason]:
     yield from _not_due(job, now)
     if job.run_at <= now:
         yield from _left_to_message(runtime, job, now)
+        yield from _limited(runtime, job, now)
 
 
 def _no_handler(runtime: Runtime, job: Job) -> Iterator[Reason]:
@@ -262,6 +271,116 @@ def _left_to_message(runtime: Runtime, job: Job, now: datetime) -> Iterator[Reas
     )
 
 
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def _uses(runtime: Runtime, job: Job) -> list[LimitUse]:
+    """The limits on a job, as the claim sees them."""
+    limits = runtime.limits
+    if not limits:
+        return []
+    flow = flow_of(job.tenant, job.concurrency_key)
+    return runtime.store.limits_of(f"{job.priority}/{job.queue}/{job.kind}/{flow}", limits)
+
+
+def _limited(runtime: Runtime, job: Job, now: datetime) -> Iterator[Reason]:
+    """The limits that leave no place for the job."""
+    for each in _uses(runtime, job):
+        if each.use.free(each.limit, now) > 0:
+            continue
+        subject = _subject(each.name, job)
+        limit, use = each.limit, each.use
+        if limit.breaker is not None and not use.state.lets_through(now, use.running):
+            yield _breaker(each, subject, now)
+        if limit.rate is not None and use.taken >= limit.rate.most:
+            yield _rate(each, limit.rate, subject, now)
+        if limit.at_once is not None and use.running >= limit.at_once:
+            yield _full(runtime, job, each, limit.at_once, subject)
+
+
+def _breaker(each: LimitUse, subject: str, now: datetime) -> Reason:
+    state = each.use.state
+    facts = {
+        "limit": each.name,
+        "opened_at": state.opened_at,
+        "open_until": state.open_until,
+        "successes": state.successes,
+        "failures": state.failures,
+    }
+    mend = f"mend what it calls; `tickwork limits reset {each.name}` closes the breaker at once"
+    if state.word(now) == "open" and state.open_until is not None:
+        until = f"{instant(state.open_until)}, in {age((state.open_until - now).total_seconds())}"
+        sentence = (
+            f"the circuit breaker of {subject} is open until {until}: of the last "
+            f"{many(state.successes + state.failures, 'attempt')} {state.failures} failed"
+        )
+    else:
+        sentence = f"the circuit breaker of {subject} lets one job try, and that one is running"
+    return Reason("breaker-open", sentence, facts, mend)
+
+
+def _rate(each: LimitUse, rate: Rate, subject: str, now: datetime) -> Reason:
+    refills = each.refills_at
+    when = (
+        ""
+        if refills is None
+        else f"; the next may start in {age((refills - now).total_seconds())}, at "
+        f"{instant(refills)}"
+    )
+    return Reason(
+        "rate-limited",
+        f"{subject} may start {rate}, and {each.use.taken} have been taken{when}",
+        {
+            "limit": each.name,
+            "rate_limit": str(rate),
+            "taken": each.use.taken,
+            "refills_at": refills,
+        },
+        "wait, or raise its rate limit",
+    )
+
+
+def _full(runtime: Runtime, job: Job, each: LimitUse, at_once: int, subject: str) -> Reason:
+    holders = _holders(runtime, job, each.name)
+    listed = ", ".join(holders[:_LISTED])
+    more = f" and {each.use.running - _LISTED} more" if each.use.running > _LISTED else ""
+    return Reason(
+        "limit-full",
+        f"{subject} may run {at_once} at once, and {each.use.running} "
+        f"{'runs' if each.use.running == 1 else 'run'}: {listed}{more}",
+        {
+            "limit": each.name,
+            "max_concurrency": at_once,
+            "running": each.use.running,
+            "held_by": holders,
+        },
+        "wait for them, raise its max_concurrency, or see `tickwork why` of one of them",
+    )
+
+
+def _holders(runtime: Runtime, job: Job, name: str) -> list[str]:
+    """The jobs in processing that count for a name, the first to begin first."""
+    what = name.partition("/")[0]
+    where = JobFilter(
+        State.PROCESSING,
+        kind=None if what == "queue" else job.kind,
+        queue=job.queue if what == "queue" else None,
+        tenant=job.tenant if what == "key" else None,
+    )
+    found = runtime.store.list(where, _LOOKED_AT)
+    if what == "key":
+        found = [each for each in found if each.concurrency_key == job.concurrency_key]
+    return [each.id for each in reversed(found)][:_HOLDERS]
+
+
+def _subject(name: str, job: Job) -> str:
+    what, _, rest = name.partition("/")
+    if what != "key":
+        return f"{what} {rest!r}"
+    label = key_label(job.tenant, job.concurrency_key)
+    return f"kind {job.kind!r} of {label}"
+
+
 # -- what a tick takes -----------------------------------------------------------------------------
 
 
@@ -288,6 +407,17 @@ def _next(runtime: Runtime, job: Job, now: datetime) -> Reason:
             "raise JOBS_BATCH_SIZE, let ticks come more often, or run `tickwork tick --drain`",
             holds=False,
         )
+    scarce = _scarce(runtime, job, now, ahead)
+    if scarce is not None:
+        facts["free"] = scarce[1]
+        return Reason(
+            "behind",
+            f"{many(ahead, 'job')} of better priority, or due earlier, may come first, and "
+            f"{scarce[0]} has {many(scarce[1], 'place')} left: whoever comes first has them",
+            facts,
+            "wait for the next ticks, or raise that limit",
+            holds=False,
+        )
     if waited > LATE_SECONDS:
         return Reason(
             "ticks-missing",
@@ -301,6 +431,13 @@ def _next(runtime: Runtime, job: Job, now: datetime) -> Reason:
     return Reason(
         "next-tick", "the next tick takes it", facts, "`tickwork tick` runs one now", holds=False
     )
+
+
+def _scarce(runtime: Runtime, job: Job, now: datetime, ahead: int) -> tuple[str, int] | None:
+    """The limit with the fewest places left, if the jobs ahead may take them all."""
+    free = [(each.use.free(each.limit, now), each.name) for each in _uses(runtime, job)]
+    least, name = min(free, default=(math.inf, ""))
+    return None if least > ahead else (_subject(name, job), int(least))
 
 
 def _is_expired(job: Job, now: datetime) -> bool:

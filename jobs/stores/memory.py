@@ -21,7 +21,7 @@ from jobs.core.errors import CapabilityError
 from jobs.core.group import Group, NewGroup
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State, shown_state
 from jobs.core.keys import alias_key, is_keyed
-from jobs.core.limits import Head, Limits, LimitStatus, Tally, key_label
+from jobs.core.limits import Head, Limits, LimitStatus, LimitUse, Tally, key_label
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
@@ -380,6 +380,11 @@ class MemoryStore:
         with self._lock:
             running = [row.lane for row in self._processing.values()]
             return self._limits.statuses(limits, running, self.now())
+
+    def limits_of(self, lane: str, limits: Limits) -> builtins.list[LimitUse]:
+        with self._lock:
+            running = [row.lane for row in self._processing.values()]
+            return self._limits.uses(lane, limits, running, self.now())
 
     def reset_breaker(self, name: str) -> bool:
         with self._lock:

@@ -12,9 +12,11 @@ from jobs.core.limits import (
     Head,
     Limits,
     LimitStatus,
+    LimitUse,
     Tally,
     Use,
     allocate,
+    refills_at,
 )
 
 
@@ -94,6 +96,18 @@ class MemoryLimits:
             LimitStatus.of(name, self._labels.get(name), limits.of_name(name), uses[name], now)
             for name in sorted(names)
         ]
+
+    def uses(
+        self, lane: str, limits: Limits, running: Sequence[str], now: datetime
+    ) -> list[LimitUse]:
+        """The limits on the jobs of a lane."""
+        by_name = limits.of_lane(Lane(lane))
+        found = []
+        for name, use in self._uses(by_name, running, now, limits).items():
+            rate = by_name[name].rate
+            free_at = None if rate is None else refills_at(self._taken[name], use.taken, rate)
+            found.append(LimitUse(name, by_name[name], use, free_at))
+        return found
 
     def clear(self) -> None:
         """Forget everything."""

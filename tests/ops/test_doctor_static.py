@@ -344,7 +344,9 @@ def test_a_package_that_is_too_old_is_told(
 def no_time_zones(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine without the data of time zones."""
     kept = zoneinfo.TZPATH
-    monkeypatch.setitem(sys.modules, "tzdata", None)
+    # Also the packages of it that another test may have loaded.
+    for name in ("tzdata", *(name for name in sys.modules if name.startswith("tzdata."))):
+        monkeypatch.setitem(sys.modules, name, None)
     zoneinfo.reset_tzpath([])
     zoneinfo.ZoneInfo.clear_cache()
     yield

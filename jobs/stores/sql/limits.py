@@ -26,11 +26,14 @@ from jobs.core.limits import (
     Limit,
     Limits,
     LimitStatus,
+    LimitUse,
+    Rate,
     Tally,
     Use,
     allocate,
     key_label,
     quotas,
+    refills_at,
 )
 from jobs.stores.sql.claim import MOST_LANES, Claimer, in_chunks, numbered
 from jobs.stores.sql.dialects import NUMBER, TEXT
@@ -317,8 +320,15 @@ class Turns:
         return claimed
 
     def _in_chunks(self, lanes: Collection[str]) -> Iterator[Sequence[str]]:
-        """The best priority first, and of one priority by lot."""
-        ordered = sorted(lanes, key=lambda lane: (lane.split("/", 1)[0], self.lot()))
+        """The best priority first, then a lane of each tenant, a second of each; else by lot."""
+        places: Counter[str] = Counter()
+        order: list[tuple[int, int, float, str]] = []
+        for lane, drawn in sorted(((n, self.lot()) for n in lanes), key=lambda each: each[1]):
+            apart = parsed(lane)
+            place = places[f"{apart.priority} {apart.owner}"]
+            places[f"{apart.priority} {apart.owner}"] += 1
+            order.append((apart.priority, place, drawn, lane))
+        ordered = [each[3] for each in sorted(order)]
         most = MOST_LANES_MYSQL if self._statements.sql.name == "mysql" else MOST_LANES
         for begin in range(0, len(ordered), most):
             yield ordered[begin : begin + most]
@@ -691,6 +701,54 @@ class Turns:
             )
             for name in sorted(names)
         ]
+
+    def uses(
+        self, connection: Connection, lane: str, limits: Limits, parameters: dict[str, Any]
+    ) -> list[LimitUse]:
+        """The limits on the jobs of a lane; nothing is locked."""
+        by_name = limits.of_lane(parsed(lane))
+        if not by_name:
+            return []
+        read = self._once(
+            "states of",
+            "SELECT name, window_at, successes, failures, opened_at, open_until "
+            f"FROM {self._statements.limits} WHERE namespace = :namespace AND name IN :names",
+        )
+        rows = connection.execute(read, {**parameters, "names": list(by_name)})
+        states = {name: self._state(state) for name, *state in rows}
+        running = self._running(connection, parameters)
+        taken = self._taken(connection, by_name, parameters)
+        found = []
+        for name, limit in by_name.items():
+            state = states.get(name, BreakerState())
+            use = Use(running.get(name, 0), taken.get(name, 0), state)
+            free_at = self._refill(connection, name, limit.rate, use.taken, parameters)
+            found.append(LimitUse(name, limit, use, free_at))
+        return found
+
+    def _refill(
+        self,
+        connection: Connection,
+        name: str,
+        rate: Rate | None,
+        taken: int,
+        parameters: dict[str, Any],
+    ) -> datetime | None:
+        if rate is None or taken < rate.most:
+            return None
+        s = self._statements
+        aged = s.sql.later(f"-{s.sql.number('seconds')}")
+        oldest = self._once(
+            "oldest takings",
+            f"SELECT taken_at, taken FROM {s.takings} WHERE namespace = :namespace "
+            f"AND name = :name AND taken_at > {aged} "
+            "ORDER BY taken_at LIMIT :many",
+        )
+        # Each counts for one at least, so no more of them stand in the way.
+        many = taken - rate.most + 1
+        values = {**parameters, "name": name, "seconds": rate.seconds, "many": many}
+        rows = connection.execute(oldest, values)
+        return refills_at([(s.sql.read_instant(at), count) for at, count in rows], taken, rate)
 
     # -- parts ---------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from jobs.core.errors import StoreUnavailable
 from jobs.core.group import Group, NewGroup
 from jobs.core.job import TERMINAL, Claimed, Job, NewJob, State
 from jobs.core.keys import alias_key, is_keyed, may_be_key
-from jobs.core.limits import Limits, LimitStatus, Tally
+from jobs.core.limits import Limits, LimitStatus, LimitUse, Tally
 from jobs.core.names import NAME
 from jobs.core.schedule import Schedule
 from jobs.core.store import (
@@ -403,6 +403,9 @@ class SqlStore:
 
     def limits_now(self, limits: Limits) -> list[LimitStatus]:
         return self._read(lambda c: self._turns.statuses(c, limits, self._parameters()))
+
+    def limits_of(self, lane: str, limits: Limits) -> builtins.list[LimitUse]:
+        return self._read(lambda c: self._turns.uses(c, lane, limits, self._parameters()))
 
     def reset_breaker(self, name: str) -> bool:
         if not may_be_limit(name):

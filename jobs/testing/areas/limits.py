@@ -223,6 +223,7 @@ class LimitConformance(Conformance):
                 held.add(taken)
                 if not taken:
                     continue
+                threading.Event().wait(0.01)  # long enough for another to come between
                 held.remove(taken)
                 store.settle([completed(job) for job in taken])
                 done.extend(claimed_ids(taken))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from jobs.core.clock import ManualClock
 from jobs.core.errors import Discard, JobNotFound
-from jobs.core.job import State
+from jobs.core.job import Job, State
+from jobs.core.limits import Breaker
 from jobs.core.ring import RingRules
 from jobs.core.store import Store
-from jobs.ops.why import LATE_SECONDS
+from jobs.ops.why import LATE_SECONDS, Why
 from jobs.system import Tickwork
 from jobs.testing.areas.base import (
     KINDS,
@@ -260,6 +262,160 @@ class WhyConformance(Conformance):
                     assert taken is each.claimable, each
                     outcomes.add(taken)
         assert outcomes == {True, False}, "these situations show nothing"
+
+    @pytest.mark.parametrize("of", ["kind", "queue", "key"])
+    def test_a_full_limit_says_who_holds_it(
+        self, of: str, make_tickwork: MakeTickwork, store: Store
+    ) -> None:
+        tickwork = make_tickwork()
+        options: dict[str, Any] = {
+            "kind": {"max_concurrency": 2},
+            "queue": {},
+            "key": {"max_concurrency_per_key": 2},
+        }[of]
+        tickwork.register_handler("work", lambda _: None, **options)
+        if of == "queue":
+            tickwork.queue("default", max_concurrency=2)
+        jobs = [tickwork.enqueue("work", concurrency_key="shop-1") for _ in range(4)]
+        held = _claim(tickwork, 2)
+        assert held == [job.id for job in jobs[:2]]
+        found = tickwork.why(jobs[3].id)
+        assert (found.reason, found.claimable) == ("limit-full", False)
+        assert "may run 2 at once, and 2 run: " in found.sentence
+        assert found.facts["held_by"] == held
+        assert found.facts["limit"].startswith(f"{of}/")
+        assert _claim(tickwork, 9) == []
+        other = tickwork.enqueue("work", concurrency_key="shop-2")
+        assert tickwork.why(other.id).claimable is (of == "key")
+        assert len(_claim(tickwork, 9)) == (of == "key")
+        if of == "key":
+            assert "kind 'work' of key shop-1" in found.sentence
+
+    def test_too_few_places_for_all_that_wait(self, make_tickwork: MakeTickwork) -> None:
+        tickwork = make_tickwork()
+        tickwork.register_handler("work", lambda _: None, max_concurrency=2)
+        jobs = [tickwork.enqueue("work") for _ in range(3)]
+        assert tickwork.why(jobs[1].id).reason == "next-tick"
+        found = tickwork.why(jobs[2].id)
+        assert (found.reason, found.claimable, found.facts["free"]) == ("behind", True, 2)
+
+    def test_a_rate_says_when_the_next_may_start(
+        self, make_tickwork: MakeTickwork, manual_clock: ManualClock
+    ) -> None:
+        tickwork = make_tickwork()
+        tickwork.register_handler("work", lambda _: None, rate_limit="2/h")
+        jobs = [tickwork.enqueue("work") for _ in range(3)]
+        began = manual_clock.now()
+        _claim(tickwork, 1)
+        manual_clock.advance(600)
+        _claim(tickwork, 1)
+        found = tickwork.why(jobs[2].id)
+        assert (found.reason, found.claimable) == ("rate-limited", False)
+        assert "may start 2/h, and 2 have been taken; the next may start in 50 min" in (
+            found.sentence
+        )
+        assert found.facts["refills_at"] == began + timedelta(hours=1)
+        assert _claim(tickwork, 1) == []
+        manual_clock.advance(3000)
+        assert tickwork.why(jobs[2].id).claimable
+        assert _claim(tickwork, 1) == [jobs[2].id]
+
+    def test_an_open_breaker_says_until_when(
+        self, make_tickwork: MakeTickwork, manual_clock: ManualClock
+    ) -> None:
+        tickwork = make_tickwork()
+        breaker = Breaker(failure_ratio=0.5, minimum=2, window=60, pause=120)
+        tickwork.register_handler("fails", _fail, max_attempts=1, breaker=breaker)
+        for _ in range(2):
+            tickwork.enqueue("fails")
+        tickwork.tick()
+        job, other = tickwork.enqueue("fails"), tickwork.enqueue("fails")
+        found = tickwork.why(job.id)
+        assert (found.reason, found.claimable) == ("breaker-open", False)
+        assert "the circuit breaker of kind 'fails' is open until " in found.sentence
+        assert "of the last 2 attempts 2 failed" in found.sentence
+        assert found.facts["open_until"] == manual_clock.now() + timedelta(seconds=120)
+        assert tickwork.tick().processed == 0
+        manual_clock.advance(120)
+        assert tickwork.why(job.id).claimable
+        assert _claim(tickwork, 9) == [job.id]
+        found = tickwork.why(other.id)
+        assert found.reason == "breaker-open"
+        assert "lets one job try" in found.sentence
+
+    def test_what_was_set_at_run_time_counts(
+        self, make_tickwork: MakeTickwork, store: Store
+    ) -> None:
+        tickwork, elsewhere = make_tickwork(), make_tickwork()
+        tickwork.register_handler("work", lambda _: None)
+        jobs = [tickwork.enqueue("work") for _ in range(2)]
+        elsewhere.set_queue("default", max_concurrency=1)
+        claim_one(store, kinds={"work"}, ids=[jobs[0].id])
+        assert tickwork.why(jobs[1].id).reason == "limit-full"
+        assert tickwork.tick().processed == 0
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_with_limits_a_tick_takes_just_as_many_as_was_said(
+        self, seed: int, make_tickwork: MakeTickwork, store: Store, manual_clock: ManualClock
+    ) -> None:
+        """What a limit holds back is not taken; where places are few, all of them are."""
+        tickwork = make_tickwork()
+        tickwork.register_handler("work", lambda _: None, max_concurrency=3)
+        tickwork.register_handler("keyed", lambda _: None, max_concurrency_per_key=1)
+        tickwork.register_handler("rated", lambda _: None, rate_limit="4/h")
+        chance = random.Random(seed)
+        for _ in range(4):
+            for _ in range(chance.randint(2, 12)):
+                tickwork.enqueue(
+                    chance.choice(["work", "keyed", "rated"]),
+                    concurrency_key=chance.choice(["one", "two"]),
+                    delay=chance.choice([0, 0, 60]),
+                )
+            _claim(tickwork, chance.randint(0, 3), lease_seconds=100_000)
+            said = {job.id: tickwork.why(job.id) for job in tickwork.list(limit=1000)}
+            fences = {job_id: fetch(store, job_id).fence for job_id in said}
+            tickwork.tick(limit=1000, concurrency=64)
+            waiting, taken = Counter[str](), Counter[str]()
+            for job_id, each in said.items():
+                group = _group(fetch(store, job_id))
+                waiting[group] += each.claimable
+                if fetch(store, job_id).fence > fences[job_id]:
+                    assert each.claimable, each
+                    taken[group] += 1
+            for group, count in waiting.items():
+                places = _places(said, store, group)
+                # What is held back is not called claimable; of the rest as many go as there are
+                # places.
+                assert count == 0 or places > 0, group
+                assert taken[group] == min(count, places), group
+            manual_clock.advance(chance.choice([0, 60, 3000]))
+
+
+def _group(job: Job) -> str:
+    """What shares places: a kind, or a key of a kind with limits on each."""
+    return f"{job.kind}/{job.concurrency_key if job.kind == 'keyed' else ''}"
+
+
+def _places(said: dict[str, Why], store: Store, group: str) -> int:
+    """The places that were left for a group when the answers were given."""
+    of_group = {i: each for i, each in said.items() if _group(fetch(store, i)) == group}
+    if group == "rated/":  # what was taken in the window is no row to be counted
+        told = [each.facts["free"] for each in of_group.values() if "free" in each.facts]
+        return min(told, default=4)
+    running = sum(each.state == "processing" for each in of_group.values())
+    return (3 if group == "work/" else 1) - running
+
+
+def _claim(tickwork: Tickwork, limit: int, lease_seconds: float = 600) -> list[str]:
+    """Claim as a tick does; returns the ids."""
+    claimed = tickwork.store.claim(
+        limit,
+        kinds=tickwork.registry.kinds,
+        lease_seconds=lease_seconds,
+        mark=limit,
+        limits=tickwork._runtime.limits,
+    )
+    return [job.id for job in claimed]
 
 
 def _disturb(shop: Tickwork, clock: ManualClock, chance: random.Random) -> None:
