@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import aws, core, flow
+from benchmarks import aws, core, flow, latency
 
 
 def main() -> int:
@@ -23,6 +23,10 @@ def main() -> int:
     two.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     two.add_argument("--jobs", type=int, default=1000, help="how many no-op jobs in a turn")
     two.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    four = suites.add_parser("latency", help="enqueue to start by kick, cost of kick, idle tick")
+    four.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
+    four.add_argument("--jobs", type=int, default=300, help="how many enqueues to measure")
+    four.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     three = suites.add_parser("flow", help="claims with limits, tenants and breakers")
     three.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     three.add_argument("--rows", type=int, default=200_000, help="the larger backlog")
@@ -32,6 +36,8 @@ def main() -> int:
     if options.suite != "core":
         if options.suite == "lambda":
             figures = aws.measure(options.database, options.jobs, say)
+        elif options.suite == "latency":
+            figures = latency.measure(options.database, options.jobs, say)
         else:
             figures = flow.measure(options.database, options.rows, say)
         print(json.dumps(figures, indent=None if options.json else 2))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
+from jobs.core.chain import Link
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.controls import (
     NAME_MAX_CHARS,
@@ -44,6 +45,7 @@ from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
+from jobs.runtime.chain import can_chain, chain_on
 from jobs.runtime.chains import JobLike, as_parts, build_chain
 from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import (
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tickwork")
 LEAST_ANSWER_SECONDS = 4.0
+ANSWER_MARGIN_SECONDS = 10.0
 
 
 class Tickwork:
@@ -862,7 +865,17 @@ class Tickwork:
             tick_limit=tick_limit,
             slots=concurrency,
             begun=begun,
+            counts_left=can_chain(self._runtime),
+            looks_ahead=True,
         )
+
+    def go_on(self, result: TickResult, chain: str | None = None) -> bool:
+        """Start the next tick if this one left work: what a server does before it answers.
+
+        ``chain`` is what the request's header ``Tickwork-Chain`` says. Needs ``JOBS_KICK_URL``, and
+        does nothing without it. Returns whether a tick was started.
+        """
+        return chain_on(self._runtime, result, Link.parse(chain)) is not None
 
     def deliver(self, deliveries: Sequence[Delivery], budget: Budget) -> dict[int, Fate]:
         """Run the jobs that messages name, inside ``budget``; returns each message's fate by key.
@@ -968,12 +981,18 @@ class Tickwork:
         """
         return self._local is None or self._local.stop(timeout_seconds)
 
-    def stop_starting(self) -> None:
+    def stop_starting(self, give_up_seconds: float | None = None) -> None:
         """Start no more jobs in this process, for good: what a server calls before it ends.
 
         Ticks that run hand back what they have not begun, attempt included, and end with the jobs
-        that run; later ones claim nothing.
+        that run; later ones claim nothing. With ``give_up_seconds``, what still runs by then is
+        given up on and retried as after a timeout, which costs the attempt: for a process that is
+        killed soon, whose jobs would else wait for their leases.
         """
+        if give_up_seconds is not None:
+            give_up_at = self.clock.monotonic() + give_up_seconds
+            for runtime in filter(None, (self._runtime, self._consuming)):
+                runtime.give_up_at = min(runtime.give_up_at, give_up_at)
         self._runtime.stopping.set()
 
     @property
@@ -1019,6 +1038,8 @@ class Tickwork:
         """Stop the local runner and give back connections."""
         self.stop()
         self._runtime.loop.close()
+        if callable(close_doorbell := getattr(self._runtime.doorbell, "close", None)):
+            close_doorbell()
         self.store.close()
 
 
@@ -1043,11 +1064,33 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
 
 
 def _make_doorbell(settings: Settings) -> Doorbell:
+    if settings.backend == "sql" and settings.kick_url is not None:
+        return _make_kick(settings)
     if settings.backend != "sqs" or settings.sqs_queue_url is None:
         return SilentDoorbell()
     from jobs.doorbells.sqs import SqsDoorbell  # late: most deployments have no queue
 
     return SqsDoorbell(settings.sqs_queue_url, namespace=settings.namespace)
+
+
+def _make_kick(settings: Settings) -> Doorbell:
+    secret = settings.cron_secret
+    assert settings.kick_url is not None
+    if not secret:
+        log.warning("nothing is kicked: JOBS_KICK_URL needs CRON_SECRET, which the tick asks for")
+        return SilentDoorbell()
+    if not secret.isprintable():
+        log.warning("nothing is kicked: CRON_SECRET holds a character that no header may have")
+        return SilentDoorbell()
+    from jobs.doorbells.http import KickDoorbell  # late: only those with a URL of their own
+
+    return KickDoorbell(
+        settings.kick_url,
+        secret,
+        debounce_seconds=settings.kick_debounce,
+        answer_seconds=settings.tick_limit + ANSWER_MARGIN_SECONDS,
+        bypass_secret=settings.bypass_secret,
+    )
 
 
 def _warn_of_unused(environ: Mapping[str, str]) -> None:

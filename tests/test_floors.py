@@ -49,20 +49,20 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
-        *("flow", "limits", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
         *("schedule", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
         *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
-        *("rings", "schedules", "controls", "keys", "edits", "commits", "transaction"),
+        *("rings", "chains", "schedules", "controls", "keys", "edits", "commits", "transaction"),
         *("groups", "store"),
     ),
     "jobs.runtime": (
         *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
         *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),
-        *("tick", "drain", "deliver", "worker", "local"),
+        *("tick", "chain", "drain", "deliver", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

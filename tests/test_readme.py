@@ -25,7 +25,7 @@ def _run(code: str, folder: Path, **environment: str) -> subprocess.CompletedPro
 
 
 def test_the_first_handler(tmp_path: Path) -> None:
-    handler, producer, _ = BLOCKS
+    handler, producer, *_ = BLOCKS
     (tmp_path / "tasks.py").write_text(handler, "utf-8")
 
     done = _run(
@@ -48,3 +48,19 @@ print(first.succeeded + second.succeeded, tickwork.list(kind="resize")[0].result
     done = _run(BLOCKS[2] + more, tmp_path)
 
     assert done.stdout.split() == ["3", "1"], done.stderr
+
+
+def test_steering(tmp_path: Path) -> None:
+    more = """
+counts = {state: count for (_, _, state), count in tickwork.counts().items()}
+print(counts, tickwork.get("sync-s2").state, [each.subject for each in tickwork.controls()])
+tickwork.tick()
+print([each.name for each in tickwork.schedules.list()])
+"""
+    done = _run(BLOCKS[3] + more, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "{'cancelled': 1, 'pending': 3} cancelled ['queue/exports']",
+        "['nightly']",
+    ]

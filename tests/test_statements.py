@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from sqlalchemy import event
@@ -58,6 +58,23 @@ def test_a_tick_makes_few_statements_however_many_jobs(database: Database) -> No
     assert ten <= 8
     assert thousand <= ten + 2
     tickwork.close()
+
+
+def test_an_idle_tick_makes_three_though_jobs_wait_for_later(database: Database) -> None:
+    """The probe, a claim that finds nothing, and a look at when there will be something."""
+    with closing(Tickwork(database.url)) as tickwork:
+        tickwork.create_schema()
+        tickwork.register_handler("noop", lambda payload: None)
+        tickwork.enqueue_many([("noop", {}, {"delay": 60, "queue": f"q{n}"}) for n in range(20)])
+        tickwork.tick()
+        with counted(tickwork) as seen:
+            assert tickwork.tick().next_due_at is not None
+        assert len(seen) <= 3
+        tickwork.enqueue_many([("noop", {}, {"queue": f"q{n % 2}"}) for n in range(10)])
+        with counted(tickwork) as seen:
+            assert tickwork.tick().succeeded == 10
+        # MySQL locks, takes and reads in statements of their own.
+        assert len(seen) <= (9 if database.name == "mysql" else 8)
 
 
 def test_a_claim_uses_its_index_among_history(postgresql_database: Database) -> None:

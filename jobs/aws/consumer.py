@@ -15,7 +15,13 @@ from typing import Any
 from jobs.aws.event import Record, answer, read_records, region_of
 from jobs.aws.queue import brief, name_of_arn, name_of_url, open_client, set_visibility, url_of_arn
 from jobs.core.deadline import Budget, invocation_budget
-from jobs.core.delivery import LONGEST_VISIBILITY_SECONDS, Fate, Reach, ack
+from jobs.core.delivery import (
+    LONGEST_VISIBILITY_SECONDS,
+    MALFORMED_AGAIN_SECONDS,
+    Fate,
+    Reach,
+    ack,
+)
 from jobs.core.settings import Settings
 from jobs.runtime.deliver import Delivery
 from jobs.system import Tickwork
@@ -79,7 +85,8 @@ class Consumer:
         message = record.message
         if message is None:
             # It will never name a job: reported, it ends where a person can see it.
-            return Delivery(key, group=record.group, fate=Fate(True, "malformed"))
+            fate = Fate(True, "malformed", MALFORMED_AGAIN_SECONDS)
+            return Delivery(key, group=record.group, fate=fate)
         if message.namespace not in (None, self.tickwork.settings.namespace):
             return Delivery(key, group=record.group, fate=ack("foreign"))
         reach = Reach(self._reach_seconds(record, budget), record.is_ordered)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
@@ -13,6 +15,11 @@ SETTLE_MARGIN_SECONDS = 1.0
 # covers the way from its clock to the database's.
 LEASE_MARGIN_SECONDS = 5.0
 HEARTBEAT_LEASE_SECONDS = 30.0
+# What a tick is given at least, whatever a deadline says.
+LEAST_LIMIT_SECONDS = 2.0
+_INSTANT = re.compile(
+    r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +137,27 @@ def fit(
     if first:
         return Fitting(Fit.START_WITH_WARNING, left, cut_off=True)
     return Fitting(Fit.NOT_NOW, 0.0)
+
+
+def until_deadline(
+    limit_seconds: float, gone_seconds: float, now: datetime, deadline: datetime | None
+) -> float:
+    """The platform's limit of an invocation that is ``gone_seconds`` old and has a deadline.
+
+    It only ever shortens ``limit_seconds``, and never below ``LEAST_LIMIT_SECONDS``: a clock that
+    is wrong, or a header that somebody made up, costs a tick its length and nothing more.
+    """
+    if deadline is None:
+        return limit_seconds
+    left = (deadline - now).total_seconds()
+    return min(limit_seconds, max(gone_seconds + left, LEAST_LIMIT_SECONDS))
+
+
+def parse_deadline(value: str | None) -> datetime | None:
+    """An instant as a platform's header writes it (RFC 3339); ``None`` for all else."""
+    if value is None or not _INSTANT.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:  # a thirteenth month
+        return None

@@ -23,6 +23,10 @@ LEASE_MARGIN_SECONDS = 2
 # A job that nobody here can run may be for a deployment that is still under way.
 WAIT_FOR_HANDLER_SECONDS = 60
 WAIT_FOR_RESUME_SECONDS = 60
+# A limit may hold the job back for long, and each look at it is a receive; ticks find it too.
+WAIT_FOR_PLACE_SECONDS = 10
+# A message that cannot be read goes to the dead-letter queue once it was received often enough.
+MALFORMED_AGAIN_SECONDS = 60
 # What another runner holds for a moment only, or what did not fit into this one's time.
 SOON_SECONDS = 2
 
@@ -91,7 +95,7 @@ def fate_unclaimed(
         return keep("no handler", WAIT_FOR_HANDLER_SECONDS, reach)
     if paused:
         return keep("paused", WAIT_FOR_RESUME_SECONDS, reach)
-    return keep("contended", SOON_SECONDS, reach)
+    return keep("no place", WAIT_FOR_PLACE_SECONDS, reach)
 
 
 def fate_of_outcome(outcome: Outcome, reach: Reach) -> Fate:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Ring(NamedTuple):
@@ -31,6 +31,15 @@ class Doorbell(Protocol):
     """
 
     def ring(self, rings: Sequence[Ring]) -> Collection[str] | None: ...
+
+
+@runtime_checkable
+class Kicker(Doorbell, Protocol):
+    """A doorbell that starts a tick of this application, so that ticks can start the next one."""
+
+    def kick(self, headers: Mapping[str, str]) -> bool:
+        """Have a tick started now, its request carrying these headers; whether it was asked for."""
+        ...
 
 
 class SilentDoorbell:

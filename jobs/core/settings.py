@@ -18,7 +18,7 @@ from jobs.core.names import NAME
 ENVIRONMENTS = ("production", "development")
 BACKENDS = ("memory", "sql", "sqs")
 STUB_CONCURRENCY = 3
-_UNUSED = ("JOBS_KICK_URL", "JOBS_HEARTBEAT_URL", "RESEND_API_KEY")
+_UNUSED = ("JOBS_HEARTBEAT_URL", "RESEND_API_KEY")
 WEAK_SECRET_CHARS = 16
 # What templates, shells and JavaScript write where there is no value: these are no secrets.
 NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
@@ -45,6 +45,10 @@ class Settings:
     poll_interval: float = 5.0
     auto_start: bool | None = None
     kick_url: str | None = None
+    kick_debounce: float = 0.2
+    chain_limit: int = 1000
+    chain_per_hour: int = 3600
+    bypass_secret: str | None = None
     heartbeat_url: str | None = None
     namespace: str = ""
     table_prefix: str = "tickwork_"
@@ -81,7 +85,10 @@ class Settings:
 
 
 SECRET_FIELDS = frozenset(
-    {"cron_secret", "cron_secret_previous", "resend_api_key", "admin_token", "secret_key"}
+    {
+        *("cron_secret", "cron_secret_previous", "bypass_secret"),
+        *("resend_api_key", "admin_token", "secret_key"),
+    }
 )
 
 
@@ -116,6 +123,7 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
     # The local runner is gentler than a worker, unless somebody said how many.
     values.setdefault("stub_concurrency", values.get("concurrency", STUB_CONCURRENCY))
     _choose_backend(values, reader.problems)
+    _choose_kick(values, reader.environ)
     settings = Settings(**values)
     if settings.time_budget >= settings.tick_limit:
         reader.problems.append(
@@ -147,6 +155,15 @@ def _choose_backend(values: dict[str, Any], problems: list[str]) -> None:
     if backend == "sqs" and not values.get("sqs_queue_url"):
         problems.append("JOBS_BACKEND=sqs needs SQS_QUEUE_URL as well as DATABASE_URL")
     values["backend"] = backend
+
+
+def _choose_kick(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """On Vercel the production deployment knows its own address, and previews kick nobody."""
+    host = environ.get("VERCEL_PROJECT_PRODUCTION_URL", "").strip()
+    on_vercel = environ.get("VERCEL") == "1" and environ.get("VERCEL_ENV") == "production"
+    if "kick_url" not in values and on_vercel and re.fullmatch(r"[A-Za-z0-9.-]+", host):
+        values["kick_url"] = f"https://{host}"
+    values["kick_url"] = values.get("kick_url") or None  # "" is JOBS_KICK_URL=off
 
 
 def unused_variables(environ: Mapping[str, str]) -> list[str]:
@@ -269,6 +286,23 @@ def _url(raw: str) -> str:
     return raw.rstrip("/")
 
 
+def _own_url(raw: str) -> str:
+    """The base of one's own URLs, or ``off``."""
+    if raw.lower() in {"off", "0", "none"}:
+        return ""
+    wrong = ValueError("is not this application's own URL (as in https://example.org), or off")
+    try:
+        parts = urlsplit(_url(raw))
+        usable = parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise wrong from None  # its text holds a part of the URL
+    if not usable or parts.username is not None or parts.query or parts.fragment:
+        raise wrong
+    if not re.fullmatch(r"[!-~]+", raw):
+        raise ValueError("holds a character that no URL has: percent-encode it")
+    return raw.rstrip("/")
+
+
 def _database(raw: str) -> str:
     if not re.match(r"(sqlite|postgres|postgresql|mysql|mariadb)(\+\w+)?://", raw):
         raise ValueError("is not a database URL: use sqlite:///, postgresql:// or mysql://")
@@ -316,7 +350,7 @@ def _toml(raw: str) -> str:
     return raw
 
 
-_UNSHOWN: tuple[Callable[[str], Any], ...] = (str, _database, _url, _blobs, _mail)
+_UNSHOWN: tuple[Callable[[str], Any], ...] = (str, _database, _url, _own_url, _blobs, _mail)
 _ATTEMPTS = _whole(1, 100_000)
 _CONCURRENCY = _whole(1, 256)
 _Variable = tuple[str, tuple[str, ...], Callable[[str], Any]]
@@ -339,7 +373,11 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("tick_limit", ("JOBS_TICK_LIMIT",), _seconds(1, 7 * 86_400)),
     ("poll_interval", ("JOBS_POLL_INTERVAL",), _seconds(0.05, 3600)),
     ("auto_start", ("JOBS_AUTO_START",), _flag),
-    ("kick_url", ("JOBS_KICK_URL",), _url),
+    ("kick_url", ("JOBS_KICK_URL",), _own_url),
+    ("kick_debounce", ("JOBS_KICK_DEBOUNCE",), _seconds(0, 60)),
+    ("chain_limit", ("JOBS_CHAIN_LIMIT",), _whole(0, 1_000_000)),
+    ("chain_per_hour", ("JOBS_CHAIN_PER_HOUR",), _whole(0, 10_000_000)),
+    ("bypass_secret", ("VERCEL_AUTOMATION_BYPASS_SECRET",), str),
     ("heartbeat_url", ("JOBS_HEARTBEAT_URL",), _url),
     ("namespace", ("JOBS_NAMESPACE",), _name),
     ("table_prefix", ("JOBS_TABLE_PREFIX",), _prefix),

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from jobs.core.chain import Hold
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, Job, NewJob, State
@@ -125,6 +126,26 @@ class Due(NamedTuple):
     scheduled: bool = False
     keys: bool = False
     said: Said = NOTHING_SAID
+
+
+class Ahead(NamedTuple):
+    """When there will be something to do.
+
+    ``at`` is the next instant for whatever reason, past if it is now and ``None`` if nothing waits
+    for anything; ``rows_in_seconds`` is until the first pending row alone is due (0: it is).
+    """
+
+    at: datetime | None
+    rows_in_seconds: float | None
+
+
+def ahead_of(rows: Sequence[datetime], others: Sequence[datetime], now: datetime) -> Ahead:
+    """What these pending rows' instants, and those of leases and schedules, come to."""
+    first = min(rows, default=None)
+    return Ahead(
+        min((*rows, *others), default=None),
+        None if first is None else max(0.0, (first - now).total_seconds()),
+    )
 
 
 class Unrung(NamedTuple):
@@ -400,6 +421,25 @@ class Store(Protocol):
 
         By priority, ``run_at`` and id, among those that no pause holds back.
         """
+        ...
+
+    def next_due(self, kinds: Collection[str], lanes: Sequence[str] | None = None) -> Ahead:
+        """When the next row of these kinds becomes due, a lease runs out or a schedule fires.
+
+        ``lanes`` are those of a probe just made, to save looking again.
+        """
+        ...
+
+    def hold_chain(self, chain_id: str, *, seconds: float, per_hour: int) -> Hold:
+        """Hold the namespace's one chain for so long, unless another does or the hour is spent.
+
+        A grant counts as one tick of the hour. One that finds it held is remembered for
+        :meth:`free_chain`.
+        """
+        ...
+
+    def free_chain(self, chain_id: str) -> bool:
+        """Hold it no longer; ``False`` (and it is still held) if another asked for it meanwhile."""
         ...
 
     def take_rings(self, limit: int) -> list[Unrung]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, ServiceUnavailable
 
+from jobs.core.chain import CHAIN_HEADER
+from jobs.core.deadline import start_seconds, until_deadline
 from jobs.core.job import TERMINAL, Job, State
 from jobs.http.auth import Gatekeeper
+from jobs.http.deadline import deadline_of
+from jobs.http.ending import Busy
 from jobs.http.problems import RETRY_AFTER_SECONDS
 from jobs.runtime.tick import TickResult
 from jobs.system import Tickwork
@@ -26,9 +31,9 @@ TICKS_AT_ONCE = 4
 CRON_AGENT = "vercel-cron/"
 
 
-def install(app: Flask, tickwork: Tickwork, gatekeeper: Gatekeeper) -> None:
-    """Serve the ticks of ``tickwork`` to those whom ``gatekeeper`` lets in."""
-    ticks = Ticks(tickwork)
+def install(app: Flask, tickwork: Tickwork, gatekeeper: Gatekeeper, busy: Busy) -> None:
+    """Serve the ticks of ``tickwork`` to those whom ``gatekeeper`` lets in, counted by ``busy``."""
+    ticks = Ticks(tickwork, busy)
     app.before_request(ticks.note_beginning)
     for path, name, view in (
         ("/cron/process-jobs", "tick", ticks.process_jobs),
@@ -51,8 +56,9 @@ def install(app: Flask, tickwork: Tickwork, gatekeeper: Gatekeeper) -> None:
 class Ticks:
     """The views. Callers prove themselves before any of them is called."""
 
-    def __init__(self, tickwork: Tickwork) -> None:
+    def __init__(self, tickwork: Tickwork, busy: Busy) -> None:
         self._tickwork = tickwork
+        self._busy = busy
         self._gate = threading.BoundedSemaphore(TICKS_AT_ONCE)
 
     def note_beginning(self) -> None:
@@ -80,15 +86,25 @@ class Ticks:
 
     def _tick(self, limit: int | None) -> TickResult:
         begun: float = g.begun
-        wait_seconds = (
-            begun + self._tickwork.settings.time_budget - self._tickwork.clock.monotonic()
+        tickwork, settings = self._tickwork, self._tickwork.settings
+        gone = tickwork.clock.monotonic() - begun
+        tick_limit = until_deadline(
+            settings.tick_limit, gone, datetime.now(UTC), deadline_of(request)
         )
-        if not self._gate.acquire(timeout=max(0.0, wait_seconds)):
+        # A shorter tick leaves its last jobs as much of its time to end, up to a half.
+        room = settings.tick_limit - settings.time_budget
+        time_budget = min(settings.time_budget, start_seconds(tick_limit, room))
+        if not self._gate.acquire(timeout=max(0.0, time_budget - gone)):
             raise ServiceUnavailable(
                 f"{TICKS_AT_ONCE} ticks are running here already.", retry_after=RETRY_AFTER_SECONDS
             )
         try:
-            return self._tickwork.tick(limit=limit, begun=begun)
+            with self._busy:
+                result = tickwork.tick(
+                    limit=limit, time_budget=time_budget, tick_limit=tick_limit, begun=begun
+                )
+                tickwork.go_on(result, request.headers.get(CHAIN_HEADER))
+                return result
         finally:
             self._gate.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response
 
-from jobs.http import autostart, cron, health, problems
+from jobs.http import autostart, cron, ending, health, problems
 from jobs.http.auth import Gatekeeper
 from jobs.system import Tickwork
 
@@ -43,7 +43,9 @@ def create_app(tickwork: Tickwork | None = None) -> Flask:
     app.after_request(_add_headers)
     problems.install(app)
     health.install(app)
-    cron.install(app, tickwork, Gatekeeper(settings))
+    busy = ending.Busy()
+    cron.install(app, tickwork, Gatekeeper(settings), busy)
+    ending.install(tickwork, busy)
     _mount_blueprints(app, tickwork)
     autostart.install(app, tickwork)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ class Runtime:
     ``starts_per_second`` is the pace of the last batch (for start marks); ``abandoned`` are the
     threads of sync handlers that were given up on and still run, and those of blocked event loops.
     Once ``stopping`` is set no job starts any more: none is claimed, and what was claimed and has
-    not begun goes back.
+    not begun goes back. ``give_up_at`` (monotonic seconds) is when what runs is given up on, so
+    that its end is written before the process is killed.
 
     ``rules`` say when rows are rung, where the doorbell is a queue that needs it; ticks then only
     ring, and run what has been due for ``overdue_seconds``. A job that goes back to waiting is rung
@@ -52,6 +54,7 @@ class Runtime:
     starts_per_second: float = 0.0
     abandoned: set[threading.Thread] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
+    give_up_at: float = math.inf
     declared: Declared = field(default_factory=Declared)
     _took: dict[str, deque[float]] = field(default_factory=dict)
 

@@ -128,6 +128,7 @@ def _claim_once(
         lease_seconds=budget.lease_seconds,
         mark=min(starts, len(ids)) if most_marks > 0 else 0,
         ids=ids,
+        limits=runtime.limits,
     )
     return {job.id: job for job in jobs}
 

@@ -210,6 +210,8 @@ class Batch:
             now = self._monotonic()
             deadlines = [run.deadline for run in list(self._running.values())]
             wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
+            if self._running:
+                wake = min(wake, self.runtime.give_up_at)
             if self._ready or self._waiting or self._held:  # else nobody is left to be handed back
                 wake = min(wake, self.budget.start_deadline)
             self._wake_coordinator.wait(max(0.001, wake - now))
@@ -238,15 +240,18 @@ class Batch:
         )
 
     def _give_up_overdue(self, now: float) -> None:
+        process_ends = now >= self.runtime.give_up_at
         for job_id, run in list(self._running.items()):
             # Whoever pops the run owns its ending: the slot that finishes it, or we.
-            if run.deadline > now and not run.is_stranded():
+            if run.deadline > now and not process_ends and not run.is_stranded():
                 continue
             if self._running.pop(job_id, None) is not None:
                 had_its_chance = run.give_up()
                 self._leave(job_id)
                 if run.submission is None:
                     self.runtime.abandoned.add(run.thread)
+                if process_ends:
+                    run.ends_with_process = True
                 self._end(run.timed_out(now) if had_its_chance else run.decide(NotStarted(), now))
                 if not self._closed and (self._ready or self._waiting or self._behind):
                     self._add_slot()

@@ -71,6 +71,7 @@ class Run:
         "cursor",
         "cut_off",
         "deadline",
+        "ends_with_process",
         "given_up",
         "handler",
         "progress",
@@ -101,6 +102,7 @@ class Run:
         self.started = now
         self.timeout = timeout
         self.cut_off = cut_off
+        self.ends_with_process = False
         self.deadline = budget.start_deadline if handler.transactional else now + timeout
         self.begun = not handler.transactional
         self.thread = thread
@@ -283,6 +285,9 @@ class Run:
 
     def timed_out(self, now: float) -> Outcome:
         """The outcome of a run that did not end by its deadline."""
+        if self.ends_with_process:
+            because = "this process was told to end"
+            return self.decide(TimedOut(now - self.started, because), now)
         declared = self.runtime.timeout(self.claimed)
         if not self.cut_off:
             because = f"its timeout is {self.timeout:g} s"

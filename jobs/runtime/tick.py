@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from jobs.core.deadline import Budget, tick_budget
@@ -25,7 +26,8 @@ class TickResult:
 
     ``processed`` counts jobs whose handler ran and whose end was written. ``remaining`` is how many
     due jobs are left, counted up to 1,000; past that ``more`` is true. ``scheduled`` counts the
-    jobs that schedules made.
+    jobs that schedules made. ``next_due_at`` is, where nothing is left and the caller asked, when
+    something will be due (``None``: nothing is known).
     """
 
     processed: int = 0
@@ -41,6 +43,7 @@ class TickResult:
     snoozed: int = 0
     late: int = 0
     reclaimed: int = 0
+    next_due_at: datetime | None = None
     scheduled: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class TickResult:
             "more": self.more,
             "jobs": list(self.jobs),
             "duration_ms": self.duration_ms,
+            "next_due_at": None if self.next_due_at is None else self.next_due_at.isoformat(),
         }
 
 
@@ -70,6 +74,8 @@ def run_tick(
     begun: float | None = None,
     overdue_seconds: float | None = None,
     handlers_ended: Callable[[], None] | None = None,
+    counts_left: bool = False,
+    looks_ahead: bool = False,
 ) -> TickResult:
     """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
 
@@ -106,6 +112,12 @@ def run_tick(
         scheduled = fire_due(runtime)
     # A reclaim or a schedule may have opened lanes that the probe did not see.
     lanes = None if reclaimed or scheduled else due.lanes
+    ahead = None
+    if looks_ahead and lanes is not None and len(lanes) > 1:
+        # A claim over several lanes that finds nothing costs more than this look.
+        ahead = runtime.store.next_due(handled, lanes)
+        if ahead.rows_in_seconds != 0:
+            lanes = ()
     limits = runtime.limits
     claimed = []
     if (lanes is None or lanes) and not runtime.stopping.is_set():
@@ -127,16 +139,25 @@ def run_tick(
     # Nor what its jobs were followed by, which may wait in lanes of its own.
     followed = any(map(_may_be_followed, report.outcomes))
     remaining = 0
+    came_meanwhile = counts_left and bool(claimed)
     # What a limit held back may be free again now that these have ended.
     freed = bool(claimed and limits)
-    if len(claimed) >= limit or returned or followed or freed or runtime.stopping.is_set():
+    may_be_left = len(claimed) >= limit or returned or followed or freed or came_meanwhile
+    counts = may_be_left or runtime.stopping.is_set()
+    # What came meanwhile, or follows, may have opened lanes of its own.
+    lanes = None if came_meanwhile or followed else lanes
+    if looks_ahead and (ahead is None or claimed):
+        ahead = runtime.store.next_due(handled, lanes)
+    if counts and (ahead is None or ahead.rows_in_seconds == 0):
         remaining = runtime.store.due_count(
             handled,
             REMAINING_CAP + 1,
-            lanes=None if followed else lanes,
+            lanes=lanes,
             overdue_seconds=overdue,
         )
-    result = _result(report, remaining, reclaimed, runtime.clock.monotonic() - begun)
+    next_due_at = None if ahead is None or remaining else ahead.at
+    elapsed_seconds = runtime.clock.monotonic() - begun
+    result = _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)
     return replace(result, scheduled=scheduled) if scheduled else result
 
 
@@ -150,7 +171,11 @@ def _is_due_again(outcome: Any) -> bool:
 
 
 def _result(
-    report: BatchReport, remaining: int, reclaimed: int, elapsed_seconds: float
+    report: BatchReport,
+    remaining: int,
+    reclaimed: int,
+    elapsed_seconds: float,
+    next_due_at: datetime | None,
 ) -> TickResult:
     written = report.written()
     names = Counter(outcome.name for outcome in written)
@@ -169,6 +194,7 @@ def _result(
         snoozed=names["snoozed"],
         late=len(report.late),
         reclaimed=reclaimed,
+        next_due_at=next_due_at,
     )
     level = logging.INFO if ran or reclaimed else logging.DEBUG
     log.log(

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from jobs.core.chain import Hold
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import decode
 from jobs.core.controls import Control, Said, changed_settings, holds_back, open_lanes
@@ -26,6 +27,7 @@ from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.schedule import Schedule, read_slot
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    Ahead,
     CancelReport,
     Capability,
     Due,
@@ -38,6 +40,7 @@ from jobs.core.store import (
     TouchReport,
     Unrung,
     Verdict,
+    ahead_of,
     standing_at,
 )
 from jobs.stores.memory_groups import MemoryGroups
@@ -80,6 +83,15 @@ class _Row:
         return (self.new.priority, self.run_at, self.new.id)
 
 
+@dataclass(slots=True)
+class _Chain:
+    holder: str | None = None
+    until: datetime | None = None
+    wanted: bool = False
+    window_at: datetime | None = None
+    ticks: int = 0
+
+
 class MemoryStore:
     """Rows by id under one lock; unfinished ones also by state, so that history costs nothing."""
 
@@ -92,9 +104,8 @@ class MemoryStore:
         self._rows: dict[str, _Row] = {}
         self._pending: dict[str, _Row] = {}
         self._processing: dict[str, _Row] = {}
-        self._groups = MemoryGroups(
-            lambda job_id: self._rows[job_id].state if job_id in self._rows else None
-        )
+        self._groups = MemoryGroups(self._state_of)
+        self._chain = _Chain()
         self._schedules = MemorySchedules()
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
@@ -419,6 +430,39 @@ class MemoryStore:
         waiting = [row for row in self._pending.values() if row.ring_at and row.ring_at <= now]
         return sorted(waiting, key=lambda row: row.ring_at or now)
 
+    def next_due(self, kinds: Collection[str], lanes: Sequence[str] | None = None) -> Ahead:
+        with self._lock:
+            waiting = [row for row in self._pending.values() if row.new.kind in kinds]
+            rows = [row.run_at for row in waiting if lanes is None or row.lane in lanes]
+            leases = [row.lease_until for row in self._processing.values() if row.lease_until]
+            now = self.now()
+            return ahead_of(rows, [*leases, *self._schedules.after(now)], now)
+
+    def hold_chain(self, chain_id: str, *, seconds: float, per_hour: int) -> Hold:
+        with self._lock:
+            chain, now = self._chain, self.now()
+            if chain.holder not in (None, chain_id) and chain.until and chain.until >= now:
+                chain.wanted = True
+                return Hold.HELD
+            if chain.window_at is None or chain.window_at <= now - timedelta(hours=1):
+                chain.window_at, chain.ticks = now, 0
+            if chain.ticks >= per_hour:
+                return Hold.SPENT
+            chain.ticks += 1
+            chain.holder, chain.wanted = chain_id, False
+            chain.until = now + timedelta(seconds=seconds)
+            return Hold.GRANTED
+
+    def free_chain(self, chain_id: str) -> bool:
+        with self._lock:
+            chain = self._chain
+            if chain.holder != chain_id or chain.until is None or chain.until < self.now():
+                return True
+            if chain.wanted:
+                return False
+            chain.holder = chain.until = None
+            return True
+
     def take_rings(self, limit: int) -> list[Unrung]:
         with self._lock:
             now = self.now()
@@ -500,6 +544,7 @@ class MemoryStore:
     def _delete(self, rows: Sequence[_Row]) -> int:
         for row in rows:
             del self._rows[row.new.id]
+            self._pending.pop(row.new.id, None)
         return len(rows)
 
     # -- schedules -----------------------------------------------------------------------------

@@ -32,6 +32,9 @@ class MemorySchedules:
     def is_due(self, now: datetime) -> bool:
         return any(row.next_at is not None and row.next_at <= now for row in self._rows.values())
 
+    def after(self, now: datetime) -> list[datetime]:
+        return [row.next_at for row in self._rows.values() if row.next_at and row.next_at > now]
+
     def due(self, now: datetime, kinds: Collection[str], limit: int) -> list[Schedule]:
         found = [
             (row.next_at, row)

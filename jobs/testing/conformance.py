@@ -50,6 +50,7 @@ from jobs.testing.areas.runtime_time import (
     TimeoutConformance,
 )
 from jobs.testing.areas.schedules import ScheduleConformance, ScheduleStoreConformance
+from jobs.testing.areas.store_chains import NextDueConformance, TickChainConformance
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_controls import (
     PausedRowsConformance,
@@ -95,6 +96,8 @@ class StoreConformance(
     StandingConformance,
     CancelConformance,
     RetentionConformance,
+    TickChainConformance,
+    NextDueConformance,
     RingConformance,
     OverdueConformance,
     ScheduleStoreConformance,

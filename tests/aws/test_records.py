@@ -11,7 +11,11 @@ from sqlalchemy import event as sqlalchemy_event
 
 from jobs import Tickwork
 from jobs.aws.consumer import Consumer
-from jobs.core.delivery import SOON_SECONDS, WAIT_FOR_HANDLER_SECONDS
+from jobs.core.delivery import (
+    SOON_SECONDS,
+    WAIT_FOR_HANDLER_SECONDS,
+    WAIT_FOR_PLACE_SECONDS,
+)
 from tests.aws.conftest import MakePlace, Place
 from tests.support.sqs import Context, Queue, QueueClock, record
 
@@ -44,6 +48,24 @@ def test_one_bad_message_is_no_other_ones_trouble(place: Place, queue: Queue) ->
     counts = place.consumer.counts
     assert (counts["completed"], counts["retried"]) == (7, 1)
     assert (counts["malformed"], counts["unknown"]) == (1, 1)
+
+
+def test_limits_hold_for_what_messages_name(
+    place: Place, queue: Queue, queue_clock: QueueClock
+) -> None:
+    """Of four at once two have a place; the messages of the others come back for one."""
+    place.tickwork.register_handler(
+        "narrow", lambda payload, ctx: place.ran.append(ctx.job_id), max_concurrency=2
+    )
+    ids = [place.put("narrow") for _ in range(4)]
+    queue.ring(*ids)
+
+    assert len(place.work_off(queue)) == 2
+    assert len(place.ran) == 2
+    assert place.consumer.counts["no place"] == 2
+    queue_clock.advance(WAIT_FOR_PLACE_SECONDS + 1)
+    assert place.work_off(queue) == []
+    assert sorted(place.ran) == sorted(ids)
 
 
 def test_a_message_comes_back_when_its_retry_is_due(

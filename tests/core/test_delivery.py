@@ -16,6 +16,7 @@ from jobs.core.delivery import (
     LONGEST_VISIBILITY_SECONDS,
     SOON_SECONDS,
     WAIT_FOR_HANDLER_SECONDS,
+    WAIT_FOR_PLACE_SECONDS,
     WAIT_FOR_RESUME_SECONDS,
     Fate,
     Reach,
@@ -78,7 +79,7 @@ def standing(state: State, due_in: float = 0.0, lease_left: float | None = None)
         ),
         (standing(State.PENDING, due_in=5.0), {"handled": False}, Fate(True, "not due", 5)),
         (standing(State.PENDING), {"paused": True}, Fate(True, "paused", WAIT_FOR_RESUME_SECONDS)),
-        (standing(State.PENDING), {}, Fate(True, "contended", SOON_SECONDS)),
+        (standing(State.PENDING), {}, Fate(True, "no place", WAIT_FOR_PLACE_SECONDS)),
     ],
 )
 def test_a_row_that_was_not_claimed(

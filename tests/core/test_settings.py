@@ -49,6 +49,10 @@ DEFAULTS = {
     "poll_interval": 5.0,
     "auto_start": None,
     "kick_url": None,
+    "kick_debounce": 0.2,
+    "chain_limit": 1000,
+    "chain_per_hour": 3600,
+    "bypass_secret": None,
     "heartbeat_url": None,
     "namespace": "",
     "table_prefix": "tickwork_",
@@ -113,6 +117,12 @@ PARSED: list[tuple[str, str, str, object]] = [
     ("JOBS_AUTO_START", "Yes", "auto_start", True),
     ("JOBS_AUTO_START", "off", "auto_start", False),
     ("JOBS_KICK_URL", "https://shop.example/", "kick_url", "https://shop.example"),
+    ("JOBS_KICK_URL", "http://127.0.0.1:8000/app", "kick_url", "http://127.0.0.1:8000/app"),
+    ("JOBS_KICK_URL", "off", "kick_url", None),
+    ("JOBS_KICK_DEBOUNCE", "1.5", "kick_debounce", 1.5),
+    ("JOBS_CHAIN_LIMIT", "0", "chain_limit", 0),
+    ("JOBS_CHAIN_PER_HOUR", "60", "chain_per_hour", 60),
+    ("VERCEL_AUTOMATION_BYPASS_SECRET", "b" * 32, "bypass_secret", "b" * 32),
     ("JOBS_HEARTBEAT_URL", "http://watch.example/x", "heartbeat_url", "http://watch.example/x"),
     ("JOBS_NAMESPACE", "preview-42", "namespace", "preview-42"),
     ("JOBS_TABLE_PREFIX", "shop_", "table_prefix", "shop_"),
@@ -200,6 +210,15 @@ REFUSED: list[tuple[str, str]] = [
     ("JOBS_POLL_INTERVAL", "0"),
     ("JOBS_AUTO_START", "perhaps"),
     ("JOBS_KICK_URL", "shop.example"),
+    ("JOBS_KICK_URL", "https://user:word@shop.example"),
+    ("JOBS_KICK_URL", "https://shop.example?x=1"),
+    ("JOBS_KICK_URL", "https://shop.example#x"),
+    ("JOBS_KICK_URL", "https://shop.example:none"),
+    ("JOBS_KICK_URL", "https://shop.example/a b"),
+    ("JOBS_KICK_URL", "https://:443"),
+    ("JOBS_KICK_DEBOUNCE", "-1"),
+    ("JOBS_CHAIN_LIMIT", "-1"),
+    ("JOBS_CHAIN_PER_HOUR", "many"),
     ("JOBS_HEARTBEAT_URL", "ftp://watch"),
     ("JOBS_NAMESPACE", "a b"),
     ("JOBS_NAMESPACE", "é"),
@@ -393,7 +412,7 @@ LEAKY = {
     "DATABASE_URL": f"postgres://jobs:{SECRET}@db.example:5432/shop?sslmode=require&token={SECRET}",
     "CRON_SECRET": SECRET,
     "CRON_SECRET_PREVIOUS": SECRET,
-    "JOBS_KICK_URL": f"https://user:{SECRET}@shop.example",
+    "VERCEL_AUTOMATION_BYPASS_SECRET": SECRET,
     "JOBS_HEARTBEAT_URL": f"https://watch.example/ping?key={SECRET}",
     "SQS_QUEUE_URL": f"https://key:{SECRET}@sqs.example/q",
     "BLOB_URL": f"s3://key:{SECRET}@bucket/prefix",
@@ -535,3 +554,31 @@ def test_an_unreadable_url_is_not_repeated(raw: str) -> None:
 
     assert "DATABASE_URL" in str(caught.value)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+# -- where a kick goes -------------------------------------------------------------------------
+
+VERCEL = {
+    "VERCEL": "1",
+    "VERCEL_ENV": "production",
+    "VERCEL_PROJECT_PRODUCTION_URL": "shop.example.vercel.app",
+    "VERCEL_URL": "shop-git-abc.vercel.app",
+}
+
+
+@pytest.mark.parametrize(
+    ("environ", "kick_url"),
+    [
+        (VERCEL, "https://shop.example.vercel.app"),
+        ({**VERCEL, "JOBS_KICK_URL": "https://own.example"}, "https://own.example"),
+        ({**VERCEL, "JOBS_KICK_URL": "off"}, None),
+        ({**VERCEL, "VERCEL_ENV": "preview"}, None),
+        ({**VERCEL, "VERCEL_ENV": "development"}, None),
+        ({**VERCEL, "VERCEL": ""}, None),
+        ({**VERCEL, "VERCEL_PROJECT_PRODUCTION_URL": "evil.example/?x="}, None),
+    ],
+)
+def test_production_on_vercel_knows_its_own_address(
+    environ: dict[str, str], kick_url: str | None
+) -> None:
+    assert read(**environ).kick_url == kick_url

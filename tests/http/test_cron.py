@@ -24,6 +24,7 @@ SHAPE = {
     "more": bool,
     "jobs": list,
     "duration_ms": float,
+    "next_due_at": type(None),
 }
 
 

@@ -567,7 +567,7 @@ def test_what_is_left_is_counted_up_to_a_thousand(tickwork: Tickwork) -> None:
     assert (second.remaining, second.more) == (1_000, False)
     assert first.as_dict().keys() == {
         *("processed", "succeeded", "failed", "retried", "released", "remaining", "more"),
-        *("jobs", "duration_ms"),
+        *("jobs", "duration_ms", "next_due_at"),
     }
     assert first.as_dict()["jobs"] == list(first.jobs)
 
@@ -625,7 +625,6 @@ def test_from_env_warns_of_what_it_does_not_use_yet(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     unused = {
-        "JOBS_KICK_URL": "https://shop.example",
         "JOBS_HEARTBEAT_URL": "https://watch.example",
         "RESEND_API_KEY": "hunter2",
     }

@@ -85,3 +85,24 @@ def ahead(statements: Statements, better: int, equal: int) -> TextClause:
         f"SELECT 1 AS one FROM ({part}) AS lane_{n}" for n, part in enumerate(parts)
     )
     return text(f"SELECT count(*) FROM (SELECT one FROM ({counted}) AS found LIMIT :cap) AS c")
+
+
+def next_due(statements: Statements, lanes: int) -> TextClause:
+    """The first instant of that many lanes, of the leases and of the schedules, and the present:
+    one step down an index for each.
+    """
+    jobs = statements.jobs
+    parts = [
+        f"SELECT 'row' AS what, min(run_at) AS at FROM {jobs} "
+        f"WHERE namespace = :namespace AND state = 'pending' AND lane = :lane_{n}"
+        for n in range(lanes)
+    ]
+    parts += [
+        f"SELECT 'lease' AS what, min(lease_until) AS at FROM {jobs} "
+        "WHERE namespace = :namespace AND state = 'processing'",
+        # One that is past has no handler here, or the tick would have fired it.
+        f"SELECT 'schedule', min(next_at) FROM {statements.schedules} "
+        f"WHERE namespace = :namespace AND next_at > {statements.sql.now}",
+        f"SELECT 'now', {statements.sql.now}",
+    ]
+    return text(" UNION ALL ".join(parts))

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, exc, select, text
 
+from jobs.core.chain import Hold
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.codec import clean_text
 from jobs.core.controls import Control, holds_back, open_lanes
@@ -27,6 +28,7 @@ from jobs.core.names import NAME
 from jobs.core.schedule import Schedule
 from jobs.core.store import (
     CANCELLED_KEEP_SECONDS,
+    Ahead,
     CancelReport,
     Capability,
     Due,
@@ -39,11 +41,13 @@ from jobs.core.store import (
     TouchReport,
     Unrung,
     Verdict,
+    ahead_of,
     standing_at,
 )
 from jobs.stores.sql import commits, inspect, schema
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS, Attempts
 from jobs.stores.sql.bulk import bulk_insert
+from jobs.stores.sql.chains import ChainRow
 from jobs.stores.sql.claim import Claimer, in_chunks, numbered, wanted_lanes
 from jobs.stores.sql.controls import Controls, live_lanes
 from jobs.stores.sql.dialects import DialectSql, dialect_sql
@@ -135,9 +139,11 @@ class SqlStore:
         if self.sql.name == "mysql":
             self._stepped = SteppedLanes(self.statements.jobs, self._draw)
         self._ring_taker = RingTaker(self.statements)
+        self._chain = ChainRow(self.statements)
         self._edits = Edits(self.statements)
         self._controls = Controls(self.statements)
         self._keys = KeyTaker(self.statements)
+        self._next_dues: dict[int, TextClause] = {}
         self._due_counts: dict[tuple[int, bool], TextClause] = {}
         self.attempts = Attempts(self.engine, self.tables, self.sql, answer_seconds)
         self._read, self._write = self.attempts.read, self.attempts.write
@@ -529,6 +535,34 @@ class SqlStore:
             said=said,
             keys="keys" in what,
         )
+
+    def next_due(self, kinds: Collection[str], lanes: Sequence[str] | None = None) -> Ahead:
+        def run(connection: Connection) -> Sequence[Any]:
+            live = lanes if lanes is not None else self._lanes(connection)
+            wanted = wanted_lanes(live, kinds, None)
+            statement = self._next_dues.get(len(wanted))
+            if statement is None:
+                statement = inspect.next_due(self.statements, len(wanted))
+                self._next_dues[len(wanted)] = statement
+            parameters = self._parameters(**numbered("lane", wanted))
+            return connection.execute(statement, parameters).all()
+
+        found = [(what, at) for what, at in self._read(run) if at is not None]
+        instants = [(what, self.sql.read_instant(at)) for what, at in found]
+        (now,) = (at for what, at in instants if what == "now")
+        rows = [at for what, at in instants if what == "row"]
+        others = [at for what, at in instants if what in ("lease", "schedule")]
+        return ahead_of(rows, others, now)
+
+    def hold_chain(self, chain_id: str, *, seconds: float, per_hour: int) -> Hold:
+        parameters = self._parameters(chain=chain_id, hold_seconds=seconds, per_hour=per_hour)
+        return self._chain.hold(self._write_alone, parameters)
+
+    def free_chain(self, chain_id: str) -> bool:
+        return self._chain.free(self._write_alone, self._parameters(chain=chain_id))
+
+    def _write_alone(self, run: Callable[[Connection], Any]) -> Any:
+        return self._write(run, alone=True)
 
     def take_rings(self, limit: int) -> list[Unrung]:
         # On MySQL it locks rows and then takes them, which needs a transaction around both.

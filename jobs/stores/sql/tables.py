@@ -167,6 +167,10 @@ class Tables:
         return self._table("controls")
 
     @property
+    def limits(self) -> Table:
+        return self._table("limits")
+
+    @property
     def schedules(self) -> Table:
         return self._table("schedules")
 

@@ -169,6 +169,14 @@ class RemovalConformance(Conformance):
         assert store.remove([new_id(), "no name at all"], list(State)) == 0
         assert fetch(store, job_id).state is State.PROCESSING
 
+    def test_what_is_removed_is_not_claimed(self, store: Store) -> None:
+        gone, left = put_one(store), put_one(store)
+        assert store.remove([gone], [State.PENDING]) == 1
+        assert store.due_count(KINDS, 10) == len(store.probe().lanes) == 1
+        assert claim(store, ids=[gone]) == []
+        assert claimed_ids(claim(store)) == [left]
+        assert store.cancel(gone) is None
+
     def test_what_ran_again_meanwhile_is_kept(
         self, store: Store, manual_clock: ManualClock
     ) -> None:
