@@ -32,7 +32,7 @@ LATE_SECONDS = 300.0
 class Reason:
     """One reason: a stable code, a sentence, what it rests on, and what mends it.
 
-    ``holds`` says that ticks pass the job by for it.
+    ``holds`` says that ticks pass the job by for it, or hand it back as it was.
     """
 
     reason: str

@@ -158,6 +158,20 @@ def _stored(tickwork: Tickwork, at: datetime) -> Any:
     return tickwork.store.sql.bind_instant(at)  # type: ignore[attr-defined]
 
 
+def test_payloads_of_newer_code_are_counted(tickwork: Tickwork, tmp_path: Path) -> None:
+    with closing(Tickwork(tickwork.engine)) as newer:
+        newer.register_handler(
+            "greet", lambda payload: None, version=2, upgrade=lambda payload, _: payload
+        )
+        newer.enqueue("greet")
+        assert "payload-newer" not in examined(newer, tmp_path)
+
+    found = examined(tickwork, tmp_path)
+
+    assert set(found) == {"payload-newer"}
+    assert "1 job of kind 'greet' has payloads of version 2" in found["payload-newer"].sentence
+
+
 def test_stalled_jobs_are_counted(tickwork: Tickwork, tmp_path: Path) -> None:
     tickwork.enqueue("greet")
     tickwork.store.claim(1, kinds={"greet"}, lease_seconds=-1, mark=1)

@@ -56,6 +56,31 @@ def _oldest(around: Surroundings, kind: str) -> float | None:
     return None if created is None else (store.now() - created).total_seconds()
 
 
+def newer_payloads(around: Surroundings) -> Iterator[Finding]:
+    """Jobs that newer code has enqueued: this deployment hands them back, again and again."""
+    store, registry = around.sql, around.registry
+    if store is None or registry is None:
+        return
+    c = store.tables.jobs.c
+    statement = (
+        select(c.kind, c.version, func.count())
+        .where(c.namespace == store.namespace, c.state == str(State.PENDING), c.version > 1)
+        .group_by(c.kind, c.version)
+        .order_by(c.kind, c.version)
+    )
+    with store.engine.connect().execution_options(**READ_ONLY) as connection:
+        found = connection.execute(statement).all()
+    for kind, version, count in found:
+        handler = registry.find(kind)
+        if handler is not None and version > handler.version:
+            yield warning(
+                "payload-newer",
+                f"{many(count, 'job')} of kind {kind!r} {'has' if count == 1 else 'have'} payloads "
+                f"of version {version}; the handler here knows up to {handler.version}",
+                "deploy the newer code here, too, or let the rolling deploy end",
+            )
+
+
 def stalled(around: Surroundings) -> Iterator[Finding]:
     """Jobs whose runner died, and that nobody has put back."""
     store = around.store
@@ -128,4 +153,4 @@ def dead_letters(around: Surroundings) -> Iterator[Finding]:
         )
 
 
-FAMILY = Family("rows", (unknown_kinds, stalled, overdue, dead_letters))
+FAMILY = Family("rows", (unknown_kinds, newer_payloads, stalled, overdue, dead_letters))
