@@ -83,7 +83,8 @@ def run_tick(
     now by default. ``budget`` replaces them for a runner that has no platform limit. With a queue
     beside the table only what has been due for ``overdue_seconds`` is run. ``handlers_ended`` is
     called when all handlers of the tick have, before their last results are written; it may not
-    have been when the tick raises.
+    have been when the tick raises. With ``counts_left`` what came while it ran counts as left as
+    well; with ``looks_ahead`` the result tells when something is next due.
     """
     settings = runtime.settings
     now = runtime.clock.monotonic()
@@ -98,18 +99,11 @@ def run_tick(
     )
     handled = runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds
     overdue = runtime.overdue_seconds if overdue_seconds is None else overdue_seconds
-    if runtime.declared.is_new:
-        from jobs.runtime.schedules import synchronise  # late: most deployments have none
-
-        synchronise(runtime)
+    _declare_schedules(runtime)
     due = runtime.store.probe(rings=runtime.rules is not None)
     runtime.queues.learn(due.said.settings, now)
     reclaimed = run_upkeep(runtime, due)
-    scheduled = 0
-    if due.scheduled:
-        from jobs.runtime.schedules import fire_due
-
-        scheduled = fire_due(runtime)
+    scheduled = _fire_schedules(runtime) if due.scheduled else 0
     # A reclaim or a schedule may have opened lanes that the probe did not see.
     lanes = None if reclaimed or scheduled else due.lanes
     ahead = None
@@ -134,31 +128,41 @@ def run_tick(
         )
     report = Batch(runtime, claimed, budget, slots=slots, when_ended=handlers_ended).run()
     trim_finished(runtime, report)
-    # A claim that came back short has taken all there was, but for what came back due at once.
-    returned = any(_is_due_again(outcome) for outcome in report.outcomes)
-    # Nor what its jobs were followed by, which may wait in lanes of its own.
-    followed = any(map(_may_be_followed, report.outcomes))
-    remaining = 0
+    may_be_left = len(claimed) >= limit or runtime.stopping.is_set()
     came_meanwhile = counts_left and bool(claimed)
-    # What a limit held back may be free again now that these have ended.
-    freed = bool(claimed and limits)
-    may_be_left = len(claimed) >= limit or returned or followed or freed or came_meanwhile
-    counts = may_be_left or runtime.stopping.is_set()
+    # Nor has a short claim taken what its jobs were followed by.
+    followed = any(map(_may_be_followed, report.outcomes))
+    if not may_be_left:
+        # A claim that came back short has taken all there was, but for what came back due at once,
+        # or was held back by a limit that may be free again now that these have ended.
+        returned = any(map(_is_due_again, report.outcomes))
+        may_be_left = returned or followed or came_meanwhile or bool(claimed and limits)
     # What came meanwhile, or follows, may have opened lanes of its own.
     lanes = None if came_meanwhile or followed else lanes
     if looks_ahead and (ahead is None or claimed):
         ahead = runtime.store.next_due(handled, lanes)
-    if counts and (ahead is None or ahead.rows_in_seconds == 0):
+    remaining = 0
+    if may_be_left and (ahead is None or ahead.rows_in_seconds == 0):
         remaining = runtime.store.due_count(
-            handled,
-            REMAINING_CAP + 1,
-            lanes=lanes,
-            overdue_seconds=overdue,
+            handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
         )
     next_due_at = None if ahead is None or remaining else ahead.at
     elapsed_seconds = runtime.clock.monotonic() - begun
     result = _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)
     return replace(result, scheduled=scheduled) if scheduled else result
+
+
+def _declare_schedules(runtime: Runtime) -> None:
+    if runtime.declared.is_new:
+        from jobs.runtime.schedules import synchronise  # late: most deployments have none
+
+        synchronise(runtime)
+
+
+def _fire_schedules(runtime: Runtime) -> int:
+    from jobs.runtime.schedules import fire_due  # late, as above
+
+    return fire_due(runtime)
 
 
 def _may_be_followed(outcome: Outcome) -> bool:
