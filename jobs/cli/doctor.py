@@ -15,7 +15,7 @@ from jobs import Tickwork
 from jobs.cli.base import JsonCommand
 from jobs.cli.problems import FAILED
 from jobs.cli.system import import_from_here
-from jobs.cli.text import say
+from jobs.cli.text import say, stopped
 from jobs.core.errors import ConfigurationError
 from jobs.core.settings import Settings, read_settings
 from jobs.ops.doctor import Finding, Level, Surroundings, diagnose
@@ -66,8 +66,8 @@ def doctor(
         return {"ok": not bad, "findings": [each.as_dict() for each in findings]}
     for each in findings:
         say(f"{each.level:<8} {each.code}")
-        say(f"         {each.sentence}.")
-        say(f"         Mend: {each.mend}.")
+        say(f"         {stopped(each.sentence)}")
+        say(f"         Mend: {stopped(each.mend)}")
     say(_summary(findings))
     return None
 

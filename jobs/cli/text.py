@@ -77,6 +77,15 @@ def first_line(text: str | None) -> str:
     return next(filter(None, lines), "")
 
 
+def stopped(text: str) -> str:
+    """``text`` with a full stop, unless it ends a sentence already.
+
+    >>> stopped("wait"), stopped("did you mean it?")
+    ('wait.', 'did you mean it?')
+    """
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def span(seconds: float) -> str:
     """A duration in words, to a precision worth reading.
 

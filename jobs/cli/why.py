@@ -8,7 +8,7 @@ import click
 
 from jobs.cli.base import JsonCommand
 from jobs.cli.system import opened_with_code
-from jobs.cli.text import mask, say
+from jobs.cli.text import mask, say, stopped
 
 
 @click.command(cls=JsonCommand)
@@ -23,12 +23,12 @@ def why(job_id: str, tenant: str | None, as_json: bool) -> dict[str, Any] | None
         found = tickwork.why(job_id, tenant=tenant)
     if as_json:
         return _masked(found.as_dict())
-    say(f"{found.reason}: {found.sentence}.")
-    say(f"Mend: {found.mend}.")
+    say(f"{found.reason}: {stopped(found.sentence)}")
+    say(f"Mend: {stopped(found.mend)}")
     for other in found.reasons[1:]:
         say()
-        say(f"And {other.reason}: {other.sentence}.")
-        say(f"Mend: {other.mend}.")
+        say(f"And {other.reason}: {stopped(other.sentence)}")
+        say(f"Mend: {stopped(other.mend)}")
     return None
 
 

@@ -43,7 +43,7 @@ def long_kinds(around: Surroundings) -> Iterator[Finding]:
                 f"{budget.give_up_deadline:g} s: it only starts first in a tick, and is cut off "
                 "there",
                 f"raise JOBS_TICK_LIMIT (and the platform's limit) above {timeout:g} s, lower the "
-                "kind's timeout, split the job, or run `tickwork worker` for it",
+                "kind's timeout, or do the work over many ticks",
             )
 
 
@@ -58,8 +58,7 @@ def long_leases(around: Surroundings) -> Iterator[Finding]:
             "lease-long",
             f"JOBS_TICK_LIMIT is {settings.tick_limit:g} s, longer than any platform lets a "
             f"function run: the jobs of a runner that died wait for {lease:g} s",
-            "set it to the platform's limit; for long jobs run `tickwork worker`, which renews "
-            "short leases",
+            "set it to the platform's limit",
         )
 
 
