@@ -389,6 +389,24 @@ class StoreMachine(RuleBasedStateMachine):
         if may:
             self.retried.add(row.id)
 
+    @rule(kind=_unique_kinds, again=st.booleans())
+    def retry_beside(self, kind: str, again: bool) -> None:
+        """A job is cancelled, perhaps another takes its key, and the first one is wanted again."""
+        options = {"dedupe_key": "d1"}
+        self.enqueue(kind, options)
+        first = self.model.names["dedupe", "", kind, "d1"][0]
+        row = self.model.rows.get(first)
+        if row is None or row.state is not State.PENDING:
+            return
+        self.tickwork.cancel(first)
+        self.model.cancel(row, self.now)
+        if again:
+            self.enqueue(kind, options)
+        with _refused_if(again):
+            self.tickwork.retry(first)
+        if self.model.retry(row, self.now, force=False):
+            self.retried.add(first)
+
     @rule(state=st.sampled_from([State.FAILED, State.CANCELLED]))
     @precondition(lambda self: self.model.in_state(State.FAILED))
     def retry_many(self, state: State) -> None:
