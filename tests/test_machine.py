@@ -34,7 +34,7 @@ def test_the_stub_in_any_order() -> None:
 
 
 def test_sqlite_in_any_order(sqlite_database: Database) -> None:
-    run_over(sqlite_database)
+    run_over(sqlite_database, examples=40)
 
 
 @pytest.mark.slow

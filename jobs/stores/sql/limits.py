@@ -252,7 +252,7 @@ class Turns:
         states = self._lock(connection, wanted.limits.keys(), parameters)
         limits = {name: wanted.limits[name] for name in states}
         lanes = {n: names for n, names in wanted.lanes.items() if states.keys() >= set(names)}
-        ahead = None
+        ahead, asked = None, few(limit, lanes)
         if wanted.ids is None and 1 < len(lanes) <= MOST_LANES and self._postgresql:
             ahead, running, taken = self._look(connection, lanes, limits, states, limit, parameters)
             free = self._free(connection, limits, states, running, taken, parameters)
@@ -275,7 +275,7 @@ class Turns:
                 self.claimer.claim_ids(connection, ids, kinds, limit, parameters) if ids else []
             )
         else:
-            claimed = self._claim(connection, lanes, limit, free, last, ahead, parameters)
+            claimed = self._claim(connection, lanes, limit, free, last, ahead, asked, parameters)
         if rates:
             self._note(connection, self._spent(claimed, lanes, rates), rates, parameters)
         return claimed
@@ -288,9 +288,11 @@ class Turns:
         free: dict[str, float],
         last: Mapping[str, int],
         seen: list[Head] | None,
+        asked: Mapping[str, int],
         parameters: dict[str, Any],
     ) -> list[Claimed]:
-        """``seen`` are the heads if they have been looked at already."""
+        """``seen`` are the heads if they have been looked at already, ``asked`` how many of each
+        lane were then asked for."""
         claimed: list[Claimed] = []
         if len(lanes) == 1:  # nothing to weigh
             ((lane, names),) = lanes.items()
@@ -300,7 +302,8 @@ class Turns:
             return claimed
         heads: list[Head] = []
         for chunk in self._in_chunks(lanes):
-            each = few(limit, chunk)
+            # Whether a lane has more is told by how many of it were asked for.
+            each = few(limit, chunk) if seen is None else {lane: asked[lane] for lane in chunk}
             while each and len(claimed) < limit:
                 if seen is None:
                     heads = self._heads(connection, each, lanes, free, parameters)

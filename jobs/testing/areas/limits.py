@@ -111,6 +111,13 @@ class LimitConformance(Conformance):
         free = put(store, of_key("free"))
         assert claimed_ids(claim(store, limits=limits)) == free
 
+    def test_full_lanes_do_not_make_a_claim_come_back_short(self, store: Store) -> None:
+        limits = Limits(kinds={"alpha": Limit(at_once=1)})
+        put(store, *[new_job(priority=n) for n in (1, 1, 2)])
+        assert len(claim(store, 1, limits=limits)) == 1
+        put(store, *[new_job("beta") for _ in range(9)], new_job("gamma"))
+        assert len(claim(store, 7, limits=limits)) == 7
+
     def test_a_full_kind_holds_up_no_other(self, store: Store) -> None:
         limits = Limits(kinds={"alpha": Limit(at_once=1)}, queues={"mail": Limit(at_once=1)})
         put(store, *[new_job(priority=1) for _ in range(50)])
