@@ -849,12 +849,14 @@ class Tickwork:
         tick_limit: float | None = None,
         concurrency: int | None = None,
         begun: float | None = None,
+        look_ahead: bool = False,
     ) -> TickResult:
         """One run of the loop: claim up to ``limit`` due jobs, run them, write down what happened.
 
         ``time_budget`` (seconds) is when it stops starting jobs, ``tick_limit`` when the platform
         would kill it, both counted from ``begun``: when the invocation began, in monotonic seconds
-        (now by default). Safe to call from several processes at once.
+        (now by default). With ``look_ahead`` the result's ``next_due_at`` says when there will be
+        something to do, for a statement more. Safe to call from several processes at once.
         """
         if limit is not None and limit < 1:
             raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
@@ -866,7 +868,7 @@ class Tickwork:
             slots=concurrency,
             begun=begun,
             counts_left=can_chain(self._runtime),
-            looks_ahead=True,
+            looks_ahead=look_ahead,
         )
 
     def go_on(self, result: TickResult, chain: str | None = None) -> bool:

@@ -101,7 +101,11 @@ class Ticks:
         try:
             with self._busy:
                 result = tickwork.tick(
-                    limit=limit, time_budget=time_budget, tick_limit=tick_limit, begun=begun
+                    limit=limit,
+                    time_budget=time_budget,
+                    tick_limit=tick_limit,
+                    begun=begun,
+                    look_ahead=True,
                 )
                 tickwork.go_on(result, request.headers.get(CHAIN_HEADER))
                 return result
