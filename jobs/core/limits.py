@@ -353,6 +353,33 @@ class _Waiting:
         return None
 
 
+def in_reach(heads: Iterable[Head], cut: Mapping[str, Head]) -> tuple[list[Head], list[Head]]:
+    """The heads that may be weighed already, and those that may not yet.
+
+    ``cut`` are the lanes that may have more jobs than was looked at, each with the last of its
+    heads. What sorts behind that one waits for another look: a job of a worse priority, or a later
+    one of the same tenant, must not go before what was not seen.
+    """
+    if not cut:
+        return list(heads), []
+    ends: dict[str, tuple[Any, str]] = {}
+    worst = min(parsed(lane).priority for lane in cut)
+    for lane, last in cut.items():
+        apart = parsed(lane)
+        if apart.priority == worst:
+            end = (last.run_at, last.id)
+            ends[apart.owner] = min(end, ends.get(apart.owner, end))
+    near: list[Head] = []
+    far: list[Head] = []
+    for head in heads:
+        apart = parsed(head.lane)
+        behind = apart.priority > worst
+        if apart.priority == worst and apart.owner in ends:
+            behind = (head.run_at, head.id) > ends[apart.owner]
+        (far if behind else near).append(head)
+    return near, far
+
+
 def allocate(
     heads: Iterable[Head],
     limit: int,
