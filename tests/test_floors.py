@@ -59,6 +59,7 @@ ORDER = {
         *("rings", "chains", "schedules", "controls", "keys", "edits", "commits", "transaction"),
         *("groups", "store"),
     ),
+    "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (
         *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
         *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),
