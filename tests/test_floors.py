@@ -57,7 +57,7 @@ ORDER = {
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
         *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
         *("rings", "chains", "schedules", "controls", "keys", "edits", "commits", "transaction"),
-        *("groups", "store"),
+        *("groups", "base", "reading", "enqueueing", "steering", "upkeep", "store"),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (
