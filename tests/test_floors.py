@@ -54,11 +54,13 @@ ORDER = {
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.sql": (
-        *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
-        *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
-        *("rings", "chains", "schedules", "controls", "keys", "edits", "commits", "transaction"),
-        *("groups", "store"),
+        *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),
+        *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
+        *("writer", "attempts", "rings", "chains", "schedules", "controls", "keys", "edits"),
+        *("commits", "transaction"),
+        *("groups", "base", "reading", "enqueueing", "steering", "upkeep", "store"),
     ),
+    "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (
         *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
         *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),

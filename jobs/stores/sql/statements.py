@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
-from sqlalchemy import Executable, TextClause, bindparam, text
+from sqlalchemy import TextClause, text
 
-from jobs.core.controls import EVERYTHING
-from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.stores.sql import lanes
-from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT, DialectSql
+from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT
 from jobs.stores.sql.rowlist import Listed
-from jobs.stores.sql.tables import Tables
+from jobs.stores.sql.texts import DUE, RINGING
+from jobs.stores.sql.upkeep_texts import UpkeepTexts
 
 VERDICT_COLUMNS = (
     ("id", TEXT),
@@ -42,33 +39,13 @@ TOUCH_COLUMNS = (
 )
 # Not "cursor", which MySQL keeps to itself.
 TOUCH_COLUMNS_WITH_CURSOR = (*TOUCH_COLUMNS, ("new_cursor", TEXT))
-# After so many rings of a row the wait between them is the longest.
-DOUBLINGS = math.floor(math.log2(LONGEST_RING_AGAIN_SECONDS / RING_AGAIN_SECONDS))
-_FINISHED = "state IN ('completed', 'failed', 'cancelled')"
-# Every pending row of this lane that is due, oldest first: one bounded range of the index.
-_DUE = "namespace = :namespace AND state = 'pending'"
-# In these words, so that the partial index offers itself.
-_RINGING = f"{_DUE} AND ring_at IS NOT NULL AND ring_at"
 
 
-class Statements:
+class Statements(UpkeepTexts):
     """Texts for one dialect, one set of tables.
 
     With ``overdue``, a row is due only once it was for ``:overdue_seconds``.
     """
-
-    def __init__(self, sql: DialectSql, tables: Tables, *, overdue: bool = False) -> None:
-        self.sql = sql
-        self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
-        self.tables = tables
-        self.jobs = tables.name_of("jobs")
-        self.groups = tables.name_of("groups")
-        self.schedules = tables.name_of("schedules")
-        self.controls = tables.name_of("controls")
-        self.keys = tables.name_of("keys")
-        self.limits = tables.name_of("limits")
-        self.takings = tables.name_of("takings")
-        self._built: dict[Any, TextClause] = {}
 
     # -- what is there ------------------------------------------------------------------------
 
@@ -79,10 +56,6 @@ class Statements:
         ``flows`` more than one flow of a lane is told.
         """
         return self._once(("live", beside, flows), lambda: self._live(beside, flows))
-
-    @property
-    def _dual(self) -> str:
-        return " FROM DUAL" if self.sql.name == "mysql" else ""
 
     def _live(self, beside: str, flows: bool) -> str:
         found = (lanes.flows if flows else lanes.bases)(self.jobs, self.sql)
@@ -102,7 +75,7 @@ class Statements:
         return f"""{self._upkeep}
             UNION ALL
             SELECT 'unrung', NULL{self._dual} WHERE EXISTS (
-                SELECT 1 FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now})"""
+                SELECT 1 FROM {self.jobs} WHERE {RINGING} <= {self.sql.now})"""
 
     @property
     def _upkeep(self) -> str:
@@ -139,28 +112,10 @@ class Statements:
             "AND (paused_at IS NOT NULL OR settings IS NOT NULL)"
         )
 
-    def let_go(self, row: str = "") -> str:
-        """A condition on rows of jobs: no group that is still open counts on them."""
-        group_id = f"{row or self.jobs}.group_id"
-        return (
-            f"({group_id} IS NULL OR NOT EXISTS (SELECT 1 FROM {self.groups} g "
-            f"WHERE g.id = {group_id} AND g.state = 'open'))"
-        )
-
     @cached_property
     def said(self) -> TextClause:
         """What the controls say, alone."""
         return text(self._said)
-
-    @property
-    def not_paused(self) -> str:
-        """A condition on ``j`` for rows found by their ids; lanes are known before."""
-        queue = self.sql.joined("'queue/'", "j.queue")
-        kind = self.sql.joined("'kind/'", "j.kind")
-        return (
-            f"NOT EXISTS (SELECT 1 FROM {self.controls} c WHERE c.namespace = :namespace "
-            f"AND c.paused_at IS NOT NULL AND c.subject IN ('{EVERYTHING}', {queue}, {kind}))"
-        )
 
     @cached_property
     def now(self) -> TextClause:
@@ -171,7 +126,7 @@ class Statements:
     def due_in(self, lane: str, limit: str, columns: str = "id, priority, run_at") -> str:
         """The first ``limit`` due rows of one lane, in order."""
         return (
-            f"SELECT {columns} FROM {self.jobs} WHERE {_DUE} AND lane = {lane} "
+            f"SELECT {columns} FROM {self.jobs} WHERE {DUE} AND lane = {lane} "
             f"AND run_at <= {self.due_by} ORDER BY run_at, id LIMIT {limit}"
         )
 
@@ -182,32 +137,6 @@ class Statements:
             "state = 'processing', fence = j.fence + 1, attempts = j.attempts + 1, "
             f"lease_until = {self.sql.later(self.sql.number('lease_seconds'))}"
         )
-
-    @property
-    def claimed_columns(self) -> str:
-        """What :func:`jobs.stores.sql.rows.read_claimed` reads, in its order."""
-        columns = (
-            "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
-            "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
-        )
-        rare = "j.concurrency_key, j.group_id, j.chain, j.cursor, j.continues, j.version"
-        match self.sql.name:
-            case "postgresql":
-                # Just what a Claimed holds, so that a row becomes one as it is. Attempts were
-                # raised by the claim; a job that snoozed has its attempt back, but it did start.
-                return (
-                    f"{columns}j.started_at IS NOT NULL, coalesce(j.expires_at <= {self.sql.now} "
-                    "AND j.attempts = 1 AND j.duration_ms IS NULL, false), j.cancel_requested, "
-                    f"{rare}"
-                )
-            case "sqlite":
-                # Its RETURNING knows the updated table only, and not by its alias; and expressions
-                # over columns came out wrong there beside a generated column (seen with 3.40).
-                columns, rare = columns.replace("j.", ""), rare.replace("j.", "")
-                return f"{columns}duration_ms, expires_at, {self.sql.now} AS now, {rare}"
-        # The comparison made here: an instant costs the driver time to read, row by row.
-        expired = f"coalesce(j.expires_at <= {self.sql.now}, false) AS expired"
-        return f"{columns}j.duration_ms, {expired}, NULL AS now, {rare}"
 
     # -- settle -------------------------------------------------------------------------------
 
@@ -299,12 +228,6 @@ class Statements:
             condition = " AND NOT j.cancel_requested"
         return sql.update_from(self.jobs, v.columns, self._held(v) + condition, assignments)
 
-    def _once(self, key: Any, build: Callable[[], str]) -> TextClause:
-        statement = self._built.get(key)
-        if statement is None:
-            statement = self._built[key] = text(build())
-        return statement
-
     # -- insert -------------------------------------------------------------------------------
 
     def insert(self, *, timed: bool, rung: bool, plain: bool) -> TextClause:
@@ -352,151 +275,3 @@ class Statements:
         """The columns of a row of :func:`jobs.stores.sql.rows.bulk_rows`, in its order."""
         rare = () if plain else Statements.RARE_COLUMNS
         return (*Statements.BULK_COLUMNS, *(("ring_at",) if rung else ()), *rare)
-
-    # -- upkeep and people --------------------------------------------------------------------
-
-    @cached_property
-    def stalled(self) -> TextClause:
-        return text(
-            f"SELECT {self.claimed_columns}, j.started_at, j.cancel_requested "
-            f"FROM {self.jobs} j WHERE namespace = :namespace "
-            f"AND state = 'processing' AND lease_until < {self.sql.now} "
-            "ORDER BY lease_until LIMIT :limit"
-        )
-
-    @cached_property
-    def stalled_of(self) -> TextClause:
-        """As ``stalled``, of certain ids."""
-        return text(
-            f"SELECT {self.claimed_columns}, j.started_at, j.cancel_requested "
-            f"FROM {self.jobs} j {self.sql.by_key} WHERE j.id IN :ids "
-            f"AND j.namespace = :namespace AND {self.sql.still_processing} "
-            f"AND j.lease_until < {self.sql.now} ORDER BY j.lease_until LIMIT :limit"
-        ).bindparams(bindparam("ids", expanding=True))
-
-    @cached_property
-    def standing(self) -> TextClause:
-        """How certain rows stand, and the database's present instant beside each."""
-        return text(
-            f"SELECT j.id, j.kind, j.queue, j.state, j.run_at, j.lease_until, {self.sql.now}, "
-            f"CASE WHEN {self.not_paused} THEN 0 ELSE 1 END "
-            f"FROM {self.jobs} j {self.sql.by_key} "
-            "WHERE j.id IN :ids AND j.namespace = :namespace"
-        ).bindparams(bindparam("ids", expanding=True))
-
-    @cached_property
-    def purge(self) -> TextClause:
-        """A bounded delete."""
-        return text(f"DELETE FROM {self.jobs} WHERE id IN ({self._outstayed})")
-
-    @cached_property
-    def outstayed(self) -> TextClause:
-        return text(self._outstayed)
-
-    @property
-    def _outstayed(self) -> str:
-        return (
-            f"SELECT id FROM {self.jobs} WHERE namespace = :namespace "
-            f"AND keep_until <= {self.sql.now} AND {_FINISHED} AND {self.let_go()} "
-            "ORDER BY keep_until LIMIT :limit"
-        )
-
-    @cached_property
-    def trim(self) -> TextClause:
-        """Beyond the newest ``:keep`` of a kind."""
-        return text(f"DELETE FROM {self.jobs} WHERE id IN ({self._surplus})")
-
-    @cached_property
-    def surplus(self) -> TextClause:
-        return text(self._surplus)
-
-    @property
-    def _surplus(self) -> str:
-        return (
-            f"SELECT id FROM {self.jobs} WHERE namespace = :namespace AND kind = :kind "
-            f"AND state = :state AND finished_at IS NOT NULL AND {self.let_go()} "
-            "ORDER BY finished_at DESC "
-            "LIMIT :limit OFFSET :keep"
-        )
-
-    @cached_property
-    def delete_by_key(self) -> TextClause:
-        """MySQL locks every row that a delete looks at: so it is led to those found before."""
-        return text(
-            f"DELETE j FROM {self.jobs} AS j FORCE INDEX (PRIMARY) "
-            f"WHERE j.id IN :ids AND {_FINISHED}"
-        ).bindparams(bindparam("ids", expanding=True))
-
-    @cached_property
-    def cancel(self) -> Executable:
-        """What has not started ends now, what runs is asked to stop; one statement, no race.
-
-        It answers with the row as written where the database can.
-        """
-        cancel = self._cancel("id = :id")
-        if not self.sql.returns_updated:
-            return text(cancel)
-        columns = [column for column in self.tables.jobs.c if column.computed is None]
-        returning = ", ".join(column.name for column in columns)
-        return text(f"{cancel} RETURNING {returning}").columns(*columns)
-
-    @cached_property
-    def cancel_many(self) -> TextClause:
-        """As ``cancel``, for many; it does not answer with the rows."""
-        return text(self._cancel("id IN :ids")).bindparams(bindparam("ids", expanding=True))
-
-    def _cancel(self, which: str) -> str:
-        # MySQL assigns from left to right, so the state, which the others read, comes last.
-        waiting = "(state = 'pending' OR started_at IS NULL)"
-        return f"""
-            UPDATE {self.jobs} AS j {self.sql.by_key} SET
-                cancel_requested = CASE WHEN {waiting} THEN cancel_requested ELSE true END,
-                error = CASE WHEN {waiting} THEN 'cancelled' ELSE error END,
-                finished_at = CASE WHEN {waiting} THEN {self.sql.now} ELSE finished_at END,
-                keep_until = CASE WHEN {waiting}
-                    THEN {self.sql.later(self.sql.number("keep_seconds"))} ELSE keep_until END,
-                lease_until = CASE WHEN {waiting} THEN NULL ELSE lease_until END,
-                state = CASE WHEN {waiting} THEN 'cancelled' ELSE state END
-            WHERE {which} AND namespace = :namespace AND state IN ('pending', 'processing')
-            """
-
-    @cached_property
-    def clear_limits(self) -> tuple[TextClause, TextClause]:
-        """What was taken and counted is forgotten; the rows stay, as runners know of them."""
-        return (
-            text(f"DELETE FROM {self.takings} WHERE namespace = :namespace"),
-            text(
-                f"UPDATE {self.limits} SET window_at = NULL, successes = 0, failures = 0, "
-                "opened_at = NULL, open_until = NULL WHERE namespace = :namespace"
-            ),
-        )
-
-    # -- rings --------------------------------------------------------------------------------
-
-    @property
-    def rung(self) -> str:
-        """What a ring assigns to ``j``: it counts, and the next one is set further ahead."""
-        sql = self.sql
-        seconds = (
-            f"CASE WHEN j.rings > {DOUBLINGS} THEN {LONGEST_RING_AGAIN_SECONDS} "
-            f"ELSE {RING_AGAIN_SECONDS} * (1 << j.rings) END"
-        )
-        # MySQL assigns from left to right, so the count, which the instant reads, comes last.
-        return (
-            f"ring_at = CASE WHEN j.run_at > {sql.now} THEN {sql.after('j.run_at', seconds)} "
-            f"ELSE {sql.later(seconds)} END, rings = j.rings + 1"
-        )
-
-    @property
-    def unrung(self) -> str:
-        """The rows to be rung, the longest waiting first."""
-        return (
-            f"SELECT id FROM {self.jobs} WHERE {_RINGING} <= {self.sql.now} "
-            "ORDER BY ring_at LIMIT :limit"
-        )
-
-    @cached_property
-    def ring_again(self) -> TextClause:
-        return text(
-            f"UPDATE {self.jobs} SET ring_at = {self.sql.now} WHERE id IN :ids AND {_DUE}"
-        ).bindparams(bindparam("ids", expanding=True))
