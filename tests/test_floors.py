@@ -56,6 +56,10 @@ ORDER = {
         *("schedule", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
+    "jobs.stores.memory": (
+        *("rows", "keys", "limits", "schedules", "groups", "base"),
+        *("controls", "people", "timetable", "upkeep", "store"),
+    ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "statements", "rows"),
         *("claim", "limits", "bulk", "sessions", "inspect", "schema", "writer", "attempts"),
