@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import logging
 import os
@@ -10,81 +9,48 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.chain import Link
 from jobs.core.clock import Clock, SystemClock
-from jobs.core.controls import (
-    NAME_MAX_CHARS,
-    REASON_MAX_CHARS,
-    Control,
-    checked_text,
-    subject_of,
-)
 from jobs.core.deadline import Budget
 from jobs.core.doorbell import Doorbell, SilentDoorbell
-from jobs.core.errors import (
-    CapabilityError,
-    ConfigurationError,
-    JobNotFound,
-    JobStateConflict,
-    NoSuchLimit,
-)
+from jobs.core.errors import CapabilityError, ConfigurationError
 from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
-from jobs.core.job import DEFAULT_QUEUE, Job, NewJob, State
-from jobs.core.limits import Breaker, LimitStatus, RateLike
-from jobs.core.names import check_queue
-from jobs.core.queues import QueueSettings, queue_settings
+from jobs.core.job import DEFAULT_QUEUE, Job, NewJob
+from jobs.core.limits import Breaker, RateLike
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
-from jobs.core.store import Capability, JobFilter, Store
+from jobs.core.store import Capability, Store
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
 from jobs.runtime.chain import can_chain, chain_on
 from jobs.runtime.chains import JobLike, as_parts, build_chain
 from jobs.runtime.drain import drain
-from jobs.runtime.enqueue import (
-    Draft,
-    Enqueued,
-    EnqueueOptions,
-    Seconds,
-    announce,
-    announce_inserted,
-    build_job,
-    draft,
-    is_heard,
-    seconds_of,
-)
-from jobs.runtime.groups import GroupBuilder, Groups
-from jobs.runtime.steer import Which
-from jobs.runtime.terms import sources
+from jobs.runtime.enqueue import Draft, Enqueued, EnqueueOptions, build_job, draft, is_heard
+from jobs.runtime.groups import GroupBuilder
 from jobs.runtime.tick import TickResult, run_tick
-from jobs.runtime.unique import find_job
 from jobs.runtime.upkeep import reclaim
+from jobs.scheduling import Scheduling
+from jobs.steering import Steering
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from jobs.core.delivery import Fate
-    from jobs.core.schedule import Schedule
-    from jobs.ops.doctor import Finding
-    from jobs.ops.why import Why
     from jobs.runtime.deliver import Delivery
     from jobs.runtime.local import LocalRunner
-    from jobs.runtime.schedules import ScheduleOptions
-    from jobs.runtime.timetable import Timetable
 
 log = logging.getLogger("tickwork")
 LEAST_ANSWER_SECONDS = 4.0
 ANSWER_MARGIN_SECONDS = 10.0
 
 
-class Tickwork:
+class Tickwork(Scheduling, Steering):
     """Background jobs in the user's own SQL database, or in memory.
 
     >>> tickwork = Tickwork("sqlite:///jobs.db")      # or Tickwork.from_env()
@@ -463,379 +429,6 @@ class Tickwork:
             builder.write()
         return builder
 
-    def _announce(self, jobs: Sequence[NewJob], session: Any) -> None:
-        if is_heard(self._runtime):
-            told = [Enqueued.of(self._runtime, job) for job in jobs]
-            self._tell_when_committed(told, session)
-
-    def _tell_when_committed(self, told: builtins.list[Enqueued], session: Any) -> None:
-        if session is None:
-            self._tell_enqueued(told)
-        else:
-            self.store.after_commit(session, self._tell_enqueued, told)
-
-    def _tell_enqueued(self, told: builtins.list[Enqueued]) -> None:
-        announce(self._runtime, told)
-
-    # -- schedules -----------------------------------------------------------------------------
-
-    def schedule(
-        self,
-        name: str,
-        cron: str | None = None,
-        kind: str | None = None,
-        payload: object = None,
-        **options: Unpack[ScheduleOptions],
-    ) -> None:
-        """Declare, in code, that jobs of a kind (the name itself, unless given) are made by a rule.
-
-        The rule is a cron expression, ``every`` (seconds, counted from ``start`` or from when the
-        schedule began) or ``at`` (an aware datetime, once). ``timezone`` is an IANA name, UTC by
-        default; ``missed`` is what becomes of slots that no tick saw: ``latest``, ``all:N`` or
-        ``none``; ``jitter`` puts jobs up to so many seconds after their slot. The other options are
-        those of :meth:`enqueue`, for each job.
-
-        Nothing is written here: the first tick does it. Schedules that come from data, such as one
-        per customer, are made with :meth:`schedules` ``.add`` instead.
-        """
-        from jobs.runtime.schedules import make_schedule  # late: it brings cronsim
-
-        self._runtime.declared.add(
-            make_schedule(self._runtime, name, cron, kind, payload, options, "code")
-        )
-
-    def scheduled(
-        self,
-        cron: str | None = None,
-        *,
-        name: str | None = None,
-        payload: object = None,
-        **options: Unpack[ScheduleOptions],
-    ) -> Callable[[Handler], Handler]:
-        """Declare a schedule on a handler: ``@tickwork.scheduled`` above ``@tickwork.handler``.
-
-        ``name`` is the kind unless given; the rest is as in :meth:`schedule`.
-        """
-
-        def declare(declared: Handler) -> Handler:
-            if not isinstance(declared, Handler):
-                raise ConfigurationError(
-                    "@tickwork.scheduled stands above @tickwork.handler(kind), which makes the "
-                    f"handler: it was given {declared!r}"
-                )
-            self.schedule(name or declared.kind, cron, declared.kind, payload, **options)
-            return declared
-
-        return declare
-
-    @property
-    def schedules(self) -> Timetable:
-        """Schedules at run time: ``add``, ``list``, ``enable``, ``disable``, ``run``, ..."""
-        from jobs.runtime.timetable import Timetable  # late: it brings cronsim
-
-        return Timetable(self._runtime, self._announce)
-
-    def add_recurring_job(
-        self,
-        queue: str,
-        name: str,
-        data: object = None,
-        cron: str | None = None,
-        *,
-        every: Seconds | None = None,
-        kind: str | None = None,
-        **options: Any,
-    ) -> Schedule:
-        """The seeds' ``addRecurringJob``: a schedule made at run time; ``every`` in seconds.
-
-        Without ``kind`` it is the kind called as the schedule if there is a handler for it, else
-        the one called as the queue.
-        """
-        kind = kind or (name if self.registry.find(name) is not None else queue)
-        return self.schedules.add(name, cron, kind, data, every=every, queue=queue, **options)
-
-    def schedule_now(self, name: str, tenant: str = "") -> Job:
-        """The seeds' ``scheduleImmediate...``: enqueue one job of a schedule now."""
-        return self.schedules.run(name, tenant)
-
-    # -- look and steer ------------------------------------------------------------------------
-
-    def get(self, job_id: str, *, tenant: str | None = None) -> Job | None:
-        """One job by its id or by the ``job_id`` it was enqueued with, or ``None``.
-
-        With ``tenant`` only a job of that tenant is found; a ``job_id`` of a tenant's job needs it.
-        """
-        return find_job(self.store, job_id, tenant)
-
-    get_job = get
-
-    def why(self, job_id: str, *, tenant: str | None = None) -> Why:
-        """Why a job is not running: the one reason, in words and as data, and all behind it.
-
-        By this system's own kinds and settings: another deployment may have a handler that this
-        one lacks. Raises :class:`~jobs.core.errors.JobNotFound`, also for another ``tenant``'s.
-        """
-        from jobs.ops.why import why  # late: for people, not for ticks
-
-        job = self.get(job_id, tenant=tenant)
-        if job is None:
-            raise JobNotFound(job_id)
-        return why(self._runtime, job)
-
-    def list(
-        self,
-        *,
-        state: State | str | None = None,
-        kind: str | None = None,
-        queue: str | None = None,
-        tenant: str | None = None,
-        before_id: str | None = None,
-        limit: int = 50,
-        error: str | None = None,
-        older_than: float | timedelta | None = None,
-    ) -> list[Job]:
-        """Jobs by filter, newest first; ``before_id`` continues where a page ended.
-
-        ``error`` is text that the last error holds, ``older_than`` (seconds or a timedelta) how
-        long ago a job ended, or was enqueued if it has not.
-        """
-        wanted = None if state is None else State(state)
-        age = seconds_of("older_than", older_than)
-        where = JobFilter(wanted, kind, queue, tenant, before_id, error, age)
-        return self.store.list(where, limit)
-
-    def dead_letters(self, limit: int = 100, **which: Unpack[Which]) -> Sequence[Job]:
-        """Jobs that failed for good, newest first; ``which`` as in :meth:`retry_many`."""
-        return self.store.list(steer.filter_of(State.FAILED, which), limit)
-
-    def get_pending_jobs(self, limit: int = 1000) -> Sequence[Job]:
-        """The seeds' ``getPendingJobs``: pending jobs, newest first."""
-        return self.list(state=State.PENDING, limit=limit)
-
-    def counts(self) -> dict[tuple[str, str, str], int]:
-        """Jobs by (queue, kind, shown state).
-
-        Shown states add paused, delayed and retrying (of pending) and stalled (of processing).
-        """
-        return self.store.counts()
-
-    def cancel(self, job_id: str, *, tenant: str | None = None) -> Job:
-        """Cancel a job: at once if it has not started, else by asking it to stop.
-
-        It is named as for :meth:`get`. A running handler notices at ``ctx.checkpoint()``; one that
-        never looks runs to its end and is recorded as what it did. Raises
-        :class:`~jobs.core.errors.JobNotFound`, and
-        :class:`~jobs.core.errors.JobStateConflict` for a job that has ended.
-        """
-        report = self.store.cancel(job_id) if tenant is None else None
-        if report is None:  # by its alias, or a tenant's alone
-            found = self.get(job_id, tenant=tenant)
-            report = None if found is None else self.store.cancel(found.id)
-        if report is None:
-            raise JobNotFound(job_id)
-        if not report.accepted:
-            raise JobStateConflict(report.job.id, report.job.state, "cancelled")
-        if report.job.group_id is not None:
-            announce_inserted(self._runtime, self.store.check_groups(1, [report.job.group_id]))
-        return report.job
-
-    def count(
-        self, state: State | str | None = None, *, cap: int = 100_000, **which: Unpack[Which]
-    ) -> int:
-        """How many jobs a filter finds, up to ``cap``; ``which`` as in :meth:`retry_many`."""
-        return steer.count(self._runtime, steer.filter_of(state, which), cap)
-
-    def cancel_many(self, state: State | str | None = None, **which: Unpack[Which]) -> int:
-        """Cancel all jobs of a filter that have not ended; returns how many it concerned.
-
-        ``state`` limits it to those ``pending`` or ``processing``; ``which``: ``kind``, ``queue``
-        (``"all"`` for every queue), ``tenant``, ``error``, ``older_than`` (seconds).
-        """
-        return steer.cancel_many(self._runtime, state, which)
-
-    def retry(
-        self,
-        job_id: str,
-        *,
-        run_at: datetime | None = None,
-        attempts: int | None = None,
-        force: bool = False,
-        by: str | None = None,
-        tenant: str | None = None,
-    ) -> Job:
-        """Put a failed or cancelled job back to pending, due now or at ``run_at``.
-
-        It begins anew: its attempts count from 0, up to ``attempts`` or as many as before. Its
-        fence and its error history stay; the history notes the retry and who asked for it (``by``).
-        With ``force`` a completed one runs once more. A pending one only becomes due.
-
-        Raises :class:`~jobs.core.errors.JobNotFound` (also for another ``tenant``'s), and
-        :class:`~jobs.core.errors.JobStateConflict` for one that runs or has completed.
-        """
-        return steer.retry(
-            self._runtime,
-            job_id,
-            run_at=run_at,
-            attempts=attempts,
-            force=force,
-            by=by,
-            tenant=tenant,
-        )
-
-    def retry_many(
-        self,
-        state: State | str = State.FAILED,
-        *,
-        attempts: int | None = None,
-        per_second: float | None = None,
-        limit: int | None = None,
-        by: str | None = None,
-        **which: Unpack[Which],
-    ) -> int:
-        """Retry all failed (or cancelled) jobs of a filter, oldest first; returns how many.
-
-        ``per_second`` spreads them over time. ``which``: ``kind``, ``queue`` (``"all"`` for every
-        queue), ``tenant``, ``error`` (text in it), ``older_than`` (seconds since they ended).
-        """
-        return steer.retry_many(
-            self._runtime,
-            state,
-            which,
-            attempts=attempts,
-            per_second=per_second,
-            limit=limit,
-            by=by,
-        )
-
-    def remove(self, job_id: str, *, tenant: str | None = None) -> Job:
-        """Delete a job, whatever it waits for or became; returns what it was.
-
-        Raises :class:`~jobs.core.errors.JobNotFound`, and
-        :class:`~jobs.core.errors.JobStateConflict` for one that runs: cancel it first.
-        """
-        return steer.remove(self._runtime, job_id, tenant)
-
-    def clean(
-        self,
-        grace: float | timedelta = 0,
-        limit: int = 0,
-        state: State | str = State.COMPLETED,
-        **which: Unpack[Which],
-    ) -> int:
-        """Delete jobs that ended in ``state`` at least ``grace`` (seconds) ago; returns how many.
-
-        ``limit`` 0 is all of them; ``which`` as in :meth:`retry_many`. What waits or runs is never
-        deleted.
-        """
-        return steer.clean(self._runtime, grace, limit, state, which)
-
-    def empty(self, queue: str, *, kind: str | None = None, tenant: str | None = None) -> int:
-        """Delete all jobs that wait in a queue (``"all"``: in every queue), delayed ones too.
-
-        Returns how many. What runs goes on.
-        """
-        return steer.empty(self._runtime, {"queue": queue, "kind": kind, "tenant": tenant})
-
-    # -- controls and queues -------------------------------------------------------------------
-
-    def pause(
-        self,
-        queue: str | None = None,
-        *,
-        kind: str | None = None,
-        by: str | None = None,
-        because: str | None = None,
-    ) -> None:
-        """Start no more jobs of a queue, of a kind, or (queue ``"all"``) none at all.
-
-        For every process, from its next tick on, until :meth:`resume`; what runs goes on. ``by``
-        and ``because`` are kept with it.
-        """
-        subject = subject_of(queue=queue, kind=kind)
-        by = checked_text("by", by, NAME_MAX_CHARS)
-        because = checked_text("because", because, REASON_MAX_CHARS)
-        self.store.pause(subject, by=by, because=because)
-
-    def resume(
-        self, queue: str | None = None, *, kind: str | None = None, by: str | None = None
-    ) -> bool:
-        """Take a pause back, that one alone; returns whether there was one.
-
-        A queue that was paused by itself stays so when ``"all"`` is resumed.
-        """
-        subject = subject_of(queue=queue, kind=kind)
-        return self.store.resume(subject, by=checked_text("by", by, NAME_MAX_CHARS))
-
-    def controls(self) -> builtins.list[Control]:
-        """What was paused or set at run time, by subject: ``queue/<name>`` or ``kind/<name>``."""
-        return self.store.controls()
-
-    def queue(self, name: str, **settings: Any) -> QueueSettings:
-        """Say in code what holds for the jobs of a queue; returns all that is said so far.
-
-        Settings are the fields of :class:`~jobs.core.queues.QueueSettings`. A kind's own options
-        go before them, and what was set at run time goes before both.
-        """
-        return self._runtime.queues.declare(check_queue(name), queue_settings(settings))
-
-    def queues(self, preset_name: str | None = None) -> dict[str, QueueSettings]:
-        """The queues that the code says something of, those of a preset added first if named.
-
-        Presets: ``ecommerce``, ``hse``, ``insights``, ``escrow``.
-        """
-        if preset_name is not None:
-            from jobs.core.presets import preset  # late, as a cold start needs none
-
-            for name, settings in preset(preset_name).items():
-                self._runtime.queues.declare(name, settings)
-        return dict(self._runtime.queues.declared)
-
-    def set_queue(self, name: str, *, by: str | None = None, **changes: Any) -> QueueSettings:
-        """Change a queue's settings at run time, for every process; ``None`` takes one back.
-
-        They go before what the code says. A process learns of them at its next tick (a consumer of
-        messages within 30 s); one that only enqueues goes by its code. Returns what is set.
-        """
-        known = queue_settings(changes).as_dict()
-        changed = {field: known.get(field) for field in changes}
-        by = checked_text("by", by, NAME_MAX_CHARS)
-        self.store.set_settings(subject_of(queue=check_queue(name)), changed, by=by)
-        self.learn_queues()
-        return self._runtime.queues.said(name)
-
-    def queue_sources(self, name: str) -> dict[str, tuple[Any, str]]:
-        """A queue's settings, each with whence it comes: ``run time``, ``code`` or ``default``."""
-        return sources(self._runtime.queues, name, self.settings)
-
-    def learn_queues(self) -> None:
-        """Read what was set at run time; every tick does so by itself."""
-        steer.learn_queues(self._runtime, at_once=True)
-
-    def limits(self) -> builtins.list[LimitStatus]:
-        """Every limit that is declared here as it stands: what is allowed, and what is used."""
-        return self.store.limits_now(self._runtime.limits)
-
-    def breakers(self) -> builtins.list[LimitStatus]:
-        """The circuit breakers as they stand."""
-        return [each for each in self.limits() if each.breaker is not None]
-
-    def reset_breaker(self, name: str) -> None:
-        """Close a circuit breaker and forget what it counted; ``name`` as :meth:`breakers` tells.
-
-        Raises :class:`~jobs.core.errors.NoSuchLimit`.
-        """
-        declared = self._runtime.limits.of_name(name).breaker is not None
-        if not declared or not self.store.reset_breaker(name):
-            raise NoSuchLimit(name, [each.name for each in self.breakers()])
-
-    def clear(self, *, force: bool = False) -> int:
-        """Delete every job of this namespace; refuses on SQL without ``force=True``."""
-        if Capability.DURABLE in self.store.capabilities and not force:
-            raise CapabilityError(
-                "clear() deletes every job in the database; say clear(force=True) if you mean it"
-            )
-        return self.store.clear()
-
     def on(self, name: EventName, listener: Listener) -> Listener:
         """Call ``listener(event)`` at every completed, failed, retried, progress, ... of a job."""
         return self._runtime.events.on(name, listener)
@@ -898,7 +491,7 @@ class Tickwork:
         time_budget: float | None = None,
         tick_limit: float | None = None,
         concurrency: int | None = None,
-    ) -> builtins.list[TickResult]:
+    ) -> list[TickResult]:
         """Tick after tick, up to ``limit`` jobs each, until nothing is due; the ticks' results.
 
         The next tick begins while the last one writes its results down, but handlers of two ticks
@@ -921,9 +514,7 @@ class Tickwork:
         result = run_tick(self._runtime, limit=1, kinds=kinds, overdue_seconds=0.0)
         return self.get(result.jobs[0]) if result.jobs else None
 
-    def process_batch(
-        self, kinds: Sequence[str] | None = None, limit: int = 10
-    ) -> builtins.list[Job]:
+    def process_batch(self, kinds: Sequence[str] | None = None, limit: int = 10) -> list[Job]:
         """The seeds' ``processBatch``: run up to ``limit`` due jobs of ``kinds``; returns them."""
         result = run_tick(
             self._runtime,
@@ -933,28 +524,6 @@ class Tickwork:
         )
         found = (self.get(job_id) for job_id in result.jobs)
         return [job for job in found if job is not None]
-
-    def doctor(
-        self, *, folder: str | Path = ".", plan: str | None = None
-    ) -> builtins.list[Finding]:
-        """What is wrong with this deployment, the worst first; empty if nothing is.
-
-        Looks at the process's environment, at ``vercel.json`` and ``serverless.yml`` in ``folder``,
-        at the kinds and at the database, and changes nothing. ``plan`` is Vercel's: ``hobby``,
-        ``pro`` or ``enterprise``. Never raises for what it finds broken.
-        """
-        from jobs.ops.doctor import Surroundings, diagnose  # late: for people, not for ticks
-
-        return diagnose(
-            Surroundings(
-                environ=os.environ,
-                folder=Path(folder).absolute(),
-                settings=self.settings,
-                registry=self.registry,
-                store=self.store,
-                plan=plan,
-            )
-        )
 
     def reclaim(self, older_than: float | timedelta | None = None) -> int:
         """Put back jobs whose lease ran out; every tick does this by itself. Returns how many.
@@ -1003,34 +572,6 @@ class Tickwork:
         return self._local is not None and self._local.is_running
 
     # -- parts ---------------------------------------------------------------------------------
-
-    @property
-    def store(self) -> Store:
-        """Where the rows live."""
-        return self._runtime.store
-
-    @property
-    def groups(self) -> Groups:
-        """The groups of jobs: ``groups.get(id)``."""
-        return Groups(self._runtime)
-
-    @property
-    def registry(self) -> Registry:
-        """The kinds this system handles."""
-        return self._runtime.registry
-
-    @property
-    def clock(self) -> Clock:
-        """Where this system's time comes from."""
-        return self._runtime.clock
-
-    @property
-    def engine(self) -> Any:
-        """The SQL store's engine; a CapabilityError on the in-memory stub."""
-        engine = getattr(self.store, "engine", None)
-        if engine is None:
-            raise CapabilityError("the in-memory stub has no engine: set DATABASE_URL")
-        return engine
 
     def create_schema(self) -> None:
         """Make the missing tables: for development and tests (`tickwork db upgrade` elsewhere)."""

@@ -33,7 +33,10 @@ MAY_IMPORT = {
     "runtime": STORAGE,
     "ops": (*STORAGE, "runtime"),
     "handlers": (*STORAGE, "runtime", "ops"),
-    "system": BELOW_SYSTEM,
+    "parts": (*STORAGE, "runtime"),
+    "scheduling": (*STORAGE, "runtime", "parts"),
+    "steering": (*BELOW_SYSTEM, "parts"),
+    "system": (*BELOW_SYSTEM, "parts", "scheduling", "steering"),
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
     "testing": BELOW_HTTP,
@@ -52,6 +55,10 @@ ORDER = {
         *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
         *("schedule", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
+    ),
+    "jobs.stores.memory": (
+        *("rows", "keys", "limits", "schedules", "groups", "base"),
+        *("controls", "people", "timetable", "upkeep", "store"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),

@@ -1,0 +1,5 @@
+"""The in-memory stub."""
+
+from jobs.stores.memory.store import MemoryStore
+
+__all__ = ["MemoryStore"]
