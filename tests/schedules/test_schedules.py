@@ -162,7 +162,8 @@ def test_statements(database: Database) -> None:
     assert statements() == 3  # look, write, probe
     assert statements() == 1
     clock.advance(3600)
-    quiet = 4  # a claim, its settle, and two looks at most
+    # A claim, its settle, and two looks at most; MySQL reads what it claims before it writes it.
+    quiet = 5 if database.name == "mysql" else 4
     assert statements() <= 1 + 1 + 4 + quiet
     assert statements() == 1
     tickwork.close()
