@@ -226,7 +226,7 @@ def test_a_pool_that_is_used_up_only_delays(server_database: Database) -> None:
         lambda tickwork: commit_of(tickwork, SETTLE, answered=True),
         lambda _: Cut(SETTLE, answered=True),
         lambda _: Cut(CLAIM),
-        lambda _: Cut(b"lanes(lane)"),
+        lambda _: Cut(b"SELECT 'lane' AS what"),
     ],
     ids=[
         "settle unsent",
