@@ -3,7 +3,7 @@
 All three go by lanes (priority/queue/kind/flow). The heads of the lanes are merged without locks to
 learn how many of the best rows each lane holds; then exactly that many are taken from each. Two
 claims at once thus get disjoint rows, and nobody locks rows that it does not take. Where there are
-limits, or tenants that take turns, the quotas are worked out in ``limits.py`` and only taken here.
+limits, or tenants that take turns, the quotas are worked out in ``limits/`` and only taken here.
 """
 
 from __future__ import annotations
