@@ -28,11 +28,8 @@ class Gate:
     def enter(self, places: Sequence[tuple[str, int]], when_free: WhenFree) -> bool:
         """Take a place of each name, or none and have ``when_free`` called when to try again."""
         with self._lock:
-            for name, most in places:
-                if self._running[name] >= most:
-                    if when_free not in self._waiting[name]:
-                        self._waiting[name].append(when_free)
-                    return False
+            if self._is_full(places, when_free):
+                return False
             self._running.update(name for name, _ in places)
             return True
 
@@ -55,13 +52,19 @@ class Gate:
         answer is ``None`` and nothing will be called.
         """
         with self._lock:
-            for name, most in places:
-                if self._running[name] >= most:
-                    if when_free not in self._waiting[name]:
-                        self._waiting[name].append(when_free)
-                    return False
+            if self._is_full(places, when_free):
+                return False
             fits = all(self._running[name] + promised[name] < most for name, most in places)
             return True if fits else None
+
+    def _is_full(self, places: Sequence[tuple[str, int]], when_free: WhenFree) -> bool:
+        """Under the lock: whether a name has no place; who asks is then told when it has one."""
+        for name, most in places:
+            if self._running[name] >= most:
+                if when_free not in self._waiting[name]:
+                    self._waiting[name].append(when_free)
+                return True
+        return False
 
 
 def places_of(

@@ -30,9 +30,13 @@ class Turns(Breakers):
         states = self._lock(connection, wanted.limits.keys(), parameters)
         limits = {name: wanted.limits[name] for name in states}
         lanes = {n: names for n, names in wanted.lanes.items() if states.keys() >= set(names)}
-        ahead, asked = None, few(limit, lanes)
+        ahead: list[Head] | None = None
+        asked: dict[str, int] = {}
         if wanted.ids is None and 1 < len(lanes) <= MOST_LANES and self._postgresql:
-            ahead, running, taken = self._look(connection, lanes, limits, states, limit, parameters)
+            asked = few(limit, lanes)
+            ahead, running, taken = self._look(
+                connection, lanes, asked, limits, states, limit, parameters
+            )
             free = self._free(connection, limits, states, running, taken, parameters)
         else:
             running = self._running(connection, parameters) if counts_matter(limits, states) else {}
@@ -231,19 +235,19 @@ class Turns(Breakers):
         self,
         connection: Connection,
         lanes: Mapping[str, tuple[str, ...]],
+        asked: Mapping[str, int],
         limits: Mapping[str, Limit],
         states: Mapping[str, BreakerState],
         limit: int,
         parameters: dict[str, Any],
     ) -> tuple[list[Head], Mapping[str, int], dict[str, int]]:
-        """On PostgreSQL, the heads and all that is counted in one statement."""
+        """On PostgreSQL, the heads (``asked`` of each lane) and all that is counted, in one."""
         s = self._statements
-        first = few(limit, lanes)
         at_once = {name: each.at_once or limit for name, each in limits.items()}
         given: dict[str, Any] = {
             "lanes": list(lanes),
             "quotas": [
-                min([first[lane], *(at_once[n] for n in names)]) for lane, names in lanes.items()
+                min([asked[lane], *(at_once[n] for n in names)]) for lane, names in lanes.items()
             ],
         }
         rated = [(name, each.rate.seconds) for name, each in limits.items() if each.rate]
