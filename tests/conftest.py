@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from tests.support import mariadb, pgbouncer, postgresql
+from tests.support.crashing import Crasher
 from tests.support.databases import Database
 from tests.support.requirements import missing, required
 
@@ -123,3 +124,16 @@ def database(request: pytest.FixtureRequest) -> Database:
     """An empty database of each kind in turn."""
     place: Database = request.getfixturevalue(f"{request.param}_database")
     return place
+
+
+@pytest.fixture(scope="module")
+def crasher() -> Iterator[Crasher]:
+    """Starts processes that may die in the middle of what they do."""
+    with Crasher() as started:
+        yield started
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where those processes write down what they began."""
+    return tmp_path / "log"

@@ -20,17 +20,6 @@ from tests.support.scenarios import EFFECTS, EXIT_CODE, build, wait_for
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def crasher() -> Iterator[Crasher]:
-    with Crasher() as crasher:
-        yield crasher
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
 @pytest.fixture
 def tickwork(database: Database, log: Path) -> Iterator[Tickwork]:
     """The other process: this one."""

@@ -25,17 +25,6 @@ from tests.support.scenarios import EFFECTS, EXIT_CODE, build, wait_for
 from tests.test_crashes import expire_leases, get, starts, tick_to_the_end
 
 
-@pytest.fixture(scope="module")
-def crasher() -> Iterator[Crasher]:
-    with Crasher() as crasher:
-        yield crasher
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
 @pytest.fixture
 def tickwork(database: Database, log: Path) -> Iterator[Tickwork]:
     tickwork = build(database.url, str(log))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,9 @@ from jobs.cli.base import Command
 from jobs.cli.system import import_from_here
 from jobs.cli.text import say
 from jobs.system import Tickwork
+
+if TYPE_CHECKING:
+    from jobs.http.ending import Busy
 
 # What platforms and service managers give a process between SIGTERM and SIGKILL is 10 s or more.
 GRACE_SECONDS = 10.0
@@ -43,8 +46,9 @@ def serve(host: str, port: int, dev: bool) -> None:
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     from jobs.http import create_app  # late: only this command needs Flask
+    from jobs.http.ending import Busy
 
-    requests = _Requests()
+    requests = Busy()  # the server's threads are nobody's to join
 
     class Handler(WSGIRequestHandler):
         def run_wsgi(self) -> None:
@@ -71,40 +75,14 @@ def serve(host: str, port: int, dev: bool) -> None:
     _finish(app.extensions["tickwork"], requests)
 
 
-class _Requests:
-    """How many requests are being answered: the server's threads are nobody's to join."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._count = 0
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._count -= 1
-            self._changed.notify_all()
-
-    @property
-    def are_answered(self) -> bool:
-        return self._count == 0
-
-    def wait(self, timeout_seconds: float) -> bool:
-        """Whether all are answered, at the latest after ``timeout_seconds``."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._count == 0, max(0.0, timeout_seconds))
-
-
-def _finish(tickwork: Tickwork, requests: _Requests) -> None:
+def _finish(tickwork: Tickwork, requests: Busy) -> None:
     """Let what runs end, within the grace; a thread cannot be ended, its row is left to its lease.
 
     The threads are daemons: the process ends with or without them.
     """
     try:
         tickwork.stop_starting()
-        if tickwork.is_running or not requests.are_answered:
+        if tickwork.is_running or not requests.wait(0):
             say(
                 f"Waiting up to {GRACE_SECONDS:g} s for what runs; Ctrl-C again leaves at once.",
                 err=True,

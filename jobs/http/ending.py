@@ -27,7 +27,7 @@ ANSWER_SECONDS = 0.05
 
 
 class Busy:
-    """How many ticks this process answers, for those who wait for none: ``with busy: ...``."""
+    """How many calls this process answers, for those who wait for none: ``with busy: ...``."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -45,7 +45,7 @@ class Busy:
     def wait(self, timeout_seconds: float) -> bool:
         """Whether none is left, at the latest after ``timeout_seconds``."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._count == 0, timeout_seconds)
+            return self._changed.wait_for(lambda: self._count == 0, max(0.0, timeout_seconds))
 
 
 def install(tickwork: Tickwork, busy: Busy, environ: Mapping[str, str] = os.environ) -> bool:

@@ -167,12 +167,6 @@ def test_records_load_only_what_they_need(sqlite_url: str, tmp_path: Path) -> No
     assert sorted(loaded & NEEDLESS) == []
 
 
-@pytest.fixture(scope="module")
-def crasher() -> Iterator[Crasher]:
-    with Crasher() as started:
-        yield started
-
-
 def test_a_function_that_dies_in_mid_batch(
     postgresql_database: Any, tmp_path: Path, crasher: Crasher
 ) -> None:
