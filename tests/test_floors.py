@@ -53,7 +53,7 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
-        *("schedule", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
+        *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.memory": (

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
-from jobs.core.schedule import read_slot
+from jobs.core.shown import shown_job
 from jobs.core.store import JobFilter, Verdict
 
 
@@ -117,43 +115,4 @@ def to_claimed(row: Row, now: datetime) -> Claimed:
 
 def to_job(row: Row) -> Job:
     """What people are shown of it."""
-    new = row.new
-    return Job(
-        id=new.id,
-        kind=new.kind,
-        queue=new.queue,
-        tenant=new.tenant,
-        state=row.state,
-        priority=new.priority,
-        payload=decode(new.payload),
-        result=None if row.result is None else decode(row.result),
-        error=row.error,
-        errors=json.loads(row.errors) if row.errors else [],
-        attempts=row.attempts,
-        max_attempts=new.max_attempts,
-        fence=row.fence,
-        progress=row.progress,
-        progress_note=row.progress_note,
-        timeout_seconds=new.timeout_seconds,
-        backoff=new.backoff,
-        created_at=row.created_at,
-        run_at=row.run_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        lease_until=row.lease_until,
-        expires_at=row.expires_at,
-        cancel_requested=row.cancel_requested,
-        duration_ms=row.duration_ms,
-        keep_until=row.keep_until,
-        concurrency_key=new.concurrency_key,
-        dedupe_key=new.dedupe_key,
-        alias=new.alias,
-        group_id=new.group_id,
-        parent_id=new.parent_id,
-        schedule=new.schedule,
-        slot=read_slot(new.slot),
-        chain=json.loads(new.chain) if new.chain else [],
-        cursor=None if row.cursor is None else decode(row.cursor),
-        continues=row.continues,
-        version=new.version,
-    )
+    return shown_job(row.new, row)

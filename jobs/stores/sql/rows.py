@@ -12,6 +12,7 @@ from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.keys import is_keyed
 from jobs.core.schedule import read_slot
+from jobs.core.shown import shown_job
 from jobs.stores.sql.dialects import DialectSql
 from jobs.stores.sql.statements import Statements
 
@@ -135,45 +136,7 @@ def _to_claimed(
 
 def to_job(row: Any) -> Job:
     """A row of the jobs table, selected through its Table, as a Job."""
-    return Job(
-        id=row.id,
-        kind=row.kind,
-        queue=row.queue,
-        tenant=row.tenant,
-        state=State(row.state),
-        priority=row.priority,
-        payload=decode(row.payload),
-        result=None if row.result is None else decode(row.result),
-        error=row.error,
-        errors=json.loads(row.errors) if row.errors else [],
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
-        fence=row.fence,
-        progress=row.progress,
-        progress_note=row.progress_note,
-        timeout_seconds=row.timeout_seconds,
-        backoff=row.backoff,
-        created_at=row.created_at,
-        run_at=row.run_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        lease_until=row.lease_until,
-        expires_at=row.expires_at,
-        cancel_requested=bool(row.cancel_requested),
-        duration_ms=row.duration_ms,
-        keep_until=row.keep_until,
-        concurrency_key=row.concurrency_key,
-        dedupe_key=row.dedupe_key,
-        alias=row.alias,
-        group_id=row.group_id,
-        parent_id=row.parent_id,
-        schedule=row.schedule,
-        slot=read_slot(row.slot),
-        chain=json.loads(row.chain) if row.chain else [],
-        cursor=None if row.cursor is None else decode(row.cursor),
-        continues=row.continues,
-        version=row.version,
-    )
+    return shown_job(row, row)
 
 
 def inserted_job(job: NewJob, created_at: datetime) -> Job:
