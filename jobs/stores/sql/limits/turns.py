@@ -37,11 +37,10 @@ class Turns(Breakers):
             ahead, running, taken = self._look(
                 connection, lanes, asked, limits, states, limit, parameters
             )
-            free = self._free(connection, limits, states, running, taken, parameters)
         else:
             running = self._running(connection, parameters) if counts_matter(limits, states) else {}
             taken = self._taken(connection, limits, parameters)
-            free = self._free(connection, limits, states, running, taken, parameters)
+        free = self._free(connection, limits, states, running, taken, parameters)
         lanes = {lane: names for lane, names in lanes.items() if _may(names, free)}
         if not lanes:
             return []
