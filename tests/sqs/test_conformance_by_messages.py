@@ -25,7 +25,7 @@ from jobs.stores.sql.engine import make_engine
 from jobs.system import Tickwork
 from jobs.testing.conformance import MakeStore, MakeTickwork, RuntimeConformance
 from tests.sqs.conftest import MakeQueue
-from tests.support import postgresql
+from tests.support import mariadb, postgresql
 from tests.support.deliveries import DeliveredStore, Hints, NotedBell
 from tests.support.queues import Queue
 
@@ -45,6 +45,12 @@ def sqlite_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def postgresql_engine(postgresql_databases: postgresql.Databases) -> Iterator[Engine]:
     with postgresql_databases.fresh() as url:
+        yield from engine_of(url)
+
+
+@pytest.fixture(scope="module")
+def mysql_engine(mysql_databases: mariadb.Databases) -> Iterator[Engine]:
+    with mysql_databases.fresh() as url:
         yield from engine_of(url)
 
 
@@ -70,10 +76,6 @@ class ByMessages(RuntimeConformance):
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "clock" in metafunc.fixturenames:
             metafunc.parametrize("clock", ["manual"], indirect=True)
-
-    # Hundreds of rows at once: moto looks at every message there is for each that it is sent.
-    test_many_lost_rows_come_back_in_turns = None
-    test_sixteen_tickers_run_each_job_once = None
 
     @pytest.fixture
     def fifo(self, make_queue: MakeQueue) -> Queue:
@@ -132,7 +134,15 @@ class TestSqliteByMessages(ByMessages):
         return sqlite_engine
 
 
+@pytest.mark.slow
 class TestPostgresqlByMessages(ByMessages):
     @pytest.fixture
     def engine(self, postgresql_engine: Engine) -> Engine:
         return postgresql_engine
+
+
+@pytest.mark.slow
+class TestMysqlByMessages(ByMessages):
+    @pytest.fixture
+    def engine(self, mysql_engine: Engine) -> Engine:
+        return mysql_engine
