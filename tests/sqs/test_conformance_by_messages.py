@@ -88,9 +88,6 @@ class ByMessages(RuntimeConformance):
 
     @pytest.fixture
     def hints(self, fifo: Queue, sqs_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Hints:
-        # A busy machine may need longer; what is left out is another test's matter.
-        monkeypatch.setattr(sqs, "SEND_SECONDS", 120.0)
-        monkeypatch.setattr(sqs, "READ_SECONDS", 60.0)
         # moto counts all its messages, six times, for each that is sent or received; nobody asks.
         for each in ("", "_delayed", "_not_visible"):
             monkeypatch.setattr(MotoQueue, f"approximate_number_of_messages{each}", 0)
