@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -173,6 +174,15 @@ with postgresql.server() as url:
     assert list(open_folder.iterdir()) == []
     with pytest.raises(psycopg.OperationalError, match="refused"):
         postgresql.connect(url)
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_who_is_alone_waits_for_the_others_and_they_for_him(tmp_path: Path) -> None:
