@@ -451,8 +451,7 @@ class Tickwork(Scheduling, Steering):
         (now by default). With ``look_ahead`` the result's ``next_due_at`` says when there will be
         something to do, for a statement more. Safe to call from several processes at once.
         """
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
+        _check_limit(limit)
         return run_tick(
             self._runtime,
             limit=limit,
@@ -498,8 +497,7 @@ class Tickwork(Scheduling, Steering):
         never run side by side. Stops when a tick only put off what is due: the last result then
         says what remains. ``time_budget`` and ``tick_limit`` (seconds) are those of each tick.
         """
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
+        _check_limit(limit)
         return drain(
             self._runtime,
             limit=limit,
@@ -644,3 +642,8 @@ def _warn_of_unused(environ: Mapping[str, str]) -> None:
 def _endless_ids() -> Iterator[str]:
     while True:
         yield from new_ids(256)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"limit is 1 or more, not {limit!r}")

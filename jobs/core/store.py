@@ -472,6 +472,10 @@ class Store(Protocol):
         """
         ...
 
+    def groups_of(self, ids: Collection[str]) -> frozenset[str]:
+        """The groups that those jobs belong to."""
+        ...
+
     def group(self, group_id: str) -> Group | None:
         """A group with its jobs counted by state, or ``None``."""
         ...
@@ -580,8 +584,9 @@ class Store(Protocol):
         and ``refused`` is given, by its id, that of the other.
 
         One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
-        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
-        due at that instant, whatever their delays. Returns how many.
+        its fence stays. One that is pending is only brought forward: one that is due before its
+        delay ends keeps its place. With ``run_at`` all are due at that instant, whatever their
+        delays. Returns how many.
         """
         ...
 

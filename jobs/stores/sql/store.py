@@ -275,6 +275,12 @@ class SqlStore(Steering, Upkeep):
     def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
         return self._write(lambda connection: self._groups.check(connection, limit, ids))
 
+    def groups_of(self, ids: Collection[str]) -> frozenset[str]:
+        named = [job_id for job_id in ids if may_be_name(job_id)]
+        if not named:
+            return frozenset()
+        return self._read(lambda connection: self._groups.of(connection, named))
+
     def group(self, group_id: str) -> Group | None:
         if not may_be_name(group_id):
             return None
