@@ -63,8 +63,8 @@ ORDER = {
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
-        *("writer", "attempts", "rings", "chains", "schedules", "controls", "keys", "edits"),
-        *("commits", "transaction"),
+        *("writer", "claiming", "attempts", "rings", "chains", "schedules", "controls", "keys"),
+        *("edits", "commits", "transaction"),
         *("groups", "base", "reading", "enqueueing", "steering", "upkeep", "store"),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
