@@ -71,7 +71,7 @@ ORDER = {
     "jobs.runtime": (
         *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
         *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),
-        *("tick", "chain", "drain", "deliver", "worker", "local"),
+        *("tick", "chain", "drain", "deliver", "stream", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

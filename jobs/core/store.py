@@ -132,19 +132,23 @@ class Ahead(NamedTuple):
     """When there will be something to do.
 
     ``at`` is the next instant for whatever reason, past if it is now and ``None`` if nothing waits
-    for anything; ``rows_in_seconds`` is until the first pending row alone is due (0: it is).
+    for anything, ``in_seconds`` how far that is ahead; ``rows_in_seconds`` is until the first
+    pending row alone is due (0: it is).
     """
 
     at: datetime | None
     rows_in_seconds: float | None
+    in_seconds: float | None = None
 
 
 def ahead_of(rows: Sequence[datetime], others: Sequence[datetime], now: datetime) -> Ahead:
     """What these pending rows' instants, and those of leases and schedules, come to."""
     first = min(rows, default=None)
+    at = min((*rows, *others), default=None)
     return Ahead(
-        min((*rows, *others), default=None),
+        at,
         None if first is None else max(0.0, (first - now).total_seconds()),
+        None if at is None else max(0.0, (at - now).total_seconds()),
     )
 
 
