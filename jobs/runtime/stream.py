@@ -32,6 +32,8 @@ BUSY_LOOK_SECONDS = 1.0
 # What is due and held back by a limit is tried again after this, then twice this, and so on.
 HELD_BACK_SECONDS = 0.1
 LEAST_LOOK_SECONDS = 0.02
+# How long a schedule that another process made may be unknown to the sleep between two polls.
+ASK_AGAIN_SECONDS = 60.0
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 15.0
 
@@ -81,6 +83,8 @@ class Stream(Batch):
         self._woken = True
         self._look_at = now
         self._looked_at = -math.inf
+        self._ask_again_at = now
+        self._expected_at = math.inf
         self._no_claim_before = now
         self._more_is_due = False
         self._held_back_seconds = HELD_BACK_SECONDS
@@ -174,6 +178,7 @@ class Stream(Batch):
         self._hand_back_stale(now)
         is_due = now >= self._look_at
         if woken:
+            self._ask_again_at = now
             self._looked_at = -math.inf  # what was rung for may be in lanes that are not known yet
             if self._free() > 0:
                 is_due = True
@@ -265,7 +270,7 @@ class Stream(Batch):
         elif not looks:
             self._look_at = now  # what came since the lanes were looked for may be in others
         elif not lanes:
-            self._look_at = self._next_poll(now)
+            self._look_at = self._next_look_at_nothing(now)
         else:
             self._look_at = self._next_look(now, lanes)
 
@@ -345,6 +350,19 @@ class Stream(Batch):
         if ahead.in_seconds is None:
             return poll
         return min(poll, self._monotonic() + max(ahead.in_seconds, LEAST_LOOK_SECONDS))
+
+    def _next_look_at_nothing(self, now: float) -> float:
+        """When to look while no job waits: at a poll, or when a schedule fires before it.
+
+        That is asked now and then, not at every poll: an idle worker costs a statement a poll.
+        """
+        if now >= self._ask_again_at:
+            ahead = self.runtime.store.next_due(self._handled(), ())
+            at = self._monotonic()
+            left = math.inf if ahead.in_seconds is None else ahead.in_seconds
+            self._expected_at = at + max(left, LEAST_LOOK_SECONDS)
+            self._ask_again_at = min(at + ASK_AGAIN_SECONDS, self._expected_at)
+        return min(self._next_poll(now), self._expected_at)
 
     def _hand_back_stale(self, now: float) -> None:
         """Those claimed ahead that found no slot in time; the slots are all at long jobs."""
