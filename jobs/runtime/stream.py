@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.deadline import WORKER_LEASE_SECONDS, unlimited_budget
@@ -47,8 +48,6 @@ class Tallied:
     started: int = 0
     reclaimed: int = 0
     scheduled: int = 0
-    claims: int = 0
-    looks: int = 0
 
 
 class Stream(Batch):
@@ -69,12 +68,18 @@ class Stream(Batch):
         """
         now = runtime.clock.monotonic()
         super().__init__(
-            runtime, [], unlimited_budget(now, lease_seconds=lease_seconds), slots=slots
+            runtime,
+            [],
+            unlimited_budget(now, lease_seconds=lease_seconds),
+            slots=slots,
+            fresh=False,  # there is no tick whose first one a job could be
         )
         self.slots = slots
-        self.tallied = Tallied()
+        self._tally = Tallied()
+        self._tally_lock = threading.Lock()
+        self._starts_told = 0
+        self._starts_forgotten = 0
         self.is_clogged = False
-        self.told_of: Callable[[BatchReport], None] | None = None
         self._kinds = None if kinds is None else frozenset(kinds)
         self._queues = None if queues is None else frozenset(queues)
         self._lease_seconds = lease_seconds
@@ -115,7 +120,10 @@ class Stream(Batch):
 
     def take_tally(self) -> Tallied:
         """What was done since the last call."""
-        taken, self.tallied = self.tallied, Tallied()
+        with self._tally_lock:
+            taken, self._tally = self._tally, Tallied()
+            started = self._started
+            taken.started, self._starts_told = started - self._starts_told, started
         return taken
 
     # -- the coordinator -----------------------------------------------------------------------
@@ -151,13 +159,9 @@ class Stream(Batch):
             return not self.runtime.store.writer_busy()
         return super()._is_urgent()
 
-    def _rest(self) -> None:
-        with self._wake_coordinator:
-            if self._woken:
-                return
-        super()._rest()
-
     def _rest_until(self) -> float:
+        if self._woken:  # under the lock, so that no wake is lost between this and the rest
+            return self._monotonic()
         if self.runtime.stopping.is_set():
             return super()._rest_until()
         wake = self._look_at
@@ -188,8 +192,8 @@ class Stream(Batch):
             return
         if self.runtime.store.writer_busy():  # a claim would wait for the handler that holds it
             self._no_claim_before = now + FLUSH_SECONDS
-            self._look_at = max(self._look_at, self._no_claim_before)
-            self._woken = woken
+            if is_due:
+                self._look_at = self._no_claim_before
             return
         try:
             is_old = now - self._looked_at > BUSY_LOOK_SECONDS
@@ -234,7 +238,6 @@ class Stream(Batch):
     def _claim(self, now: float, *, looks: bool) -> None:
         """Claim as many as there is room for, after a look at what is due if ``looks``."""
         runtime = self.runtime
-        tallied = self.tallied
         if looks:
             self._look(now)
         lanes = self._lanes
@@ -257,7 +260,6 @@ class Stream(Batch):
                 overdue_seconds=runtime.overdue_seconds,
                 limits=runtime.limits,
             )
-            tallied.claims += 1
             at = self._monotonic()
             self._taken_at.update((job.id, at) for job in claimed)
             self._claimed_last = max(len(claimed), self.slots)
@@ -282,7 +284,6 @@ class Stream(Batch):
 
             synchronise(runtime)
         due = runtime.store.probe(rings=runtime.rules is not None)
-        self.tallied.looks += 1
         runtime.queues.learn(due.said.settings, now)
         reclaimed = run_upkeep(runtime, due)
         scheduled = 0
@@ -291,8 +292,9 @@ class Stream(Batch):
 
             scheduled = fire_due(runtime)
         if reclaimed or scheduled:  # which may have opened lanes that the probe did not see
-            self.tallied.reclaimed += reclaimed
-            self.tallied.scheduled += scheduled
+            with self._tally_lock:
+                self._tally.reclaimed += reclaimed
+                self._tally.scheduled += scheduled
             due = runtime.store.probe(rings=False)
         self._lanes = tuple(filter(self._is_ours, due.lanes))
         self._looked_at = now
@@ -388,6 +390,10 @@ class Stream(Batch):
         for job in stale:
             self._end(self._unstarted(job, NotStarted()))
 
+    @property
+    def _started(self) -> int:
+        return self._starts_forgotten + len(self._starts)
+
     # -- ends ----------------------------------------------------------------------------------
 
     def _settle_ended(self) -> None:
@@ -396,10 +402,12 @@ class Stream(Batch):
         if not report.outcomes:
             return
         trim_finished(self.runtime, report)
-        self.tallied.ended.update(outcome.name for outcome in report.written())
-        self.tallied.late += len(report.late)
-        if self.told_of is not None:
-            self.told_of(report)
+        with self._tally_lock:
+            self._tally.ended.update(outcome.name for outcome in report.written())
+            self._tally.late += len(report.late)
+            starts = len(self._starts)
+            self._starts_forgotten += starts
+            del self._starts[:starts]
         if self._opens_more(report.outcomes):
             self._woken = True
         for outcome in report.outcomes:
@@ -434,7 +442,6 @@ class Stream(Batch):
             # This process was frozen: the job is somebody else's by now.
             self._end(self._unstarted(claimed, NotStarted()))
             return True
-        self.tallied.started += 1
         return super()._execute(claimed)
 
     # -- trouble -------------------------------------------------------------------------------

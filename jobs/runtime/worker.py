@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -91,7 +90,6 @@ class Worker:
         )
         self._thread = threading.Thread(target=self._run, name="tickwork-worker", daemon=True)
         self._since = runtime.clock.monotonic()
-        self.totals: Counter[str] = Counter()
 
     @property
     def is_running(self) -> bool:
@@ -144,7 +142,6 @@ class Worker:
         tally = self._stream.take_tally()
         self._record(tally, seconds)
         ended = tally.ended
-        self.totals.update(ended)
         return WorkerStats(
             seconds=round(seconds, 1),
             started=tally.started,
