@@ -102,7 +102,7 @@ class DedupeConformance(Conformance):
         for option in ("tenant", "dedupe_key", "job_id", "concurrency_key"):
             for name in ("a ", " a"):
                 with pytest.raises(ConfigurationError, match=rf"^{option} {name!r}"):
-                    tickwork.enqueue("alpha", **{option: name})
+                    tickwork.enqueue_many([{"kind": "alpha", "payload": {}, option: name}])
         assert tickwork.list() == []
 
     def test_a_key_belongs_to_a_tenant_and_a_kind(
