@@ -65,8 +65,10 @@ def tell(runtime: Runtime, job: Claimed, outcome: Outcome) -> None:
 
 @dataclass(slots=True)
 class BatchReport:
-    """What became of a batch. ``late`` are results that came too late to be written."""
+    """What became of a batch. ``late`` are results that came too late to be written; ``jobs`` are
+    those of the batch by id."""
 
+    jobs: dict[str, Claimed] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     late: set[str] = field(default_factory=set)
     started: int = 0
@@ -108,8 +110,8 @@ class Batch:
         self._fresh = fresh
         self.total = len(behind)
         self._claimed_by_id = {job.id: job for job in behind}
+        self.report = BatchReport(self._claimed_by_id)
         self._when_ended = when_ended
-        self.report = BatchReport()
         # Jobs that may start now (their marks are committed), and those still without one.
         self._ready: deque[Claimed] = deque()
         self._waiting: deque[Claimed] = deque()
