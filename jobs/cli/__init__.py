@@ -23,6 +23,7 @@ from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
 from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
+from jobs.cli.ticks import ticks
 from jobs.cli.why import why
 from jobs.cli.worker import worker
 
@@ -45,6 +46,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
-    *(why, doctor, group),
+    *(why, doctor, group, ticks),
 ):
     main.add_command(command)

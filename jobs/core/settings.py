@@ -67,6 +67,7 @@ class Settings:
     export_datasets: str | None = None
     export_source_url: str | None = None
     admin_token: str | None = None
+    metrics_token: str | None = None
     secret_key: str | None = None
 
     @property
@@ -89,7 +90,7 @@ class Settings:
 SECRET_FIELDS = frozenset(
     {
         *("cron_secret", "cron_secret_previous", "bypass_secret"),
-        *("resend_api_key", "admin_token", "secret_key"),
+        *("resend_api_key", "admin_token", "metrics_token", "secret_key"),
     }
 )
 
@@ -400,5 +401,6 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("export_datasets", ("EXPORT_DATASETS",), _toml),
     ("export_source_url", ("EXPORT_SOURCE_URL",), _database),
     ("admin_token", ("ADMIN_TOKEN",), str),
+    ("metrics_token", ("METRICS_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),
 )
