@@ -16,7 +16,12 @@ from jobs.system import Tickwork
 
 def install(app: Flask, tickwork: Tickwork, gatekeeper: Gatekeeper) -> None:
     """Serve ``/metrics`` of ``tickwork``."""
-    app.add_url_rule("/metrics", "tickwork.metrics", Metrics(tickwork, gatekeeper))
+    app.add_url_rule(
+        "/metrics",
+        "tickwork.metrics",
+        Metrics(tickwork, gatekeeper),
+        provide_automatic_options=False,
+    )
 
 
 class Metrics:

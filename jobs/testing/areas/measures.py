@@ -305,15 +305,15 @@ class DepthConformance(Conformance):
         held = claim(store, 2, kinds={"alpha"})
         assert len(held) == 2
         found = shown(store)
-        assert found["default alpha pending"] == (1, 100)
+        assert found["default alpha pending"] == (1, 100.0)
         assert found["default alpha delayed"][0] == 1
         assert found["default alpha processing"][0] == 2
-        assert found["mail beta pending"] == (2, 100)
-        assert found["held gamma paused"] == (1, 0)
+        assert found["mail beta pending"] == (2, 100.0)
+        assert found["held gamma paused"] == (1, 0.0)
         assert len(found) == 5
         manual_clock.advance(LEASE_SECONDS + 30)
         found = shown(store)
-        assert found["default alpha stalled"] == (2, 30)
+        assert found["default alpha stalled"] == (2, 30.0)
 
     def test_counted_up_to_a_cap(self, store: Store) -> None:
         for _ in range(5):
