@@ -9,7 +9,7 @@ from jobs.core.measure import Bucket, Depth, Measures, Pulse, TickRecord
 from jobs.parts import Parts
 from jobs.runtime.pulse import read_pulse
 
-DEPTH_CAP = 100_000
+DEPTH_CAP = 10_000
 FAILED_CAP = 10_000
 
 

@@ -21,7 +21,7 @@ from jobs.core.measure import TICKS_QUEUE, Histogram, Key, Measure, add_up
 from jobs.core.store import Store
 from jobs.runtime.pulse import read_pulse
 
-DEPTH_CAP, FAILED_CAP = 100_000, 10_000
+DEPTH_CAP, FAILED_CAP = 10_000, 10_000
 # The quantiles are those of the last hour.
 QUANTILE_SECONDS = 3600.0
 _ENDS = {
