@@ -16,6 +16,7 @@ from jobs.core.deadline import Budget, unlimited_budget
 from jobs.core.measure import TICKS_QUEUE, Key, Measure, measures_to_json
 from jobs.core.store import KEPT_TICKS, MOST_TICKS
 from jobs.runtime.deliver import Delivery
+from jobs.runtime.worker import Worker
 from tests.support.crashing import Crasher
 from tests.support.databases import Database
 from tests.support.scenarios import EXIT_CODE, build, wait_for
@@ -144,3 +145,25 @@ def test_the_local_runner_tells_of_its_ticks_when_it_stops(sqlite_database: Data
         assert {each.trigger for each in found} == {"local"}
         assert len(found) <= 4
         assert ended(tickwork)[0] == 20
+
+
+def test_a_worker_records_what_it_did(tickwork: Tickwork) -> None:
+    tickwork.register_handler("alpha", lambda payload: None)
+    tickwork.enqueue_many([("alpha", {})] * 20, tenant="acme")
+    worker = Worker(tickwork._runtime, slots=2)
+    worker.start()
+    wait_for(lambda: ended_rows(tickwork) == 20)
+    worker.stop(5)
+    assert worker.wait(10)
+    found = tickwork.ticks(100)
+    assert {each.trigger for each in found} == {"worker"}
+    assert len(found) <= 2
+    assert sum(each.claimed for each in found) == sum(each.succeeded for each in found) == 20
+    assert sum(each.ticks for each in found) >= 1
+    assert ended(tickwork)[0] == 20
+    measure = tickwork.totals()[ALPHA._replace(tenant="")]
+    assert (measure.ran.count, measure.waited.count) == (20, 20)
+
+
+def ended_rows(tickwork: Tickwork) -> int:
+    return len(tickwork.list(state="completed", limit=100))
