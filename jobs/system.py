@@ -22,11 +22,14 @@ from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob
 from jobs.core.limits import Breaker, RateLike
+from jobs.core.loglines import LogContext
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, Store
 from jobs.measuring import Measuring
+from jobs.ops import logs
+from jobs.ops.joblines import log_jobs
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
 from jobs.runtime.chain import can_chain, chain_on
@@ -108,6 +111,7 @@ class Tickwork(Scheduling, Steering, Measuring):
             rules=getattr(bell, "rules", None),
             heartbeat=_make_heartbeat(settings, clock),
         )
+        log_jobs(self._runtime.events, self._runtime.registry)
         self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
@@ -119,7 +123,8 @@ class Tickwork(Scheduling, Steering, Measuring):
         """The system that the environment describes.
 
         Without arguments it is one per process, so that every module that asks for it declares its
-        handlers on the same one. With ``environ`` or overrides it is a new one.
+        handlers on the same one, and its log lines go where ``JOBS_LOG_FORMAT`` says. With
+        ``environ`` or overrides it is a new one.
         """
         if environ is not None or overrides:
             settings = read_settings(environ, **overrides)
@@ -128,6 +133,7 @@ class Tickwork(Scheduling, Steering, Measuring):
         with cls._from_env_lock:
             if cls._from_env is None:
                 settings = read_settings()
+                logs.install(settings)
                 _warn_of_unused(os.environ)
                 bare = cls(settings=replace(settings, handlers=()))
                 bare.settings = bare._runtime.settings = settings
@@ -169,6 +175,8 @@ class Tickwork(Scheduling, Steering, Measuring):
         rate_limit_per_key: RateLike | None = None,
         concurrency_in_process: int | None = None,
         breaker: Breaker | None = None,
+        log_context: LogContext | None = None,
+        metrics: str | None = None,
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
@@ -187,6 +195,11 @@ class Tickwork(Scheduling, Steering, Measuring):
         ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
         ``max_continues`` times, 1,000 by default, until it is ``max_age`` seconds old, by default
         seven days.
+
+        Logs show nothing of a payload but what ``log_context`` says: a list of its keys, or a
+        function of the payload that returns a dict. With ``metrics="export"`` the ends of its jobs
+        are logged as counters, ``export.success`` and ``export.error``, and a time,
+        ``export.duration``.
         """
         declare = declare_handler(
             kind,
@@ -212,6 +225,8 @@ class Tickwork(Scheduling, Steering, Measuring):
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            log_context=log_context,
+            metrics=metrics,
         )
         return lambda function: self.register(declare(function))
 

@@ -53,7 +53,8 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
-        *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("flow", "limits", "chain", "settings", "deadline", "masking", "loglines", "context"),
+        *("enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("measure", "store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from jobs.core.codec import DEFAULT_MAX_BYTES
 from jobs.core.errors import ConfigurationError
@@ -17,6 +17,8 @@ from jobs.core.names import NAME
 
 ENVIRONMENTS = ("production", "development")
 BACKENDS = ("memory", "sql", "sqs")
+LOG_FORMATS = ("json", "text", "off")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 STUB_CONCURRENCY = 3
 _UNUSED = ("RESEND_API_KEY",)
 WEAK_SECRET_CHARS = 16
@@ -69,6 +71,8 @@ class Settings:
     admin_token: str | None = None
     metrics_token: str | None = None
     secret_key: str | None = None
+    log_format: str | None = None
+    log_level: str = "info"
 
     @property
     def is_development(self) -> bool:
@@ -93,6 +97,25 @@ SECRET_FIELDS = frozenset(
         *("resend_api_key", "admin_token", "metrics_token", "secret_key"),
     }
 )
+
+
+def passwords_of(settings: Settings) -> set[str]:
+    """The passwords in the URLs of these settings, as written and as decoded.
+
+    One that is also the user's or the database's name is no secret to keep by hiding a word.
+    """
+    found: set[str] = set()
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, str) and "://" in value and "@" in value:
+            try:
+                url = urlsplit(value)
+                known = {url.username, url.hostname, url.path.strip("/")}
+            except ValueError:
+                continue
+            if url.password and url.password not in known:
+                found |= {url.password, unquote(url.password)}
+    return found
 
 
 def mask_url(url: str) -> str:
@@ -403,4 +426,6 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("metrics_token", ("METRICS_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),
+    ("log_format", ("JOBS_LOG_FORMAT",), _choice(*LOG_FORMATS)),
+    ("log_level", ("JOBS_LOG_LEVEL",), _choice(*LOG_LEVELS)),
 )

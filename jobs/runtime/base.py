@@ -7,10 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.core.clock import Clock
+from jobs.core.codec import decode
 from jobs.core.doorbell import Doorbell
-from jobs.core.events import Events
+from jobs.core.errors import PayloadError
+from jobs.core.events import EventName, Events, JobEvent, current_tick
 from jobs.core.job import DEFAULT_QUEUE, Claimed
 from jobs.core.limits import Limits
 from jobs.core.outcome import Policy
@@ -88,6 +91,23 @@ class Runtime:
     def timeout(self, claimed: Claimed) -> float | None:
         """The seconds that somebody said this job may take; ``None`` if nobody did."""
         return claimed.timeout_seconds or self.terms(claimed.kind, claimed.queue).timeout
+
+    def tell(self, name: EventName, job: Claimed, **facts: Any) -> None:
+        """Tell the listeners of a claimed job, if there are any of that name."""
+        if not self.events.wanted(name):
+            return
+        context, tick = self.logged(job.kind, job.payload), current_tick.get()
+        self.events.emit(JobEvent.of(name, job, tick=tick, context=context, **facts))
+
+    def logged(self, kind: str, payload: str) -> dict[str, Any] | None:
+        """What the kind's handler lets logs show of a stored payload."""
+        handler = self.registry.find(kind)
+        if handler is None or handler.log_context is None:
+            return None
+        try:
+            return handler.logged(decode(payload))
+        except PayloadError:
+            return None  # its run will tell
 
     def note_duration(self, kind: str, seconds: float) -> None:
         """Remember how long a job of this kind took, for the next one that has to fit."""

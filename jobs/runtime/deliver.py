@@ -21,6 +21,7 @@ from jobs.core.delivery import (
     has_lost_a_runner,
     keep,
 )
+from jobs.core.events import ticking
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, decide, pace_marks
 from jobs.core.ring import current_hops
@@ -52,6 +53,7 @@ class Delivery(NamedTuple):
 Line = list[Claimed]  # jobs that run one after the other; where there is no order, one alone
 
 
+@ticking()
 def run_deliveries(
     runtime: Runtime, deliveries: Sequence[Delivery], budget: Budget, *, slots: int | None = None
 ) -> dict[int, Fate]:

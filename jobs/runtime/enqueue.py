@@ -11,7 +11,7 @@ from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
 from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
-from jobs.core.events import JobEvent
+from jobs.core.events import JobEvent, current_tick
 from jobs.core.flow import flow_of
 from jobs.core.group import current_member
 from jobs.core.ids import new_id
@@ -207,6 +207,7 @@ class Enqueued(NamedTuple):
     tenant: str
     due_at: datetime | None
     concurrency_key: str | None = None
+    context: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, runtime: Runtime, job: NewJob) -> Enqueued:
@@ -214,7 +215,9 @@ class Enqueued(NamedTuple):
         due_at = job.run_at
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
-        return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
+        told = runtime.events.wanted("enqueued")
+        context = runtime.logged(job.kind, job.payload) if told else None
+        return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key, context)
 
 
 def announce_inserted(runtime: Runtime, jobs: Sequence[NewJob]) -> None:
@@ -235,7 +238,8 @@ def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
     """Tell the listeners of committed jobs, and ring the doorbell."""
     if runtime.events.wanted("enqueued"):
         for job in jobs:
-            runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
+            event = JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant)
+            runtime.events.emit(event._replace(tick=current_tick.get(), context=job.context))
     if not isinstance(runtime.doorbell, SilentDoorbell):
         now = runtime.clock.now()
         ring(

@@ -23,7 +23,7 @@ from jobs.core.errors import (
     PayloadError,
     StoreUnavailable,
 )
-from jobs.core.events import JobEvent
+from jobs.core.events import current_tick
 from jobs.core.group import Member, current_member
 from jobs.core.job import Claimed, State
 from jobs.core.outcome import (
@@ -82,6 +82,7 @@ class Run:
         "submission",
         "terms",
         "thread",
+        "tick",
         "timeout",
         "transaction",
     )
@@ -110,6 +111,7 @@ class Run:
         self.deadline = budget.start_deadline if handler.transactional else now + timeout
         self.begun = not handler.transactional
         self.thread = thread
+        self.tick = current_tick.get()
         self.budget = budget
         self._lock = threading.Lock()
         self.progress: tuple[float, str | None] | None = None
@@ -334,8 +336,7 @@ class Run:
         if note is None and self.progress is not None:
             note = self.progress[1]
         self.progress = (percent, note)
-        if self.runtime.events.wanted("progress"):
-            self.runtime.events.emit(JobEvent.of("progress", self.claimed, percent=percent))
+        self.runtime.tell("progress", self.claimed, percent=percent)
 
     def checkpoint(self, cursor: str | None = None) -> None:
         claimed = self.claimed

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from jobs.core.deadline import Budget, tick_budget
+from jobs.core.events import ticking
 from jobs.core.outcome import Outcome, pace_marks
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
@@ -62,6 +63,7 @@ class TickResult:
         }
 
 
+@ticking()
 def run_tick(
     runtime: Runtime,
     *,
