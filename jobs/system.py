@@ -38,6 +38,7 @@ from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import Draft, Enqueued, EnqueueOptions, build_job, draft, is_heard
 from jobs.runtime.groups import GroupBuilder
 from jobs.runtime.tick import TickResult, run_tick
+from jobs.runtime.tracing import enqueueing
 from jobs.runtime.upkeep import reclaim
 from jobs.scheduling import Scheduling
 from jobs.steering import Steering
@@ -295,8 +296,10 @@ class Tickwork(Scheduling, Steering, Measuring):
         Raises :class:`~jobs.core.errors.PayloadError` for a payload that cannot be stored,
         :class:`~jobs.core.errors.ConfigurationError` for options that make no sense.
         """
-        new = build_job(self._runtime, kind, payload, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -340,8 +343,10 @@ class Tickwork(Scheduling, Steering, Measuring):
                 "aenqueue's session is an AsyncSession or AsyncConnection; "
                 "use enqueue() with a plain one"
             )
-        new = build_job(self._runtime, kind, payload, options)
-        job = (await self.store.ainsert([new], session))[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = (await self.store.ainsert([new], session))[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -380,7 +385,9 @@ class Tickwork(Scheduling, Steering, Measuring):
                     told.append(Enqueued.of(self._runtime, new))
                 yield new
 
-        self.store.insert_many(built(), session, existing=existing)
+        with enqueueing() as span:
+            self.store.insert_many(built(), session, existing=existing)
+            span.tell(count=len(ids) - len(existing))
         if existing:
             told = [each for each in told if each.id not in existing]
             ids = [existing.get(job_id, job_id) for job_id in ids]
@@ -405,8 +412,10 @@ class Tickwork(Scheduling, Steering, Measuring):
 
         Raises as :meth:`enqueue`; typed payloads of later steps are checked when they run.
         """
-        new = build_chain(self._runtime, steps, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_chain(self._runtime, steps, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job

@@ -72,9 +72,9 @@ ORDER = {
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (
-        *("loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique", "enqueue"),
-        *("chains", "groups", "settle", "breakers", "run", "execute", "record", "schedules"),
-        *("timetable", "upkeep", "steer"),
+        *("tracing", "loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique"),
+        *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
+        *("schedules", "timetable", "upkeep", "steer"),
         *("tick", "chain", "drain", "deliver", "stream", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),

@@ -28,6 +28,7 @@ from jobs.core.registry import (
 )
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
+from jobs.runtime.tracing import current_trace
 from jobs.runtime.unique import KeyOf, key_of, unique_fields
 
 log = logging.getLogger("tickwork.enqueue")
@@ -161,6 +162,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
+    if (trace := current_trace()) is not None:
+        template = template._replace(trace=trace)
     declared = handler.payload_type if handler is not None else None
     own = handler.concurrency_key if handler is not None and key is None else None
     return Draft(template, declared, settings.payload_max_bytes, keyed, own)

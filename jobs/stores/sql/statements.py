@@ -274,7 +274,7 @@ class Statements(UpkeepTexts):
     # What only few jobs say; inserts of plain ones leave them to their defaults.
     RARE_COLUMNS: Sequence[str] = (
         "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
-        "slot", "chain", "version",
+        "slot", "chain", "version", "trace",
     )  # fmt: skip
 
     @staticmethod

@@ -31,7 +31,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from jobs.core.flow import FLOW_CHARS
 
 SQLITE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -267,6 +267,8 @@ def _describe(
         # with a queue alone.
         Column("ring_at", Timestamp),
         Column("rings", Integer, nullable=False, server_default=text("0")),
+        # The W3C traceparent of its enqueue, where that was traced.
+        Column("trace", ascii_text(55)),
         schema=schema,
         **_options(
             dialect,
