@@ -28,7 +28,7 @@ from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, Store
 from jobs.measuring import Measuring
-from jobs.ops import logs
+from jobs.ops import logs, sentry
 from jobs.ops.joblines import log_jobs
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
@@ -112,6 +112,8 @@ class Tickwork(Scheduling, Steering, Measuring):
             rules=getattr(bell, "rules", None),
             heartbeat=_make_heartbeat(settings, clock),
         )
+        # Before the lines: Sentry is to leave those alone.
+        sentry.report_failures(self._runtime.events)
         log_jobs(self._runtime.events, self._runtime.registry)
         self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None

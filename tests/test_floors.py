@@ -77,7 +77,7 @@ ORDER = {
         *("schedules", "timetable", "upkeep", "steer"),
         *("tick", "chain", "drain", "deliver", "stream", "worker", "local"),
     ),
-    "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
+    "jobs.aws": ("event", "emf", "queue", "consumer", "lambdas", "source", "redrive"),
 }
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel

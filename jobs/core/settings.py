@@ -73,6 +73,7 @@ class Settings:
     secret_key: str | None = None
     log_format: str | None = None
     log_level: str = "info"
+    emf_namespace: str = "Tickwork"
 
     @property
     def is_development(self) -> bool:
@@ -302,6 +303,12 @@ def _name(raw: str) -> str:
     return raw
 
 
+def _emf_namespace(raw: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}", raw) or raw.startswith("AWS/"):
+        raise ValueError("is not a namespace of CloudWatch, nor off")
+    return "off" if raw.lower() == "off" else raw
+
+
 def _prefix(raw: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,29}", raw):
         raise ValueError("is not a table prefix: up to 30 ASCII letters, digits and _")
@@ -428,4 +435,5 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("secret_key", ("SECRET_KEY",), str),
     ("log_format", ("JOBS_LOG_FORMAT",), _choice(*LOG_FORMATS)),
     ("log_level", ("JOBS_LOG_LEVEL",), _choice(*LOG_LEVELS)),
+    ("emf_namespace", ("JOBS_EMF_NAMESPACE",), _emf_namespace),
 )
