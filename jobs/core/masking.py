@@ -39,7 +39,7 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
         text = _URL_PASSWORD.sub(r"\1:***@", text)
     if "=" in text or ":" in text:
         text = _NAMED.sub(r"\g<name>***", text)
-    return _BEARER.sub(r"\1 ***", text)
+    return _BEARER.sub(r"\1 ***", text) if " " in text else text
 
 
 def on_one_line(text: str) -> str:
