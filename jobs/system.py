@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
+from jobs.alarms import Alarms, Unreachable
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.chain import Link
 from jobs.core.clock import Clock, SystemClock
@@ -40,6 +41,7 @@ from jobs.runtime.groups import GroupBuilder
 from jobs.runtime.tick import TickResult, run_tick
 from jobs.runtime.tracing import enqueueing
 from jobs.runtime.upkeep import reclaim
+from jobs.runtime.watch import channels_of
 from jobs.scheduling import Scheduling
 from jobs.steering import Steering
 
@@ -56,7 +58,7 @@ LEAST_ANSWER_SECONDS = 4.0
 ANSWER_MARGIN_SECONDS = 10.0
 
 
-class Tickwork(Scheduling, Steering, Measuring):
+class Tickwork(Scheduling, Steering, Measuring, Alarms):
     """Background jobs in the user's own SQL database, or in memory.
 
     >>> tickwork = Tickwork("sqlite:///jobs.db")      # or Tickwork.from_env()
@@ -115,6 +117,11 @@ class Tickwork(Scheduling, Steering, Measuring):
         # Before the lines: Sentry is to leave those alone.
         sentry.report_failures(self._runtime.events)
         log_jobs(self._runtime.events, self._runtime.registry)
+        self._unreachable = Unreachable(settings)
+        if settings.alerts and channels_of(settings):
+            from jobs.handlers.alerting import alert_handler  # late: where something is delivered
+
+            self.register(alert_handler())
         self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
@@ -483,17 +490,18 @@ class Tickwork(Scheduling, Steering, Measuring):
         :data:`jobs.core.measure.TRIGGERS`. Safe to call from several processes at once.
         """
         _check_limit(limit)
-        return run_tick(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-            begun=begun,
-            counts_left=can_chain(self._runtime),
-            looks_ahead=look_ahead,
-            trigger=trigger,
-        )
+        with self._unreachable.watched(self.clock.monotonic()):
+            return run_tick(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                begun=begun,
+                counts_left=can_chain(self._runtime),
+                looks_ahead=look_ahead,
+                trigger=trigger,
+            )
 
     def go_on(self, result: TickResult, chain: str | None = None) -> bool:
         """Start the next tick if this one left work: what a server does before it answers.
@@ -531,14 +539,15 @@ class Tickwork(Scheduling, Steering, Measuring):
         says what remains. ``time_budget`` and ``tick_limit`` (seconds) are those of each tick.
         """
         _check_limit(limit)
-        return drain(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-            trigger=trigger,
-        )
+        with self._unreachable.watched(self.clock.monotonic()):
+            return drain(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                trigger=trigger,
+            )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
         """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""

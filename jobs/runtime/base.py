@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.core.alerts import RuleBook
 from jobs.core.clock import Clock
 from jobs.core.codec import decode
 from jobs.core.doorbell import Doorbell
@@ -44,7 +45,7 @@ class Runtime:
     job's message on the queue. Such a one runs with ``dataclasses.replace(runtime,
     rings_settled=False)``, which shares everything else. ``queues`` is what is said of queues.
     ``recorder`` writes records of ticks; ``heartbeat`` tells a watchdog outside whether one ended
-    well.
+    well. ``alert_rules`` say what is an alert.
     """
 
     store: Store
@@ -65,6 +66,7 @@ class Runtime:
     declared: Declared = field(default_factory=Declared)
     recorder: Recorder = field(default_factory=Recorder)
     heartbeat: Callable[[bool], None] | None = None
+    alert_rules: RuleBook = field(default_factory=RuleBook)
     _took: dict[str, deque[float]] = field(default_factory=dict)
 
     @property

@@ -16,6 +16,7 @@ from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
 from jobs.runtime.record import RAN, Note, written_down
 from jobs.runtime.upkeep import run_upkeep, trim_finished
+from jobs.runtime.watch import look_at_alerts
 
 log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
@@ -138,6 +139,9 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
     note.see(due.at, seen)
     runtime.queues.learn(due.said.settings, seen)
     reclaimed = run_upkeep(runtime, due, note)
+    watched = due.alerts_waited
+    if watched:  # before the jobs, which may cost a tick its life
+        look_at_alerts(runtime)
     scheduled = _fire_schedules(runtime) if due.scheduled else 0
     # A reclaim or a schedule may have opened lanes that the probe did not see.
     lanes = None if reclaimed or scheduled else due.lanes
@@ -184,6 +188,8 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
         remaining = runtime.store.due_count(
             handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
         )
+    if due.alerts and not watched and (claimed or reclaimed or remaining):
+        look_at_alerts(runtime)
     next_due_at = None if ahead is None or remaining else ahead.at
     elapsed_seconds = runtime.clock.monotonic() - note.began
     result = _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)

@@ -33,6 +33,7 @@ class Texts:
         self.takings = tables.name_of("takings")
         self.ticks = tables.name_of("ticks")
         self.measures = tables.name_of("measures")
+        self.alerts = tables.name_of("alerts")
         self._built: dict[Any, TextClause] = {}
 
     def _once(self, key: Any, build: Callable[[], str]) -> TextClause:

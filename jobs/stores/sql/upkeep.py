@@ -54,6 +54,8 @@ class Upkeep(Enqueueing):
             keys="keys" in what,
             ticks="ticks" in what,
             at=datetime.fromisoformat(what["now"]).replace(tzinfo=UTC),
+            alerts="alerts" in what,
+            alerts_waited="alerts waited" in what,
         )
 
     def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
