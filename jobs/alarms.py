@@ -6,10 +6,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from jobs.core.alerts import STORE_UNREACHABLE, Alert, Change, Level, Rule
+from jobs.core.clock import Clock
 from jobs.core.errors import StoreUnavailable
 from jobs.core.loglines import error_text
 from jobs.core.settings import Settings
@@ -62,8 +63,9 @@ class Unreachable:
     an hour by each process.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._lock = threading.Lock()
         self._since: datetime | None = None
         self._told_at: float | None = None
@@ -81,7 +83,7 @@ class Unreachable:
 
     def _failed(self, error: StoreUnavailable, monotonic: float) -> None:
         with self._lock:
-            self._since = self._since or datetime.now(UTC)
+            self._since = self._since or self._clock.now()
             told_at = self._told_at
             if told_at is not None and monotonic - told_at < UNREACHABLE_AGAIN_SECONDS:
                 return
@@ -96,9 +98,10 @@ class Unreachable:
             since, self._since, told_at, self._told_at = self._since, None, self._told_at, None
         if since is None or told_at is None:
             return
-        seconds = (datetime.now(UTC) - since).total_seconds()
+        now = self._clock.now()
+        seconds = (now - since).total_seconds()
         detail = f"the database is reached again, after {seconds:.0f} s"
-        alert = Alert(STORE_UNREACHABLE, "", Level.OK, datetime.now(UTC), detail=detail)
+        alert = Alert(STORE_UNREACHABLE, "", Level.OK, now, detail=detail)
         self._tell(Change(Level.ALERT, alert, None))
 
     def _tell(self, change: Change) -> None:

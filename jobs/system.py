@@ -117,7 +117,7 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
         # Before the lines: Sentry is to leave those alone.
         sentry.report_failures(self._runtime.events)
         log_jobs(self._runtime.events, self._runtime.registry)
-        self._unreachable = Unreachable(settings)
+        self._unreachable = Unreachable(settings, clock)
         if settings.alerts and channels_of(settings):
             from jobs.handlers.alerting import alert_handler  # late: where something is delivered
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from jobs.core.alerts import ALERT_KIND, OWN_QUEUE
+from jobs.core.alerts import ALERT_KIND, OWN_QUEUE, STORE_UNREACHABLE
 from jobs.core.backoff import exponential
 from jobs.core.context import JobContext
 from jobs.core.errors import Discard
@@ -156,7 +156,7 @@ def _subject(alert: Mapping[str, Any], settings: AlertSettings) -> str:
 
 def _plain(alert: Mapping[str, Any]) -> str:
     lines = [str(alert["words"]), f"Since {alert['since']}."]
-    if alert["level"] != "ok":
+    if alert["level"] != "ok" and alert["name"] != STORE_UNREACHABLE:
         lines.append(f"Acknowledge it with: tickwork alerts ack {alert['name']} --by NAME")
     return "\n".join(lines)
 
