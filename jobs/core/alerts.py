@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
 from jobs.core.errors import ConfigurationError
@@ -18,7 +18,9 @@ from jobs.core.measure import Bucket, Depth, Measure, Pulse
 from jobs.core.names import NAME
 
 EVERY_SECONDS = 60.0
-IDLE_SECONDS = 600.0
+# By ticks that run nothing: where jobs wait, and where there are none.
+WAITING_SECONDS = 600.0
+IDLE_SECONDS = 3600.0
 # Alerts deliver their words as jobs, which are no reason for another alert.
 OWN_QUEUE = "tickwork"
 ALERT_KIND = "tickwork.alert"
@@ -37,6 +39,16 @@ class Level(StrEnum):
     OK = "ok"
     WARNING = "warning"
     ALERT = "alert"
+
+
+class Look(IntEnum):
+    """Who is to look at the alerts, by how long ago somebody did: nobody yet, a tick that ran jobs,
+    one that sees jobs waiting, or any. While one is open it is any, every minute."""
+
+    NOBODY = 0
+    BUSY = 1
+    WAITING = 2
+    ANY = 3
 
 
 _RANK = {Level.OK: 0, Level.WARNING: 1, Level.ALERT: 2}

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from jobs.core.alerts import Alert, Evaluation
+from jobs.core.alerts import Alert, Evaluation, Look
 from jobs.core.chain import Hold
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
@@ -123,8 +123,7 @@ class Due(NamedTuple):
     ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
     job still holds it; ``said``: what the controls say; ``groups``: a group is to be looked at;
     ``ticks``: there are more records of ticks than are kept; ``at``: the store's now;
-    ``alerts``: they may be looked at again; ``alerts_waited``: that has waited for so long, or one
-    is open, that a tick with nothing to do is to look as well.
+    ``alerts``: who is to look at the alerts.
     """
 
     stalled: bool
@@ -137,8 +136,7 @@ class Due(NamedTuple):
     said: Said = NOTHING_SAID
     ticks: bool = False
     at: datetime | None = None
-    alerts: bool = False
-    alerts_waited: bool = False
+    alerts: Look = Look.NOBODY
 
 
 class Ahead(NamedTuple):

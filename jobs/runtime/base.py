@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.core.alerts import RuleBook
+from jobs.core.alerts import EVERY_SECONDS, RuleBook
 from jobs.core.clock import Clock
 from jobs.core.codec import decode
 from jobs.core.doorbell import Doorbell
@@ -67,6 +67,7 @@ class Runtime:
     recorder: Recorder = field(default_factory=Recorder)
     heartbeat: Callable[[bool], None] | None = None
     alert_rules: RuleBook = field(default_factory=RuleBook)
+    _looked_at: float = -math.inf
     _took: dict[str, deque[float]] = field(default_factory=dict)
 
     @property
@@ -110,6 +111,14 @@ class Runtime:
             return handler.logged(decode(payload))
         except PayloadError:
             return None  # its run will tell
+
+    def may_look(self, now: float) -> bool:
+        """Whether it is a minute (of monotonic seconds) since this was asked and so answered: for
+        runners that have no probe to tell when alerts are to be looked at."""
+        if not self.settings.alerts or now - self._looked_at < EVERY_SECONDS:
+            return False
+        self._looked_at = now
+        return True
 
     def note_duration(self, kind: str, seconds: float) -> None:
         """Remember how long a job of this kind took, for the next one that has to fit."""

@@ -32,6 +32,7 @@ from jobs.runtime.record import Note, written_down
 from jobs.runtime.settle import settle_all
 from jobs.runtime.steer import learn_queues
 from jobs.runtime.upkeep import reclaim, trim_finished
+from jobs.runtime.watch import look_at_alerts
 
 
 class Delivery(NamedTuple):
@@ -80,6 +81,8 @@ def run_deliveries(
     note.see(runtime.clock.now(), now)
     with written_down(runtime, note):
         fates = _run_all(runtime, deliveries, firsts, budget, slots, note)
+    if runtime.may_look(runtime.clock.monotonic()):
+        look_at_alerts(runtime)
     return _fates_in_order(deliveries, firsts, fates)
 
 

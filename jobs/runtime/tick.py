@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from jobs.core.alerts import Look
 from jobs.core.deadline import Budget, tick_budget
 from jobs.core.events import ticking
 from jobs.core.outcome import Outcome, pace_marks
@@ -139,7 +140,7 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
     note.see(due.at, seen)
     runtime.queues.learn(due.said.settings, seen)
     reclaimed = run_upkeep(runtime, due, note)
-    watched = due.alerts_waited
+    watched = due.alerts >= (Look.WAITING if due.lanes else Look.ANY)
     if watched:  # before the jobs, which may cost a tick its life
         look_at_alerts(runtime)
     scheduled = _fire_schedules(runtime) if due.scheduled else 0

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from sqlalchemy import TextClause, text
 
-from jobs.core.alerts import EVERY_SECONDS, IDLE_SECONDS
+from jobs.core.alerts import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS
 from jobs.core.store import MOST_TICKS
 from jobs.stores.sql import lanes
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT
@@ -107,26 +107,32 @@ class Statements(UpkeepTexts):
                 SELECT 1 FROM (SELECT ended_at FROM {self.ticks} WHERE namespace = :namespace
                 ORDER BY ended_at DESC LIMIT 1 OFFSET {MOST_TICKS}) AS surplus)
             UNION ALL
-            SELECT 'alerts', NULL{dual} WHERE {self._looked_at(EVERY_SECONDS)}
-            UNION ALL
-            SELECT 'alerts waited', NULL{dual} WHERE {self._looked_at(IDLE_SECONDS)}
-            OR EXISTS (
-                SELECT 1 FROM {self.alerts} WHERE namespace = :namespace AND name = ''
-                AND level <> 'ok' AND checked_at <= {self.sql.later(f"-{EVERY_SECONDS}")})
+            SELECT 'alerts', {self._look_at_alerts}{dual}
             UNION ALL
             SELECT 'now', {self.sql.now_as_text}{dual}
             UNION ALL {self._said}"""
 
-    def _looked_at(self, seconds: float) -> str:
-        """A condition: the alerts were last looked at so long ago, or there is a tick of that time
-        to look at if they never were."""
-        by = self.sql.later(f"-{seconds}")
+    @property
+    def _look_at_alerts(self) -> str:
+        """A value of :class:`jobs.core.alerts.Look`, as text. Where nobody ever looked, a tick that
+        runs jobs does once there is one of a while ago to look at."""
+
+        def by(seconds: float) -> str:
+            return self.sql.later(f"-{seconds}")
+
         mine = "namespace = :namespace"
-        clock = f"SELECT 1 FROM {self.alerts} WHERE {mine} AND name = ''"
-        return (
-            f"EXISTS ({clock} AND checked_at <= {by}) OR (NOT EXISTS ({clock}) AND EXISTS "
-            f"(SELECT 1 FROM {self.ticks} WHERE {mine} AND ended_at <= {by}))"
+        clock = (
+            f"(SELECT CASE WHEN level <> 'ok' AND checked_at <= {by(EVERY_SECONDS)} THEN '3' "
+            f"WHEN checked_at <= {by(IDLE_SECONDS)} THEN '3' "
+            f"WHEN checked_at <= {by(WAITING_SECONDS)} THEN '2' "
+            f"WHEN checked_at <= {by(EVERY_SECONDS)} THEN '1' ELSE '0' END "
+            f"FROM {self.alerts} WHERE {mine} AND name = '' AND subject = '')"
         )
+        first = (
+            f"CASE WHEN EXISTS (SELECT 1 FROM {self.ticks} WHERE {mine} "
+            f"AND ended_at <= {by(EVERY_SECONDS)}) THEN '1' ELSE '0' END"
+        )
+        return f"coalesce({clock}, {first})"
 
     @property
     def _said(self) -> str:

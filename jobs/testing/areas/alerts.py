@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from jobs.core.alerts import EVERY_SECONDS, IDLE_SECONDS, Alert, Evaluation, Level
+from jobs.core.alerts import (
+    EVERY_SECONDS,
+    IDLE_SECONDS,
+    WAITING_SECONDS,
+    Alert,
+    Evaluation,
+    Level,
+    Look,
+)
 from jobs.core.clock import ManualClock
 from jobs.core.ids import new_id
 from jobs.core.job import NewJob
@@ -58,30 +66,31 @@ class AlertRowsConformance(Conformance):
         ]
 
     def test_the_probe_tells_when_to_look(self, store: Store, manual_clock: ManualClock) -> None:
-        def probed() -> tuple[bool, bool]:
-            due = store.probe()
-            return due.alerts, due.alerts_waited
+        def looked() -> None:
+            assert store.claim_alerts(EVERY_SECONDS)
+            assert store.probe().alerts is Look.NOBODY
 
-        assert probed() == (False, False)  # there is nothing to look at
+        assert store.probe().alerts is Look.NOBODY  # there is nothing to look at
         note_tick(store)
-        assert probed() == (False, False)
+        assert store.probe().alerts is Look.NOBODY
         manual_clock.advance(EVERY_SECONDS)
-        assert probed() == (True, False)
-        store.claim_alerts(EVERY_SECONDS)
-        assert probed() == (False, False)
+        assert store.probe().alerts is Look.BUSY
+        looked()
         manual_clock.advance(EVERY_SECONDS)
-        assert probed() == (True, False)
-        manual_clock.advance(IDLE_SECONDS - EVERY_SECONDS)
-        assert probed() == (True, True)
-        store.claim_alerts(EVERY_SECONDS)
+        assert store.probe().alerts is Look.BUSY
+        manual_clock.advance(WAITING_SECONDS - EVERY_SECONDS)
+        assert store.probe().alerts is Look.WAITING
+        manual_clock.advance(IDLE_SECONDS - WAITING_SECONDS)
+        assert store.probe().alerts is Look.ANY
+        looked()
         save(store, None, alert_at(store))
-        assert probed() == (False, False)
+        assert store.probe().alerts is Look.NOBODY
         manual_clock.advance(EVERY_SECONDS)
-        assert probed() == (True, True)  # one is open: whoever comes looks whether it is over
-        store.claim_alerts(EVERY_SECONDS)
+        assert store.probe().alerts is Look.ANY  # one is open: whoever comes sees it over
+        looked()
         store.save_alerts(Evaluation(), [])
         manual_clock.advance(EVERY_SECONDS)
-        assert probed() == (True, False)
+        assert store.probe().alerts is Look.BUSY
 
     def test_what_is_written_is_read(self, store: Store, manual_clock: ManualClock) -> None:
         first = alert_at(
@@ -208,8 +217,16 @@ class AlertsConformance(Conformance):
         assert after["dead_letters"] is Level.ALERT
         assert after["failure_rate"] is Level.ALERT
 
+    @pytest.mark.parametrize(
+        ("waits", "most"), [(False, 3), (True, 13)], ids=["nothing waits", "a job waits"]
+    )
     def test_a_tick_with_nothing_to_do_looks_now_and_then(
-        self, tickwork: Tickwork, manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+        self,
+        tickwork: Tickwork,
+        manual_clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+        waits: bool,
+        most: int,
     ) -> None:
         looks: list[float] = []
         claim = tickwork.store.claim_alerts
@@ -222,11 +239,15 @@ class AlertsConformance(Conformance):
         tickwork.register_handler("alpha", lambda: None)
         tickwork.enqueue("alpha")
         tickwork.tick()
-        for _ in range(60):
-            manual_clock.advance(EVERY_SECONDS)
+        manual_clock.advance(EVERY_SECONDS)
+        tickwork.enqueue("alpha")
+        if waits:
+            tickwork.enqueue("alpha", delay=86_400)
+        for _ in range(120):
             tickwork.tick()
+            manual_clock.advance(EVERY_SECONDS)
 
-        assert 3 <= len(looks) <= 6
+        assert most - 1 <= len(looks) <= most
 
     def test_a_look_that_fails_fails_no_tick(
         self,
