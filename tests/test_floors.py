@@ -83,7 +83,10 @@ ORDER = {
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel
 
-HEAVY = ("alembic", "boto3", "botocore", "flask", "pydantic", "rich", "sqlalchemy.orm")
+HEAVY = (
+    *("alembic", "boto3", "botocore", "flask", "opentelemetry", "pydantic", "rich", "sentry_sdk"),
+    "sqlalchemy.orm",
+)
 
 
 @dataclass
