@@ -45,7 +45,8 @@ class JobEvent(NamedTuple):
     ``failed`` is for good; an attempt that will be tried again is ``retried``. ``result``,
     ``error``, ``duration_ms``, ``delay_seconds`` and ``percent`` are set where they apply.
     ``tick`` is the id of the tick that ran it, ``context`` what its handler lets logs say of the
-    payload (``log_context=``), ``exception`` what a handler raised that failed for good.
+    payload (``log_context=``), ``exception`` what a handler raised that failed for good,
+    ``together`` how many jobs were enqueued at once.
     """
 
     name: EventName
@@ -63,6 +64,7 @@ class JobEvent(NamedTuple):
     tick: str = ""
     context: Mapping[str, Any] | None = None
     exception: BaseException | None = None
+    together: int = 1
 
     @classmethod
     def of(cls, name: EventName, job: Claimed, **facts: Any) -> JobEvent:

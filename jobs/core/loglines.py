@@ -12,6 +12,8 @@ ERROR_MAX_CHARS = 1_000
 VALUE_MAX_CHARS = 200
 MOST_CONTEXT_FIELDS = 20
 LOGGER = "tickwork.jobs"
+# Jobs enqueued together have a line each up to so many, and else one for each kind and queue.
+MOST_LINES = 100
 
 # Which values of a payload logs may show: top-level keys, or a function of the payload.
 LogContext = Sequence[str] | Callable[[Any], Mapping[str, Any]]

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from jobs.core.events import EventName, Events, JobEvent
-from jobs.core.loglines import LOGGER, error_text, job_fields
+from jobs.core.loglines import LOGGER, MOST_LINES, error_text, job_fields
 from jobs.core.registry import Registry
 
 log = logging.getLogger(LOGGER)
@@ -35,6 +35,8 @@ def log_jobs(events: Events, registry: Registry) -> None:
 
 
 def _line(registry: Registry, event: JobEvent) -> None:
+    if event.together > MOST_LINES:
+        return  # they are logged together
     ids = job_fields(event.job_id, event.queue, event.kind, tenant=event.tenant, tick=event.tick)
     if event.attempt:
         ids.update(attempt=event.attempt, maxAttempts=event.max_attempts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypedDict
@@ -16,6 +17,7 @@ from jobs.core.flow import flow_of
 from jobs.core.group import current_member
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_QUEUE, NewJob
+from jobs.core.loglines import LOGGER, MOST_LINES
 from jobs.core.names import check_concurrency_key, check_kind, check_queue, check_tenant
 from jobs.core.payload import dump, load
 from jobs.core.registry import (
@@ -32,6 +34,7 @@ from jobs.runtime.tracing import current_trace
 from jobs.runtime.unique import KeyOf, key_of, unique_fields
 
 log = logging.getLogger("tickwork.enqueue")
+lines = logging.getLogger(LOGGER)
 Seconds = float | int | timedelta
 
 
@@ -240,9 +243,13 @@ def is_heard(runtime: Runtime) -> bool:
 def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
     """Tell the listeners of committed jobs, and ring the doorbell."""
     if runtime.events.wanted("enqueued"):
+        tick, together = current_tick.get(), len(jobs)
         for job in jobs:
             event = JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant)
-            runtime.events.emit(event._replace(tick=current_tick.get(), context=job.context))
+            event = event._replace(tick=tick, context=job.context, together=together)
+            runtime.events.emit(event)
+        if together > MOST_LINES and lines.isEnabledFor(logging.INFO):
+            _log_together(jobs)
     if not isinstance(runtime.doorbell, SilentDoorbell):
         now = runtime.clock.now()
         ring(
@@ -258,6 +265,13 @@ def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
                 for job in jobs
             ],
         )
+
+
+def _log_together(jobs: Sequence[Enqueued]) -> None:
+    """A line for each kind and queue, where one for each job would be too many."""
+    for (kind, queue), count in Counter((job.kind, job.queue) for job in jobs).items():
+        fields = {"kind": kind, "queue": queue, "count": count}
+        lines.info("%d jobs (%s) added to %s", count, kind, queue, extra=fields)
 
 
 def _left(due_at: datetime | None, now: datetime) -> float:

@@ -254,6 +254,20 @@ def test_the_ends_of_a_kind_are_counted_by_its_metrics(lines: Lines) -> None:
     assert len(metrics) == 3
 
 
+def test_of_very_many_jobs_enqueued_together_there_is_one_line(lines: Lines) -> None:
+    tickwork = Tickwork()
+    heard: list[str] = []
+    tickwork.on("enqueued", lambda event: heard.append(event.job_id))
+    tickwork.enqueue_many([("mail", {})] * 100)
+    assert len(lines.said) == 100
+    lines.written.clear()
+    ids = tickwork.enqueue_many([("mail", {}), ("note", {})] * 100, queue="bulk")
+    said = [(line["kind"], line["queue"], line["count"]) for line in lines.said]
+
+    assert said == [("mail", "bulk", 100), ("note", "bulk", 100)]
+    assert heard[100:] == ids
+
+
 def test_lines_that_nobody_reads_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     def built(*_: object, **__: object) -> None:
         raise AssertionError("built")
