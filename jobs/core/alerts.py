@@ -50,6 +50,12 @@ class Look(IntEnum):
     WAITING = 2
     ANY = 3
 
+    def is_for(self, *, ran: bool, waits: bool) -> bool:
+        """Whether it is for one that ran jobs, or sees that jobs wait, or neither."""
+        if ran:
+            return self is not Look.NOBODY
+        return self >= (Look.WAITING if waits else Look.ANY)
+
 
 _RANK = {Level.OK: 0, Level.WARNING: 1, Level.ALERT: 2}
 

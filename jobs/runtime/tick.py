@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from jobs.core.alerts import Look
 from jobs.core.deadline import Budget, tick_budget
 from jobs.core.events import ticking
 from jobs.core.outcome import Outcome, pace_marks
@@ -140,7 +139,7 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
     note.see(due.at, seen)
     runtime.queues.learn(due.said.settings, seen)
     reclaimed = run_upkeep(runtime, due, note)
-    watched = due.alerts >= (Look.WAITING if due.lanes else Look.ANY)
+    watched = due.alerts.is_for(ran=False, waits=bool(due.lanes))
     if watched:  # before the jobs, which may cost a tick its life
         look_at_alerts(runtime)
     scheduled = _fire_schedules(runtime) if due.scheduled else 0
@@ -189,7 +188,7 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
         remaining = runtime.store.due_count(
             handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
         )
-    if due.alerts and not watched and (claimed or reclaimed or remaining):
+    if not watched and due.alerts.is_for(ran=bool(claimed or reclaimed), waits=remaining > 0):
         look_at_alerts(runtime)
     next_due_at = None if ahead is None or remaining else ahead.at
     elapsed_seconds = runtime.clock.monotonic() - note.began

@@ -17,6 +17,7 @@ from jobs.runtime.deliver import Delivery
 from jobs.runtime.watch import look_at_alerts
 from jobs.stores.sql import SqlStore
 from tests.support.databases import Database
+from tests.support.web import eventually
 from tests.test_statements import counted
 
 TOO_MANY = {"warning": None, "alert": 2}
@@ -105,6 +106,27 @@ def test_a_consumer_of_messages_looks_as_well(sqlite_database: Database) -> None
 
         assert [alert.name for alert in tickwork.alerts()] == ["depth"]
         assert len(seen) < first  # once a minute by each process
+
+
+def test_a_worker_looks_as_well(sqlite_database: Database) -> None:
+    clock = ManualClock()
+    store = SqlStore(sqlite_database.url, clock=clock)
+    with closing(Tickwork(store=store, clock=clock, poll_interval=0.05)) as tickwork:
+        tickwork.create_schema()
+        tickwork.alert("depth", **TOO_MANY)
+        tickwork.register_handler("work", lambda: None)
+        tickwork.enqueue_many([("unhandled", {})] * 4)
+        tickwork.tick()
+        clock.advance(EVERY_SECONDS)
+        tickwork.enqueue("work")
+        worker = tickwork.worker()
+        worker.start()
+        try:
+            assert eventually(lambda: [alert.name for alert in tickwork.alerts()] == ["depth"])
+        finally:
+            worker.stop(10)
+            assert worker.wait(20)
+        assert worker.error is None
 
 
 @pytest.mark.parametrize("off", ["rule", "all"])
