@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
+from jobs.alarms import Alarms, Unreachable
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.chain import Link
 from jobs.core.clock import Clock, SystemClock
@@ -22,11 +23,14 @@ from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob
 from jobs.core.limits import Breaker, RateLike
+from jobs.core.loglines import LogContext
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, Store
 from jobs.measuring import Measuring
+from jobs.ops import logs, sentry
+from jobs.ops.joblines import log_jobs
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
 from jobs.runtime.chain import can_chain, chain_on
@@ -35,7 +39,9 @@ from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import Draft, Enqueued, EnqueueOptions, build_job, draft, is_heard
 from jobs.runtime.groups import GroupBuilder
 from jobs.runtime.tick import TickResult, run_tick
+from jobs.runtime.tracing import enqueueing
 from jobs.runtime.upkeep import reclaim
+from jobs.runtime.watch import channels_of
 from jobs.scheduling import Scheduling
 from jobs.steering import Steering
 
@@ -52,7 +58,7 @@ LEAST_ANSWER_SECONDS = 4.0
 ANSWER_MARGIN_SECONDS = 10.0
 
 
-class Tickwork(Scheduling, Steering, Measuring):
+class Tickwork(Scheduling, Steering, Measuring, Alarms):
     """Background jobs in the user's own SQL database, or in memory.
 
     >>> tickwork = Tickwork("sqlite:///jobs.db")      # or Tickwork.from_env()
@@ -108,6 +114,14 @@ class Tickwork(Scheduling, Steering, Measuring):
             rules=getattr(bell, "rules", None),
             heartbeat=_make_heartbeat(settings, clock),
         )
+        # Before the lines: Sentry is to leave those alone.
+        sentry.report_failures(self._runtime.events)
+        log_jobs(self._runtime.events, self._runtime.registry)
+        self._unreachable = Unreachable(settings, clock)
+        if settings.alerts and channels_of(settings):
+            from jobs.handlers.alerting import alert_handler  # late: where something is delivered
+
+            self.register(alert_handler())
         self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
@@ -119,7 +133,8 @@ class Tickwork(Scheduling, Steering, Measuring):
         """The system that the environment describes.
 
         Without arguments it is one per process, so that every module that asks for it declares its
-        handlers on the same one. With ``environ`` or overrides it is a new one.
+        handlers on the same one, and its log lines go where ``JOBS_LOG_FORMAT`` says. With
+        ``environ`` or overrides it is a new one.
         """
         if environ is not None or overrides:
             settings = read_settings(environ, **overrides)
@@ -128,6 +143,7 @@ class Tickwork(Scheduling, Steering, Measuring):
         with cls._from_env_lock:
             if cls._from_env is None:
                 settings = read_settings()
+                logs.install(settings)
                 _warn_of_unused(os.environ)
                 bare = cls(settings=replace(settings, handlers=()))
                 bare.settings = bare._runtime.settings = settings
@@ -169,6 +185,8 @@ class Tickwork(Scheduling, Steering, Measuring):
         rate_limit_per_key: RateLike | None = None,
         concurrency_in_process: int | None = None,
         breaker: Breaker | None = None,
+        log_context: LogContext | None = None,
+        metrics: str | None = None,
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
@@ -187,6 +205,11 @@ class Tickwork(Scheduling, Steering, Measuring):
         ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
         ``max_continues`` times, 1,000 by default, until it is ``max_age`` seconds old, by default
         seven days.
+
+        Logs show nothing of a payload but what ``log_context`` says: a list of its keys, or a
+        function of the payload that returns a dict. With ``metrics="export"`` the ends of its jobs
+        are logged as counters, ``export.success`` and ``export.error``, and a time,
+        ``export.duration``.
         """
         declare = declare_handler(
             kind,
@@ -212,6 +235,8 @@ class Tickwork(Scheduling, Steering, Measuring):
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            log_context=log_context,
+            metrics=metrics,
         )
         return lambda function: self.register(declare(function))
 
@@ -280,8 +305,10 @@ class Tickwork(Scheduling, Steering, Measuring):
         Raises :class:`~jobs.core.errors.PayloadError` for a payload that cannot be stored,
         :class:`~jobs.core.errors.ConfigurationError` for options that make no sense.
         """
-        new = build_job(self._runtime, kind, payload, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -325,8 +352,10 @@ class Tickwork(Scheduling, Steering, Measuring):
                 "aenqueue's session is an AsyncSession or AsyncConnection; "
                 "use enqueue() with a plain one"
             )
-        new = build_job(self._runtime, kind, payload, options)
-        job = (await self.store.ainsert([new], session))[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = (await self.store.ainsert([new], session))[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -365,7 +394,9 @@ class Tickwork(Scheduling, Steering, Measuring):
                     told.append(Enqueued.of(self._runtime, new))
                 yield new
 
-        self.store.insert_many(built(), session, existing=existing)
+        with enqueueing() as span:
+            self.store.insert_many(built(), session, existing=existing)
+            span.tell(count=len(ids) - len(existing))
         if existing:
             told = [each for each in told if each.id not in existing]
             ids = [existing.get(job_id, job_id) for job_id in ids]
@@ -390,8 +421,10 @@ class Tickwork(Scheduling, Steering, Measuring):
 
         Raises as :meth:`enqueue`; typed payloads of later steps are checked when they run.
         """
-        new = build_chain(self._runtime, steps, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_chain(self._runtime, steps, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -457,17 +490,18 @@ class Tickwork(Scheduling, Steering, Measuring):
         :data:`jobs.core.measure.TRIGGERS`. Safe to call from several processes at once.
         """
         _check_limit(limit)
-        return run_tick(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-            begun=begun,
-            counts_left=can_chain(self._runtime),
-            looks_ahead=look_ahead,
-            trigger=trigger,
-        )
+        with self._unreachable.watched(self.clock.monotonic()):
+            return run_tick(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                begun=begun,
+                counts_left=can_chain(self._runtime),
+                looks_ahead=look_ahead,
+                trigger=trigger,
+            )
 
     def go_on(self, result: TickResult, chain: str | None = None) -> bool:
         """Start the next tick if this one left work: what a server does before it answers.
@@ -505,14 +539,15 @@ class Tickwork(Scheduling, Steering, Measuring):
         says what remains. ``time_budget`` and ``tick_limit`` (seconds) are those of each tick.
         """
         _check_limit(limit)
-        return drain(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-            trigger=trigger,
-        )
+        with self._unreachable.watched(self.clock.monotonic()):
+            return drain(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                trigger=trigger,
+            )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
         """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""

@@ -70,6 +70,7 @@ def all_tables(*prefixes: str) -> list[str]:
     """The tables of upgrades under these prefixes, as ``made`` lists them."""
     names = [
         "alembic_version",
+        "alerts",
         "controls",
         "groups",
         "jobs",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from jobs import __version__
+from jobs.cli.alerts import alerts
 from jobs.cli.base import CarefulGroup
 from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
@@ -46,6 +47,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
-    *(why, doctor, group, ticks),
+    *(why, doctor, group, ticks, alerts),
 ):
     main.add_command(command)

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from jobs.core.alerts import Alert, Evaluation, Look
 from jobs.core.chain import Hold
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
@@ -121,7 +122,8 @@ class Due(NamedTuple):
     of very many flows only some, others each time; ``unrung``: a pending row is to be rung;
     ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
     job still holds it; ``said``: what the controls say; ``groups``: a group is to be looked at;
-    ``ticks``: there are more records of ticks than are kept; ``at``: the store's now.
+    ``ticks``: there are more records of ticks than are kept; ``at``: the store's now;
+    ``alerts``: who is to look at the alerts.
     """
 
     stalled: bool
@@ -134,6 +136,7 @@ class Due(NamedTuple):
     said: Said = NOTHING_SAID
     ticks: bool = False
     at: datetime | None = None
+    alerts: Look = Look.NOBODY
 
 
 class Ahead(NamedTuple):
@@ -703,6 +706,26 @@ class Store(Protocol):
 
     def failed_counts(self, kinds: Collection[str], cap: int) -> dict[str, int]:
         """How many dead letters there are of each of these kinds, each counted up to ``cap``."""
+        ...
+
+    # Alerts are rows by rule and subject. One evaluation at a time is let in, and what it decided
+    # is written only if nobody wrote a row since it was read.
+
+    def claim_alerts(self, every_seconds: float) -> bool:
+        """Whether it is the caller who looks at the alerts now: nobody did for so long."""
+        ...
+
+    def alerts(self) -> builtins.list[Alert]:
+        """Every alert, by name and subject, those that are over for a while included."""
+        ...
+
+    def save_alerts(self, evaluation: Evaluation, jobs: Sequence[NewJob]) -> bool:
+        """Write what was decided, and ``jobs`` with it; ``False``, and nothing of it, if a row has
+        changed since it was read."""
+        ...
+
+    def acknowledge_alert(self, name: str, subject: str | None, by: str) -> int:
+        """Note who knows of the open alerts of a rule (``subject`` ``None``: all); how many."""
         ...
 
     def clear(self) -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from jobs.core.deadline import WORKER_LEASE_SECONDS, unlimited_budget
 from jobs.core.errors import SchemaError, StoreUnavailable
+from jobs.core.ids import new_id
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, Outcome
 from jobs.runtime.base import Runtime
@@ -23,6 +24,7 @@ from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
 from jobs.runtime.record import Note
 from jobs.runtime.recorder import GATHER_SECONDS
 from jobs.runtime.upkeep import run_upkeep, trim_finished
+from jobs.runtime.watch import look_at_alerts
 
 log = logging.getLogger("tickwork.worker")
 # How far ahead of their start small jobs are claimed, and at most how many at once.
@@ -79,6 +81,7 @@ class Stream(Batch):
             fresh=False,  # there is no tick whose first one a job could be
         )
         self.slots = slots
+        self._tick = self._tick or new_id()  # its jobs' lines bear one id, as those of a tick do
         self._note = Note("worker", slots, now, ticks=0)
         self._tally = Tallied()
         self._tally_lock = threading.Lock()
@@ -95,6 +98,7 @@ class Stream(Batch):
         self._looked_at = -math.inf
         self._ask_again_at = now
         self._expected_at = math.inf
+        self._started_at_watch = 0
         self._no_claim_before = now
         self._more_is_due = False
         self._held_back_seconds = HELD_BACK_SECONDS
@@ -326,6 +330,10 @@ class Stream(Batch):
             due = runtime.store.probe(rings=False)
         self._lanes = tuple(filter(self._is_ours, due.lanes))
         self._looked_at = now
+        ran = reclaimed > 0 or self._started > self._started_at_watch
+        if due.alerts.is_for(ran=ran, waits=bool(due.lanes)):
+            self._started_at_watch = self._started
+            look_at_alerts(runtime)
 
     def _is_ours(self, lane: str) -> bool:
         _, queue, kind, _ = lane.split("/", 3)

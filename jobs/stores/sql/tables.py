@@ -31,7 +31,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from jobs.core.flow import FLOW_CHARS
 
 SQLITE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -186,6 +186,10 @@ class Tables:
     def measures(self) -> Table:
         return self._table("measures")
 
+    @property
+    def alerts(self) -> Table:
+        return self._table("alerts")
+
     def _table(self, name: str) -> Table:
         with self._lock:  # in one MetaData nothing can be described twice
             if self._described is None:
@@ -267,6 +271,8 @@ def _describe(
         # with a queue alone.
         Column("ring_at", Timestamp),
         Column("rings", Integer, nullable=False, server_default=text("0")),
+        # The W3C traceparent of its enqueue, where that was traced.
+        Column("trace", ascii_text(55)),
         schema=schema,
         **_options(
             dialect,
@@ -280,7 +286,7 @@ def _describe(
     others = {"schema": schema, **_options(dialect, **_MYSQL_TABLE)}
     described = (
         *(_keys, _controls, _limits, _takings, _schedules, _groups),
-        *(_ticks, _measures),
+        *(_ticks, _measures, _alerts),
     )
     return {
         "jobs": jobs,
@@ -475,6 +481,33 @@ def _measures(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table
         Column("kind", ascii_text(100), nullable=False),
         Column("measure", long_text(), nullable=False),
         Index(f"ix_{prefix}measures_span", "namespace", "span_seconds", "starts_at"),
+        **options,
+    )
+
+
+def _alerts(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """How each rule stands for each subject (a queue, a kind, or the whole: an empty one).
+
+    ``version`` is one more at every write: who writes names the one that was read. The row without
+    a name says when the alerts were last looked at, and whether more is to come of that.
+    """
+    return Table(
+        f"{prefix}alerts",
+        metadata,
+        Column("namespace", ascii_text(100), primary_key=True),
+        Column("name", ascii_text(100), primary_key=True),
+        Column("subject", ascii_text(100), primary_key=True),
+        Column("level", ascii_text(10), nullable=False),
+        Column("since", Timestamp, nullable=False),
+        Column("value", Double),
+        Column("detail", exact_text(300)),
+        Column("heading", ascii_text(10), nullable=False),
+        Column("streak", Integer, nullable=False),
+        Column("changes", Integer, nullable=False),
+        Column("acknowledged_by", exact_text(100)),
+        Column("acknowledged_at", Timestamp),
+        Column("version", Integer, nullable=False),
+        Column("checked_at", Timestamp),
         **options,
     )
 
