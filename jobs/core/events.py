@@ -110,7 +110,8 @@ class Events:
 
     def wanted(self, name: EventName | str) -> bool:
         """Whether anybody listens: events nobody hears are not built."""
-        return any(when is None or when() for _, when in self._listeners.get(name, ()))
+        heard = self._listeners.get(name, ())  # asked for every job
+        return bool(heard) and any(when is None or when() for _, when in heard)
 
     def emit(self, event: JobEvent) -> None:
         """Tell the listeners; one that raises is logged and the others still hear."""

@@ -7,11 +7,12 @@ anything lost but the instants between.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from math import inf
 from statistics import median
 from typing import Any, NamedTuple, Self
 
@@ -43,6 +44,19 @@ class Histogram:
         place = bisect_left(BOUNDS_MS, value_ms)
         self.counts[place] = self.counts.get(place, 0) + times
         self.sum_ms += value_ms * times
+
+    def note_all(self, values_ms: Sequence[float]) -> None:
+        """Count many values: sorted, so that each bound is looked for and not each value."""
+        ordered = [max(value, 0.0) for value in sorted(values_ms)]
+        self.sum_ms += sum(ordered)
+        begin = 0
+        for place, bound in enumerate((*BOUNDS_MS, inf)):
+            if begin == len(ordered):
+                return
+            end = bisect_right(ordered, bound, begin)
+            if end > begin:
+                self.counts[place] = self.counts.get(place, 0) + end - begin
+            begin = end
 
     def add(self, other: Histogram) -> None:
         """Count the other's values as well."""
@@ -143,10 +157,10 @@ class Measure:
         attempts = self.attempts
         return (self.failed + self.retried) / attempts if attempts else None
 
-    def count(self, outcome: str) -> None:
+    def count(self, outcome: str, times: int = 1) -> None:
         """Count an outcome by its name (:class:`jobs.core.outcome.Outcome`)."""
         name = "snoozed" if outcome == "continued" else outcome
-        setattr(self, name, getattr(self, name) + 1)
+        setattr(self, name, getattr(self, name) + times)
 
     def add(self, other: Measure) -> None:
         """Count what the other counted as well."""

@@ -118,15 +118,31 @@ def decide(
     duration_ms: float | None = None,
     progress: tuple[float, str | None] | None = None,
     spread: Callable[[], float] = random.random,
+    started: float | None = None,
 ) -> Outcome:
     """The outcome of an execution of ``claimed`` that ended so.
 
-    ``at`` is the time noted in the error history, ``duration_ms`` how long the handler ran,
+    ``at`` is the time noted in the error history, ``duration_ms`` how long the handler ran since
+    ``started`` (monotonic seconds),
     ``progress`` the last progress not yet written, ``spread`` the source of jitter (0 to 1).
     """
     percent, note = progress or (None, None)
     if isinstance(ending, Returned):
-        return _completed(claimed, ending.value, policy, at, duration_ms, percent, note)
+        return _completed(claimed, ending.value, policy, at, duration_ms, percent, note, started)
+    outcome = _decide(claimed, ending, policy, at, duration_ms, percent, note, spread)
+    return outcome if started is None else outcome._replace(started=started)
+
+
+def _decide(
+    claimed: Claimed,
+    ending: Ending,
+    policy: Policy,
+    at: datetime,
+    duration_ms: float | None,
+    percent: float | None,
+    note: str | None,
+    spread: Callable[[], float],
+) -> Outcome:
     tail: dict[str, Any] = {
         "duration_ms": duration_ms,
         "progress": percent,
@@ -166,6 +182,7 @@ def _completed(
     duration_ms: float | None,
     percent: float | None,
     note: str | None,
+    started: float | None,
 ) -> Outcome:
     result = error = errors = None
     if value is not None:
@@ -190,7 +207,7 @@ def _completed(
                 "progress_note": note,
                 "group_id": claimed.group_id,
             }
-            return _stopped_chain(claimed, problem, policy, at, tail)
+            return _stopped_chain(claimed, problem, policy, at, tail)._replace(started=started)
     # Not through a dict, as the other ends are: this is what becomes of nearly every job.
     verdict = Verdict(
         claimed.id,
@@ -206,7 +223,7 @@ def _completed(
         group_id=claimed.group_id,
         follow=follow,
     )
-    return Outcome("completed", verdict, claimed.kind, value)
+    return Outcome("completed", verdict, claimed.kind, value, started=started)
 
 
 def _stopped_chain(

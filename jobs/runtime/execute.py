@@ -43,6 +43,7 @@ FLUSH_SECONDS = 0.25
 MOST_ABANDONED = 20
 _LINE = attrgetter("kind", "queue")
 _TIMEOUT = attrgetter("timeout_seconds")
+_NAME = attrgetter("name")
 _TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 
 
@@ -50,18 +51,17 @@ def tell(
     runtime: Runtime, job: Claimed, outcome: Outcome, exception: BaseException | None = None
 ) -> None:
     """Tell the listeners what became of a job; only once that is written."""
-    verdict = outcome.verdict
-    for name in _TOLD:
-        if name == outcome.name:
-            runtime.tell(
-                name,
-                job,
-                result=outcome.value,
-                error=verdict.error,
-                duration_ms=verdict.duration_ms,
-                delay_seconds=verdict.delay_seconds,
-                exception=exception,
-            )
+    if outcome.name in _TOLD:
+        verdict = outcome.verdict
+        runtime.tell(
+            outcome.name,
+            job,
+            result=outcome.value,
+            error=verdict.error,
+            duration_ms=verdict.duration_ms,
+            delay_seconds=verdict.delay_seconds,
+            exception=exception,
+        )
 
 
 @dataclass(slots=True)
@@ -396,7 +396,8 @@ class Batch:
             self._end_lines(ended)  # of those that came late
             self._admit_followers(ended)
         note_ends(self.runtime, self._claimed_by_id, ended, late)
-        if not late and not self.runtime.events.heard:
+        told = set(filter(self.runtime.events.wanted, _TOLD))
+        if not late and not told.intersection(map(_NAME, ended)):
             return
         for outcome in ended:
             if outcome.verdict.id in late:
@@ -406,7 +407,7 @@ class Batch:
                     outcome.verdict.id,
                     outcome.name,
                 )
-            else:
+            elif outcome.name in told:
                 self._tell(outcome)
 
     def _touch(self, now: float) -> None:

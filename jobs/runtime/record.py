@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 
 from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.core.ids import new_id
@@ -17,6 +18,8 @@ from jobs.runtime.base import Runtime
 from jobs.runtime.execute import BatchReport
 from jobs.runtime.recorder import GATHERED, runner_name
 
+_KEY = attrgetter("tenant", "queue", "kind")
+_NAME = attrgetter("name")
 RAN = frozenset({"completed", "failed", "retried", "snoozed", "continued"})
 
 
@@ -74,24 +77,38 @@ class Note:
 
     def count(self, report: BatchReport) -> None:
         """Count what a report says, which is then not among the ``reports``."""
+        grouped: defaultdict[tuple[str, str, str], list[Outcome]] = defaultdict(list)
+        jobs = report.jobs
         for outcome in report.written():
-            self.names[outcome.name] += 1
-            self._count(report.jobs[outcome.verdict.id], outcome)
+            grouped[_KEY(jobs[outcome.verdict.id])].append(outcome)
+        for key, outcomes in grouped.items():
+            self._count(Key(*key), outcomes, jobs)
 
-    def _count(self, job: Claimed, outcome: Outcome) -> None:
-        measure = measure_of(self.measures, job)
-        measure.count(outcome.name)
-        if outcome.started is None or outcome.verdict.duration_ms is None:
-            return
-        measure.ran.note(outcome.verdict.duration_ms)
+    def _count(self, key: Key, outcomes: Sequence[Outcome], jobs: Mapping[str, Claimed]) -> None:
+        measure = measure_of(self.measures, key)
+        names = Counter(map(_NAME, outcomes))
+        self.names.update(names)
+        for name, times in names.items():
+            measure.count(name, times)
+        ran = [
+            (outcome.verdict, outcome.started)
+            for outcome in outcomes
+            if outcome.started is not None and outcome.verdict.duration_ms is not None
+        ]
+        measure.ran.note_all([verdict.duration_ms or 0.0 for verdict, _ in ran])
         if self.seen_at is not None:
-            due_for = (self.seen_at - job.run_at).total_seconds()
-            measure.waited.note((due_for + outcome.started - self.seen) * 1000)
+            # What makes the store's time of our monotonic seconds.
+            ahead = self.seen_at.timestamp() - self.seen
+            measure.waited.note_all(
+                [
+                    (ahead + started - jobs[verdict.id].run_at.timestamp()) * 1000
+                    for verdict, started in ran
+                ]
+            )
 
 
-def measure_of(measures: Measures, job: Claimed) -> Measure:
-    """The measure that a job counts for."""
-    key = Key(job.tenant, job.queue, job.kind)
+def measure_of(measures: Measures, key: Key) -> Measure:
+    """The measure of a key, a new one if there is none."""
     found = measures.get(key)
     if found is None:
         found = measures[key] = Measure()
@@ -107,7 +124,7 @@ def count_reclaimed(
     """Count what became of jobs whose runner died, those of them that had begun as lost."""
     for job, outcome in zip(jobs, outcomes, strict=True):
         if job.id not in late:
-            measure = measure_of(measures, job)
+            measure = measure_of(measures, Key(*_KEY(job)))
             measure.count(outcome.name)
             measure.lost += job.marked
 

@@ -302,11 +302,12 @@ class Run:
             at=self.runtime.clock.now(),
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
+            started=self.started,
         )
         verdict = outcome.verdict
         if outcome.name == "continued" and verdict.cursor is None and self.cursor is not None:
             outcome = outcome._replace(verdict=verdict._replace(cursor=self.cursor))
-        return outcome._replace(started=self.started)
+        return outcome
 
     def timed_out(self, now: float) -> Outcome:
         """The outcome of a run that did not end by its deadline."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from operator import attrgetter
 
 from jobs.core.job import State
 from jobs.core.outcome import NotStarted, RunnerLost, decide
@@ -20,6 +21,7 @@ log = logging.getLogger("tickwork.upkeep")
 RECLAIMS_PER_TICK = 200
 PURGES_PER_TICK = 1000
 GROUPS_PER_TICK = 50
+_KIND = attrgetter("kind")
 TICKS_PER_FOLD, FOLDS_PER_TICK = 2000, 10
 
 
@@ -84,7 +86,7 @@ def reclaim(
 
 def trim_finished(runtime: Runtime, report: BatchReport) -> None:
     """Keep no more finished jobs of a kind than it asked for; only of kinds that just finished."""
-    for kind in {outcome.kind for outcome in report.outcomes}:
+    for kind in set(map(_KIND, report.outcomes)):
         terms = runtime.terms(kind)
         for name, state in (("completed", State.COMPLETED), ("failed", State.FAILED)):
             keep = getattr(terms, name).count
