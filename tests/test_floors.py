@@ -65,7 +65,17 @@ ORDER = {
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
         *("writer", "attempts", "rings", "chains", "schedules", "controls", "keys", "edits"),
         *("commits", "transaction"),
-        *("groups", "base", "reading", "enqueueing", "steering", "upkeep", "store"),
+        *(
+            "groups",
+            "base",
+            "browse",
+            "reading",
+            "browsing",
+            "enqueueing",
+            "steering",
+            "upkeep",
+            "store",
+        ),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (
