@@ -66,7 +66,8 @@ ORDER = {
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
         *("writer", "attempts", "rings", "chains", "schedules", "controls", "keys", "edits"),
         *("commits", "transaction"),
-        *("groups", "base", "reading", "enqueueing", "steering", "upkeep", "access", "store"),
+        *("groups", "base", "browse", "reading", "browsing", "enqueueing", "steering", "upkeep"),
+        *("access", "store"),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (

@@ -10,13 +10,8 @@ from typing import Any
 
 from jobs.cli.text import mask, span
 from jobs.core.controls import holds_back
+from jobs.core.job import SHOWN_STATES as SHOWN_STATES
 from jobs.core.job import Job, shown_state
-
-# In the order of a job's life.
-SHOWN_STATES = (
-    *("pending", "paused", "delayed", "retrying", "processing", "stalled"),
-    *("completed", "failed", "cancelled"),
-)
 
 
 @dataclass

@@ -51,6 +51,7 @@ from jobs.testing.areas.runtime_time import (
     TimeoutConformance,
 )
 from jobs.testing.areas.schedules import ScheduleConformance, ScheduleStoreConformance
+from jobs.testing.areas.store_browse import BrowseConformance
 from jobs.testing.areas.store_chains import NextDueConformance, TickChainConformance
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_controls import (
@@ -121,6 +122,7 @@ class StoreConformance(
     AheadConformance,
     TokenConformance,
     AuditConformance,
+    BrowseConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, TextClause, select, text
@@ -11,10 +12,18 @@ from jobs.stores.sql.statements import Statements
 
 
 def listing(
-    statements: Statements, where: JobFilter, limit: int, *, ids_only: bool = False
+    statements: Statements,
+    where: JobFilter,
+    limit: int,
+    *,
+    ids_only: bool = False,
+    more: Sequence[str] = (),
 ) -> Select[Any]:
-    """Jobs by filter, newest first; ids sort by creation. Binds :func:`listing_parameters`."""
-    jobs, sql = statements.tables.jobs, statements.sql
+    """Jobs by filter, newest first; ids sort by creation. Binds :func:`listing_parameters`.
+
+    ``more`` are conditions on ``j``.
+    """
+    jobs, sql = statements.tables.jobs.alias("j"), statements.sql
     c = jobs.c
     statement = select(c.id) if ids_only else select(jobs)
     statement = statement.where(text("namespace = :namespace"))
@@ -33,6 +42,10 @@ def listing(
     if where.older_than_seconds is not None:
         by = sql.later(f"-{sql.number('older_than_seconds')}")
         statement = statement.where(text(f"coalesce(finished_at, created_at) <= {by}"))
+    if where.shown is not None:
+        statement = statement.where(c.state.in_([str(state) for state in where.states]))
+    for condition in more:
+        statement = statement.where(text(condition))
     if where.after_id is None:
         return statement.order_by(c.id.desc()).limit(limit)
     # In the order of the key, so that a walk over a long history reads each row once.

@@ -31,7 +31,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from jobs.core.flow import FLOW_CHARS
 
 SQLITE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -508,10 +508,15 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
             Index(f"ix_{prefix}jobs_{name}_by_state", c.namespace, c.state, *columns).ddl_if(
                 callable_=_lacks_partial_indexes
             )
+    # For people who look for jobs: what leads, then the state, then the order of the list.
+    Index(f"ix_{prefix}jobs_by_state", c.namespace, c.state, c.id)
+    Index(f"ix_{prefix}jobs_by_kind", c.namespace, c.kind, c.state, c.id)
+    Index(f"ix_{prefix}jobs_by_queue", c.namespace, c.queue, c.state, c.id)
     few: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
         ("kept", (c.keep_until,), "keep_until IS NOT NULL"),
         ("finished", (c.kind, c.state, c.finished_at), "finished_at IS NOT NULL"),
         ("group", (c.group_id, c.state), "group_id IS NOT NULL"),
+        ("by_tenant", (c.tenant, c.state, c.id), "tenant <> ''"),
     )
     for name, of_few, condition in few:
         partial = text(condition)
