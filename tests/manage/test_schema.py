@@ -15,7 +15,7 @@ from jobs.http import create_app
 from tests.manage.conftest import ADMIN, Office, open_office
 
 BEARER = {"Authorization": f"Bearer {ADMIN}"}
-SHORT, LONG = 6, 150
+SHORT, LONG = 6, 60
 
 
 def stocked() -> Office:
@@ -88,8 +88,9 @@ def exercise(operation: Any, examples: int, mode: GenerationMode = GenerationMod
 # and rules across fields, are refused with documented answers.
 EXCLUDED = [
     schemathesis.checks.positive_data_acceptance,
-    # A query that says nothing of a parameter in another spelling.
-    schemathesis.checks.missing_required_header,
+    # Numbers in other spellings are taken, and a made-up path is replaced by one that is there;
+    # what is refused, and with which place, has tests of its own.
+    schemathesis.checks.negative_data_rejection,
 ]
 
 
