@@ -53,7 +53,7 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
-        *("access", "redact"),
+        *("access", "sealed", "redact"),
         *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
