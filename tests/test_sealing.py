@@ -36,15 +36,16 @@ class TestSealedMemory(StoreConformance, RuntimeConformance):
         return lambda clock, namespace="": store(namespace=namespace, clock=clock)
 
 
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = make_engine(f"sqlite:///{tmp_path_factory.mktemp('sealed') / 'jobs.db'}")
+    SqlStore(engine).create_schema()
+    yield engine
+    engine.dispose()
+
+
 @pytest.mark.slow
 class TestSealedSqlite(StoreConformance, RuntimeConformance):
-    @pytest.fixture(scope="class")
-    def engine(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-        engine = make_engine(f"sqlite:///{tmp_path_factory.mktemp('sealed') / 'jobs.db'}")
-        SqlStore(engine).create_schema()
-        yield engine
-        engine.dispose()
-
     @pytest.fixture
     def make_store(self, engine: Engine) -> MakeStore:
         number, store = next(_numbers), sealed(SqlStore, [NEW, OLD])
