@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import aws, core, flow, latency
+from benchmarks import aws, core, flow, latency, worker
 
 
 def main() -> int:
@@ -23,7 +23,9 @@ def main() -> int:
     two.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     two.add_argument("--jobs", type=int, default=1000, help="how many no-op jobs in a turn")
     two.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    four = suites.add_parser("latency", help="enqueue to start by kick, cost of kick, idle tick")
+    four = suites.add_parser(
+        "latency", help="enqueue to start, by kick and by worker; their costs; idle ticks"
+    )
     four.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     four.add_argument("--jobs", type=int, default=300, help="how many enqueues to measure")
     four.add_argument("--json", action="store_true", help="one JSON object and nothing else")
@@ -38,6 +40,7 @@ def main() -> int:
             figures = aws.measure(options.database, options.jobs, say)
         elif options.suite == "latency":
             figures = latency.measure(options.database, options.jobs, say)
+            figures |= worker.measure(options.database, options.jobs, say)
         else:
             figures = flow.measure(options.database, options.rows, say)
         print(json.dumps(figures, indent=None if options.json else 2))

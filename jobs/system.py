@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jobs.core.delivery import Fate
     from jobs.runtime.deliver import Delivery
     from jobs.runtime.local import LocalRunner
+    from jobs.runtime.worker import Worker
 
 log = logging.getLogger("tickwork")
 LEAST_ANSWER_SECONDS = 4.0
@@ -95,7 +96,7 @@ class Tickwork(Scheduling, Steering):
         clock = clock or SystemClock()
         if store is None:
             store = _open_store(settings, database, clock)
-        bell = doorbell or _make_doorbell(settings)
+        bell = doorbell or _make_doorbell(settings, store)
         self._runtime = Runtime(
             store=store,
             registry=Registry(),
@@ -456,8 +457,7 @@ class Tickwork(Scheduling, Steering):
         (now by default). With ``look_ahead`` the result's ``next_due_at`` says when there will be
         something to do, for a statement more. Safe to call from several processes at once.
         """
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
+        _check_limit(limit)
         return run_tick(
             self._runtime,
             limit=limit,
@@ -503,8 +503,7 @@ class Tickwork(Scheduling, Steering):
         never run side by side. Stops when a tick only put off what is due: the last result then
         says what remains. ``time_budget`` and ``tick_limit`` (seconds) are those of each tick.
         """
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
+        _check_limit(limit)
         return drain(
             self._runtime,
             limit=limit,
@@ -556,6 +555,38 @@ class Tickwork(Scheduling, Steering):
         Returns whether they have ended; one that has not runs on, as long as the process does.
         """
         return self._local is None or self._local.stop(timeout_seconds)
+
+    def worker(
+        self,
+        *,
+        concurrency: int | None = None,
+        kinds: Iterable[str] | None = None,
+        queues: Iterable[str] | None = None,
+        when_ended: Callable[[], None] | None = None,
+    ) -> Worker:
+        """The worker of this process, not started yet: what ``tickwork worker`` runs.
+
+        ``concurrency`` is how many jobs run at once (``JOBS_CONCURRENCY`` by default); ``kinds``
+        and ``queues`` are those it takes jobs of, all by default. With ``JOBS_NOTIFY`` it is woken
+        by PostgreSQL. Stopped, it starts no more, nor does anything else in this process.
+        """
+        from jobs.runtime.worker import Worker  # late: most processes run none
+
+        return Worker(
+            self._runtime,
+            slots=concurrency,
+            kinds=None if kinds is None else frozenset(kinds),
+            queues=None if queues is None else frozenset(queues),
+            listener=self._make_listener(),
+            when_ended=when_ended,
+        )
+
+    def _make_listener(self) -> Any:
+        if not self.settings.notify or _notify_engine(self.store) is None:
+            return None
+        from jobs.doorbells.postgres import NotifyListener  # late: only workers with JOBS_NOTIFY
+
+        return NotifyListener(_notify_engine(self.store), _channel(self.settings))
 
     def stop_starting(self, give_up_seconds: float | None = None) -> None:
         """Start no more jobs in this process, for good: what a server calls before it ends.
@@ -622,7 +653,31 @@ def _sealed(store: Callable[..., Store], settings: Settings) -> Callable[..., St
     return encrypted
 
 
-def _make_doorbell(settings: Settings) -> Doorbell:
+def _make_doorbell(settings: Settings, store: Store) -> Doorbell:
+    first = _make_first_doorbell(settings)
+    engine = _notify_engine(store) if settings.notify else None
+    if engine is None:
+        return first
+    from jobs.doorbells.postgres import Doorbells, NotifyDoorbell  # late: only with JOBS_NOTIFY
+
+    second = NotifyDoorbell(engine, _channel(settings))
+    return second if isinstance(first, SilentDoorbell) else Doorbells(first, second)
+
+
+def _notify_engine(store: Store) -> Any:
+    """The store's engine, if it is one that can LISTEN and NOTIFY."""
+    engine = getattr(store, "engine", None)
+    is_psycopg = engine is not None and engine.name == "postgresql" and engine.driver == "psycopg"
+    return engine if is_psycopg else None
+
+
+def _channel(settings: Settings) -> str:
+    from jobs.doorbells.postgres import channel_of  # late, as above
+
+    return channel_of(settings.table_prefix, settings.namespace, settings.schema)
+
+
+def _make_first_doorbell(settings: Settings) -> Doorbell:
     if settings.backend == "sql" and settings.kick_url is not None:
         return _make_kick(settings)
     if settings.backend != "sqs" or settings.sqs_queue_url is None:
@@ -660,3 +715,8 @@ def _warn_of_unused(environ: Mapping[str, str]) -> None:
 def _endless_ids() -> Iterator[str]:
     while True:
         yield from new_ids(256)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"limit is 1 or more, not {limit!r}")

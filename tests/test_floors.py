@@ -65,8 +65,8 @@ ORDER = {
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
-        *("writer", "attempts", "rings", "chains", "schedules", "controls", "keys", "edits"),
-        *("commits", "transaction"),
+        *("writer", "claiming", "attempts", "rings", "chains", "schedules", "controls", "keys"),
+        *("edits", "commits", "transaction"),
         *("groups", "base", "browse", "reading", "browsing", "enqueueing", "steering", "upkeep"),
         *("access", "store"),
     ),
@@ -74,7 +74,7 @@ ORDER = {
     "jobs.runtime": (
         *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
         *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),
-        *("tick", "chain", "drain", "deliver", "worker", "local"),
+        *("tick", "chain", "drain", "deliver", "stream", "worker", "local"),
     ),
     "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
 }

@@ -18,7 +18,7 @@ from jobs.cli.groups import group
 from jobs.cli.limits import limits
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import enqueue
-from jobs.cli.queue import redrive, worker
+from jobs.cli.queue import redrive
 from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
 from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
@@ -26,6 +26,7 @@ from jobs.cli.tick import tick
 from jobs.cli.tokens import audit, tokens
 from jobs.cli.watch import watch
 from jobs.cli.why import why
+from jobs.cli.worker import worker
 
 __all__ = ["main"]
 

@@ -46,6 +46,7 @@ class Settings:
     auto_start: bool | None = None
     kick_url: str | None = None
     kick_debounce: float = 0.2
+    notify: bool = False
     chain_limit: int = 1000
     chain_per_hour: int = 3600
     bypass_secret: str | None = None
@@ -132,6 +133,8 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
             f"JOBS_TIME_BUDGET ({settings.time_budget:g} s) must be below JOBS_TICK_LIMIT "
             f"({settings.tick_limit:g} s): jobs started last need time to end"
         )
+    if settings.notify and not re.match("postgres", settings.database_url or ""):
+        reader.problems.append("JOBS_NOTIFY=1 needs PostgreSQL: NOTIFY is what it says")
     if reader.problems:
         raise ConfigurationError(reader.problems)
     return settings
@@ -381,6 +384,7 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("auto_start", ("JOBS_AUTO_START",), _flag),
     ("kick_url", ("JOBS_KICK_URL",), _own_url),
     ("kick_debounce", ("JOBS_KICK_DEBOUNCE",), _seconds(0, 60)),
+    ("notify", ("JOBS_NOTIFY",), _flag),
     ("chain_limit", ("JOBS_CHAIN_LIMIT",), _whole(0, 1_000_000)),
     ("chain_per_hour", ("JOBS_CHAIN_PER_HOUR",), _whole(0, 10_000_000)),
     ("bypass_secret", ("VERCEL_AUTOMATION_BYPASS_SECRET",), str),

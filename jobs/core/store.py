@@ -133,19 +133,23 @@ class Ahead(NamedTuple):
     """When there will be something to do.
 
     ``at`` is the next instant for whatever reason, past if it is now and ``None`` if nothing waits
-    for anything; ``rows_in_seconds`` is until the first pending row alone is due (0: it is).
+    for anything, ``in_seconds`` how far that is ahead; ``rows_in_seconds`` is until the first
+    pending row alone is due (0: it is).
     """
 
     at: datetime | None
     rows_in_seconds: float | None
+    in_seconds: float | None = None
 
 
 def ahead_of(rows: Sequence[datetime], others: Sequence[datetime], now: datetime) -> Ahead:
     """What these pending rows' instants, and those of leases and schedules, come to."""
     first = min(rows, default=None)
+    at = min((*rows, *others), default=None)
     return Ahead(
-        min((*rows, *others), default=None),
+        at,
         None if first is None else max(0.0, (first - now).total_seconds()),
+        None if at is None else max(0.0, (at - now).total_seconds()),
     )
 
 
@@ -577,6 +581,10 @@ class Store(AccessStore, Protocol):
         """
         ...
 
+    def groups_of(self, ids: Collection[str]) -> frozenset[str]:
+        """The groups that those jobs belong to."""
+        ...
+
     def group(self, group_id: str) -> Group | None:
         """A group with its jobs counted by state, or ``None``."""
         ...
@@ -702,8 +710,9 @@ class Store(AccessStore, Protocol):
         and ``refused`` is given, by its id, that of the other.
 
         One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
-        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
-        due at that instant, whatever their delays. Returns how many.
+        its fence stays. One that is pending is only brought forward: one that is due before its
+        delay ends keeps its place. With ``run_at`` all are due at that instant, whatever their
+        delays. Returns how many.
         """
         ...
 
