@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -14,10 +15,14 @@ from sqlalchemy import Engine, create_engine, text
 from jobs import Continue, JobContext, Tickwork
 from jobs.core.clock import Clock, ManualClock
 from jobs.core.errors import ConfigurationError, PayloadError
+from jobs.core.group import NewGroup
+from jobs.core.job import Claimed, Job, NewJob
 from jobs.core.redact import Redactor
+from jobs.core.schedule import Schedule
 from jobs.core.sealed import SEALED
+from jobs.core.store import CancelReport, Settled, Store, Touch, Verdict
 from jobs.stores.memory import MemoryStore
-from jobs.stores.sealing import KeyRing, sealed
+from jobs.stores.sealing import KeyRing, Sealing, sealed
 from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import make_engine
 from jobs.testing.conformance import MakeStore, RuntimeConformance, StoreConformance
@@ -210,6 +215,26 @@ def test_what_is_no_key_is_refused_by_name(key: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBS_ENCRYPTION_KEYS") as refused:
         KeyRing([NEW, key])
     assert not key or key not in str(refused.value)
+
+
+# What brings payloads in or out by these, a sealed store must come between.
+CARRIERS = (Job, NewJob, Claimed, Verdict, Touch, Schedule, CancelReport, Settled, NewGroup)
+# They hand jobs on without a look at their data: to revive, to weigh, to ring for, to tell of.
+PASSED_ON = {"revive", "ahead", "check_groups", "after_commit", "remove_schedule"}
+
+
+def test_no_operation_of_a_store_is_forgotten() -> None:
+    """One that is added to the contract and carries payloads is to be sealed as well."""
+    names = {carrier.__name__ for carrier in CARRIERS}
+    carrying = {
+        name
+        for name, operation in vars(Store).items()
+        if callable(operation)
+        and not name.startswith("_")
+        and names & set(re.findall(r"\w+", " ".join(map(str, operation.__annotations__.values()))))
+    }
+    assert len(carrying) > 15
+    assert carrying - set(vars(Sealing)) - PASSED_ON == set()
 
 
 def test_keys_stand_in_no_message() -> None:

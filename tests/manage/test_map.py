@@ -5,6 +5,7 @@ Each rule is called as nobody, as each role, and as tenant A over what is tenant
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,7 +52,7 @@ def name_of(rule: Rule) -> str:
 def path_of(rule: Rule, **values: str) -> str:
     path = rule.rule
     for name in rule.arguments:
-        path = path.replace(f"<{name}>", values.get(name, "x"))
+        path = re.sub(rf"<(\w+:)?{name}>", lambda _, name=name: values.get(name, "x"), path)
     assert "<" not in path, f"{rule}: give the test a value for it"
     return path
 
