@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from jobs.alarms import Alarms, Unreachable
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.chain import Link
 from jobs.core.clock import Clock, SystemClock
@@ -22,10 +23,14 @@ from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob
 from jobs.core.limits import Breaker, RateLike
+from jobs.core.loglines import LogContext
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, Store
+from jobs.measuring import Measuring
+from jobs.ops import logs, sentry
+from jobs.ops.joblines import log_jobs
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
 from jobs.runtime.chain import can_chain, chain_on
@@ -34,7 +39,9 @@ from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import Draft, Enqueued, EnqueueOptions, build_job, draft, is_heard
 from jobs.runtime.groups import GroupBuilder
 from jobs.runtime.tick import TickResult, run_tick
+from jobs.runtime.tracing import enqueueing
 from jobs.runtime.upkeep import reclaim
+from jobs.runtime.watch import channels_of
 from jobs.scheduling import Scheduling
 from jobs.steering import Steering
 
@@ -51,7 +58,7 @@ LEAST_ANSWER_SECONDS = 4.0
 ANSWER_MARGIN_SECONDS = 10.0
 
 
-class Tickwork(Scheduling, Steering):
+class Tickwork(Scheduling, Steering, Measuring, Alarms):
     """Background jobs in the user's own SQL database, or in memory.
 
     >>> tickwork = Tickwork("sqlite:///jobs.db")      # or Tickwork.from_env()
@@ -105,7 +112,16 @@ class Tickwork(Scheduling, Steering):
             clock=clock,
             doorbell=bell,
             rules=getattr(bell, "rules", None),
+            heartbeat=_make_heartbeat(settings, clock),
         )
+        # Before the lines: Sentry is to leave those alone.
+        sentry.report_failures(self._runtime.events)
+        log_jobs(self._runtime.events, self._runtime.registry)
+        self._unreachable = Unreachable(settings, clock)
+        if settings.alerts and channels_of(settings):
+            from jobs.handlers.alerting import alert_handler  # late: where something is delivered
+
+            self.register(alert_handler())
         self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
@@ -117,7 +133,8 @@ class Tickwork(Scheduling, Steering):
         """The system that the environment describes.
 
         Without arguments it is one per process, so that every module that asks for it declares its
-        handlers on the same one. With ``environ`` or overrides it is a new one.
+        handlers on the same one, and its log lines go where ``JOBS_LOG_FORMAT`` says. With
+        ``environ`` or overrides it is a new one.
         """
         if environ is not None or overrides:
             settings = read_settings(environ, **overrides)
@@ -126,6 +143,7 @@ class Tickwork(Scheduling, Steering):
         with cls._from_env_lock:
             if cls._from_env is None:
                 settings = read_settings()
+                logs.install(settings)
                 _warn_of_unused(os.environ)
                 bare = cls(settings=replace(settings, handlers=()))
                 bare.settings = bare._runtime.settings = settings
@@ -167,6 +185,8 @@ class Tickwork(Scheduling, Steering):
         rate_limit_per_key: RateLike | None = None,
         concurrency_in_process: int | None = None,
         breaker: Breaker | None = None,
+        log_context: LogContext | None = None,
+        metrics: str | None = None,
         redact: Collection[str] = (),
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
@@ -189,6 +209,11 @@ class Tickwork(Scheduling, Steering):
         ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
         ``max_continues`` times, 1,000 by default, until it is ``max_age`` seconds old, by default
         seven days.
+
+        Logs show nothing of a payload but what ``log_context`` says: a list of its keys, or a
+        function of the payload that returns a dict. With ``metrics="export"`` the ends of its jobs
+        are logged as counters, ``export.success`` and ``export.error``, and a time,
+        ``export.duration``.
         """
         declare = declare_handler(
             kind,
@@ -214,6 +239,8 @@ class Tickwork(Scheduling, Steering):
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            log_context=log_context,
+            metrics=metrics,
             redact=redact,
         )
         return lambda function: self.register(declare(function))
@@ -283,8 +310,10 @@ class Tickwork(Scheduling, Steering):
         Raises :class:`~jobs.core.errors.PayloadError` for a payload that cannot be stored,
         :class:`~jobs.core.errors.ConfigurationError` for options that make no sense.
         """
-        new = build_job(self._runtime, kind, payload, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -328,8 +357,10 @@ class Tickwork(Scheduling, Steering):
                 "aenqueue's session is an AsyncSession or AsyncConnection; "
                 "use enqueue() with a plain one"
             )
-        new = build_job(self._runtime, kind, payload, options)
-        job = (await self.store.ainsert([new], session))[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = (await self.store.ainsert([new], session))[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -368,7 +399,9 @@ class Tickwork(Scheduling, Steering):
                     told.append(Enqueued.of(self._runtime, new))
                 yield new
 
-        self.store.insert_many(built(), session, existing=existing)
+        with enqueueing() as span:
+            self.store.insert_many(built(), session, existing=existing)
+            span.tell(count=len(ids) - len(existing))
         if existing:
             told = [each for each in told if each.id not in existing]
             ids = [existing.get(job_id, job_id) for job_id in ids]
@@ -393,8 +426,10 @@ class Tickwork(Scheduling, Steering):
 
         Raises as :meth:`enqueue`; typed payloads of later steps are checked when they run.
         """
-        new = build_chain(self._runtime, steps, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_chain(self._runtime, steps, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -449,25 +484,29 @@ class Tickwork(Scheduling, Steering):
         concurrency: int | None = None,
         begun: float | None = None,
         look_ahead: bool = False,
+        trigger: str = "call",
     ) -> TickResult:
         """One run of the loop: claim up to ``limit`` due jobs, run them, write down what happened.
 
         ``time_budget`` (seconds) is when it stops starting jobs, ``tick_limit`` when the platform
         would kill it, both counted from ``begun``: when the invocation began, in monotonic seconds
         (now by default). With ``look_ahead`` the result's ``next_due_at`` says when there will be
-        something to do, for a statement more. Safe to call from several processes at once.
+        something to do, for a statement more. The tick is recorded with its ``trigger``, one of
+        :data:`jobs.core.measure.TRIGGERS`. Safe to call from several processes at once.
         """
         _check_limit(limit)
-        return run_tick(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-            begun=begun,
-            counts_left=can_chain(self._runtime),
-            looks_ahead=look_ahead,
-        )
+        with self._unreachable.watched(self.clock.monotonic()):
+            return run_tick(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                begun=begun,
+                counts_left=can_chain(self._runtime),
+                looks_ahead=look_ahead,
+                trigger=trigger,
+            )
 
     def go_on(self, result: TickResult, chain: str | None = None) -> bool:
         """Start the next tick if this one left work: what a server does before it answers.
@@ -496,6 +535,7 @@ class Tickwork(Scheduling, Steering):
         time_budget: float | None = None,
         tick_limit: float | None = None,
         concurrency: int | None = None,
+        trigger: str = "call",
     ) -> list[TickResult]:
         """Tick after tick, up to ``limit`` jobs each, until nothing is due; the ticks' results.
 
@@ -504,13 +544,15 @@ class Tickwork(Scheduling, Steering):
         says what remains. ``time_budget`` and ``tick_limit`` (seconds) are those of each tick.
         """
         _check_limit(limit)
-        return drain(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-        )
+        with self._unreachable.watched(self.clock.monotonic()):
+            return drain(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                trigger=trigger,
+            )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
         """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""
@@ -685,6 +727,14 @@ def _make_first_doorbell(settings: Settings) -> Doorbell:
     from jobs.doorbells.sqs import SqsDoorbell  # late: most deployments have no queue
 
     return SqsDoorbell(settings.sqs_queue_url, namespace=settings.namespace)
+
+
+def _make_heartbeat(settings: Settings, clock: Clock) -> Callable[[bool], None] | None:
+    if settings.heartbeat_url is None:
+        return None
+    from jobs.doorbells.heartbeat import Heartbeat  # late: only those with a watchdog
+
+    return Heartbeat(settings.heartbeat_url, clock)
 
 
 def _make_kick(settings: Settings) -> Doorbell:

@@ -36,7 +36,9 @@ MAY_IMPORT = {
     "parts": (*STORAGE, "runtime"),
     "scheduling": (*STORAGE, "runtime", "parts"),
     "steering": (*BELOW_SYSTEM, "parts"),
-    "system": (*BELOW_SYSTEM, "parts", "scheduling", "steering"),
+    "measuring": (*STORAGE, "runtime", "parts"),
+    "alarms": (*BELOW_SYSTEM, "parts"),
+    "system": (*BELOW_SYSTEM, "alarms", "parts", "scheduling", "steering", "measuring"),
     "managing": (*BELOW_SYSTEM, "system"),
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
@@ -54,34 +56,39 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("access", "sealed", "redact"),
-        *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("flow", "limits", "chain", "settings", "deadline", "masking", "loglines", "context"),
+        *("enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
-        *("store", "outcome", "ring", "doorbell", "events", "delivery"),
+        *("measure", "alerts", "store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.memory": (
         *("rows", "keys", "limits", "schedules", "groups", "base"),
-        *("controls", "people", "timetable", "upkeep", "access", "store"),
+        *("controls", "people", "timetable", "upkeep", "records", "alerting", "access", "store"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
         *("writer", "claiming", "attempts", "rings", "chains", "schedules", "controls", "keys"),
         *("edits", "commits", "transaction"),
-        *("groups", "base", "browse", "reading", "browsing", "enqueueing", "steering", "upkeep"),
-        *("access", "store"),
+        *("groups", "ticks", "base", "browse", "reading", "browsing", "records", "enqueueing"),
+        *("steering", "upkeep", "alerting", "access", "store"),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (
-        *("loop", "gate", "terms", "base", "ring", "unique", "enqueue", "chains", "groups"),
-        *("settle", "breakers", "run", "execute", "schedules", "timetable", "upkeep", "steer"),
+        *("tracing", "loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique"),
+        *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
+        *("schedules", "timetable", "upkeep", "steer", "watch"),
         *("tick", "chain", "drain", "deliver", "stream", "worker", "local"),
     ),
-    "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
+    "jobs.aws": ("event", "emf", "queue", "consumer", "lambdas", "source", "redrive"),
 }
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel
 
-HEAVY = ("alembic", "boto3", "botocore", "flask", "pydantic", "rich", "sqlalchemy.orm")
+HEAVY = (
+    *("alembic", "boto3", "botocore", "flask", "opentelemetry", "pydantic", "rich", "sentry_sdk"),
+    "sqlalchemy.orm",
+)
 
 
 @dataclass

@@ -70,14 +70,17 @@ def all_tables(*prefixes: str) -> list[str]:
     """The tables of upgrades under these prefixes, as ``made`` lists them."""
     names = [
         "alembic_version",
+        "alerts",
         "audit",
         "controls",
         "groups",
         "jobs",
         "keys",
         "limits",
+        "measures",
         "schedules",
         "takings",
+        "ticks",
         "tokens",
     ]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)

@@ -8,17 +8,18 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, g, request
+from flask import Flask, Request, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, ServiceUnavailable
 
-from jobs.core.chain import CHAIN_HEADER
+from jobs.core.chain import CHAIN_HEADER, KICK_AGENT
 from jobs.core.deadline import start_seconds, until_deadline
 from jobs.core.job import TERMINAL, Job, State
 from jobs.http.auth import Gatekeeper
 from jobs.http.deadline import deadline_of
 from jobs.http.ending import Busy
 from jobs.http.problems import RETRY_AFTER_SECONDS
+from jobs.ops import sentry
 from jobs.runtime.tick import TickResult
 from jobs.system import Tickwork
 
@@ -106,11 +107,13 @@ class Ticks:
                     tick_limit=tick_limit,
                     begun=begun,
                     look_ahead=True,
+                    trigger=_trigger(request),
                 )
                 tickwork.go_on(result, request.headers.get(CHAIN_HEADER))
                 return result
         finally:
             self._gate.release()
+            sentry.flush()
 
     def _stats(self) -> dict[str, Any]:
         waiting: Counter[str] = Counter(dict.fromkeys(self._tickwork.registry.kinds, 0))
@@ -126,6 +129,13 @@ class Ticks:
             "deadLetterCount": dead,
             "deadLetterSample": [_dead_letter(job) for job in sample],
         }
+
+
+def _trigger(asking: Request) -> str:
+    """What called: a tick before this one, a commit, or else some cron."""
+    if CHAIN_HEADER in asking.headers:
+        return "chain"
+    return "kick" if asking.user_agent.string == KICK_AGENT else "cron"
 
 
 def _dead_letter(job: Job) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from operator import attrgetter
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
-from jobs.core.events import EventName, JobEvent
+from jobs.core.events import EventName, current_tick
 from jobs.core.job import TERMINAL, Claimed
 from jobs.core.outcome import (
     Ending,
@@ -46,27 +46,30 @@ _TIMEOUT = attrgetter("timeout_seconds")
 _TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 
 
-def tell(runtime: Runtime, job: Claimed, outcome: Outcome) -> None:
+def tell(
+    runtime: Runtime, job: Claimed, outcome: Outcome, exception: BaseException | None = None
+) -> None:
     """Tell the listeners what became of a job; only once that is written."""
     verdict = outcome.verdict
     for name in _TOLD:
-        if name == outcome.name and runtime.events.wanted(name):
-            runtime.events.emit(
-                JobEvent.of(
-                    name,
-                    job,
-                    result=outcome.value,
-                    error=verdict.error,
-                    duration_ms=verdict.duration_ms,
-                    delay_seconds=verdict.delay_seconds,
-                )
+        if name == outcome.name:
+            runtime.tell(
+                name,
+                job,
+                result=outcome.value,
+                error=verdict.error,
+                duration_ms=verdict.duration_ms,
+                delay_seconds=verdict.delay_seconds,
+                exception=exception,
             )
 
 
 @dataclass(slots=True)
 class BatchReport:
-    """What became of a batch. ``late`` are results that came too late to be written."""
+    """What became of a batch. ``late`` are results that came too late to be written; ``jobs`` are
+    those of the batch by id."""
 
+    jobs: dict[str, Claimed] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     late: set[str] = field(default_factory=set)
     started: int = 0
@@ -108,8 +111,8 @@ class Batch:
         self._fresh = fresh
         self.total = len(behind)
         self._claimed_by_id = {job.id: job for job in behind}
+        self.report = BatchReport(self._claimed_by_id)
         self._when_ended = when_ended
-        self.report = BatchReport()
         # Jobs that may start now (their marks are committed), and those still without one.
         self._ready: deque[Claimed] = deque()
         self._waiting: deque[Claimed] = deque()
@@ -125,6 +128,8 @@ class Batch:
         self._running: dict[str, Run] = {}
         self._ended: list[Outcome] = []  # only ever appended to; flushed up to _flushed
         self._committed: set[str] = set()  # settled in a transaction of their own
+        # What handlers raised whose jobs failed, until the listeners are told: frames are heavy.
+        self._raised: dict[str, BaseException] = {}
         self._flushed = 0
         self._starts: list[None] = []  # one for each start; appending needs no lock
         self._start_lock = threading.Lock()
@@ -134,7 +139,7 @@ class Batch:
         self._hungry = 0
         self._closed = False
         # Not the whole context: what else hangs at a request is none of the handlers' business.
-        self._hops = current_hops.get()
+        self._hops, self._tick = current_hops.get(), current_tick.get()
         self._monotonic = runtime.clock.monotonic
         self._last_flush = self._monotonic()
         self._flush_failed = False
@@ -522,7 +527,7 @@ class Batch:
     def _tell(self, outcome: Outcome) -> None:
         job = self._claimed_by_id.get(outcome.verdict.id)
         if job is not None:
-            tell(self.runtime, job, outcome)
+            tell(self.runtime, job, outcome, self._raised.pop(job.id, None))
 
     # -- the slots ---------------------------------------------------------------------------
 
@@ -532,6 +537,7 @@ class Batch:
 
     def _work(self) -> None:
         current_hops.set(self._hops)
+        current_tick.set(self._tick)
         while True:
             claimed = self._next()
             if claimed is None:
@@ -647,8 +653,7 @@ class Batch:
             budget=self.budget,
         )
         self._running[claimed.id] = run
-        if self.runtime.events.wanted("started"):
-            self.runtime.events.emit(JobEvent.of("started", claimed))
+        self.runtime.tell("started", claimed)
         outcome = None
         if handler.transactional:
             ending, outcome = run.execute_and_settle(
@@ -665,7 +670,14 @@ class Batch:
         ended_at = self._monotonic()
         if declared is not None and isinstance(ending, Returned):
             self.runtime.note_duration(claimed.kind, ended_at - run.started)
-        self._end(outcome or run.decide(ending, ended_at))
+        outcome = outcome or run.decide(ending, ended_at)
+        if (
+            outcome.name == "failed"
+            and isinstance(ending, Raised)
+            and self.runtime.events.wanted("failed")
+        ):
+            self._raised[claimed.id] = ending.error
+        self._end(outcome)
         return True
 
     @property

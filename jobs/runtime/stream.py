@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 
 from jobs.core.deadline import WORKER_LEASE_SECONDS, unlimited_budget
 from jobs.core.errors import SchemaError, StoreUnavailable
+from jobs.core.ids import new_id
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, Outcome
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
+from jobs.runtime.record import Note
+from jobs.runtime.recorder import GATHER_SECONDS
 from jobs.runtime.upkeep import run_upkeep, trim_finished
+from jobs.runtime.watch import look_at_alerts
 
 log = logging.getLogger("tickwork.worker")
 # How far ahead of their start small jobs are claimed, and at most how many at once.
@@ -37,6 +41,8 @@ LEAST_LOOK_SECONDS = 0.02
 ASK_AGAIN_SECONDS = 60.0
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 15.0
+# A worker that had nothing to do says so often that it lives.
+IDLE_RECORD_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -75,6 +81,8 @@ class Stream(Batch):
             fresh=False,  # there is no tick whose first one a job could be
         )
         self.slots = slots
+        self._tick = self._tick or new_id()  # its jobs' lines bear one id, as those of a tick do
+        self._note = Note("worker", slots, now, ticks=0)
         self._tally = Tallied()
         self._tally_lock = threading.Lock()
         self._starts_told = 0
@@ -90,6 +98,7 @@ class Stream(Batch):
         self._looked_at = -math.inf
         self._ask_again_at = now
         self._expected_at = math.inf
+        self._started_at_watch = 0
         self._no_claim_before = now
         self._more_is_due = False
         self._held_back_seconds = HELD_BACK_SECONDS
@@ -136,7 +145,24 @@ class Stream(Batch):
             self._coordinate()
         finally:
             self._close()
+            self._record(self._monotonic())
+            self.runtime.recorder.flush(self.runtime.store)
         return self.report
+
+    def _record(self, now: float) -> None:
+        """Write down what was done since the last record, its looks as so many ticks."""
+        note, self._note = self._note, Note("worker", self.slots, now, ticks=0)
+        self._note.see(note.seen_at, note.seen)
+        if note.ticks:
+            note.more = self._more_is_due
+            self.runtime.recorder.add(self.runtime.store, note.record(now, None), now, gather=False)
+
+    def _record_if_due(self, now: float) -> None:
+        has_news = bool(self._note.names or self._note.reclaimed)
+        if now - self._note.began >= (GATHER_SECONDS if has_news else IDLE_RECORD_SECONDS):
+            self._record(now)
+        if self.runtime.heartbeat is not None:
+            self.runtime.heartbeat(True)
 
     def _is_over(self) -> bool:
         return self.runtime.stopping.is_set() and super()._is_over()
@@ -202,11 +228,14 @@ class Stream(Batch):
             if self._trouble is not None:
                 log.warning("the database answers again")
                 self._trouble = None
+            self._record_if_due(now)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look must come
             self._tell_of(error)
             self._more_is_due = False
             self._look_at = self._monotonic() + self._rest_seconds
             self._rest_seconds = min(2 * self._rest_seconds, LONGEST_REST_SECONDS)
+            if self.runtime.heartbeat is not None:
+                self.runtime.heartbeat(False)
 
     def _end_clogged(self) -> None:
         self.is_clogged = True
@@ -262,6 +291,7 @@ class Stream(Batch):
             )
             at = self._monotonic()
             self._taken_at.update((job.id, at) for job in claimed)
+            self._note.claimed += len(claimed)
             self._claimed_last = max(len(claimed), self.slots)
             self._admit(claimed)
         if claimed:
@@ -284,8 +314,10 @@ class Stream(Batch):
 
             synchronise(runtime)
         due = runtime.store.probe(rings=runtime.rules is not None)
+        self._note.see(due.at, self._monotonic())
+        self._note.ticks += 1
         runtime.queues.learn(due.said.settings, now)
-        reclaimed = run_upkeep(runtime, due)
+        reclaimed = run_upkeep(runtime, due, self._note)
         scheduled = 0
         if due.scheduled:
             from jobs.runtime.schedules import fire_due  # late, as above
@@ -298,6 +330,10 @@ class Stream(Batch):
             due = runtime.store.probe(rings=False)
         self._lanes = tuple(filter(self._is_ours, due.lanes))
         self._looked_at = now
+        ran = reclaimed > 0 or self._started > self._started_at_watch
+        if due.alerts.is_for(ran=ran, waits=bool(due.lanes)):
+            self._started_at_watch = self._started
+            look_at_alerts(runtime)
 
     def _is_ours(self, lane: str) -> bool:
         _, queue, kind, _ = lane.split("/", 3)
@@ -402,6 +438,7 @@ class Stream(Batch):
         if not report.outcomes:
             return
         trim_finished(self.runtime, report)
+        self._note.count(report)
         with self._tally_lock:
             self._tally.ended.update(outcome.name for outcome in report.written())
             self._tally.late += len(report.late)
@@ -420,7 +457,7 @@ class Stream(Batch):
         flushed, self._flushed = self._flushed, 0
         del self._ended[:flushed]
         self.total -= flushed
-        self.report = BatchReport()
+        self.report = BatchReport(self._claimed_by_id)
 
     def _opens_more(self, outcomes: Sequence[Outcome]) -> bool:
         """Whether these ends made something due, or made room under a limit."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from jobs.core.deadline import WORKER_LEASE_SECONDS
 from jobs.core.doorbell import Ring
 from jobs.runtime.base import Runtime
-from jobs.runtime.stream import Stream, Tallied
+from jobs.runtime.stream import Stream
 
 log = logging.getLogger("tickwork.worker")
 
@@ -140,7 +140,6 @@ class Worker:
         now = self._runtime.clock.monotonic()
         seconds, self._since = now - self._since, now
         tally = self._stream.take_tally()
-        self._record(tally, seconds)
         ended = tally.ended
         return WorkerStats(
             seconds=round(seconds, 1),
@@ -158,9 +157,6 @@ class Worker:
             doorbell="polling" if self._listener is None else self._listener.describe(),
             trouble=self._stream.trouble,
         )
-
-    def _record(self, tally: Tallied, seconds: float) -> None:
-        """The one place where what a worker did is written down for others, if anywhere."""
 
     def _run(self) -> None:
         try:

@@ -19,12 +19,19 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.access import AuditConformance, TokenConformance
+from jobs.testing.areas.alerts import AlertRowsConformance, AlertsConformance
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
 from jobs.testing.areas.limits import (
     BreakerConformance,
     FairnessConformance,
     LimitConformance,
     LimitedRunnersConformance,
+)
+from jobs.testing.areas.measures import (
+    DepthConformance,
+    MeasureConformance,
+    RecordConformance,
+    TickRecordConformance,
 )
 from jobs.testing.areas.runtime_controls import (
     CancelManyConformance,
@@ -123,6 +130,10 @@ class StoreConformance(
     TokenConformance,
     AuditConformance,
     BrowseConformance,
+    RecordConformance,
+    MeasureConformance,
+    DepthConformance,
+    AlertRowsConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -155,5 +166,7 @@ class RuntimeConformance(
     UniqueSessionConformance,
     LimitedRunnersConformance,
     WhyConformance,
+    TickRecordConformance,
+    AlertsConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""
