@@ -17,6 +17,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
+from jobs.core.alerts import Evaluation
 from jobs.core.errors import ConfigurationError, PayloadError
 from jobs.core.group import NewGroup
 from jobs.core.job import Claimed, Job, NewJob
@@ -238,6 +239,10 @@ class Sealing:
         sealed = [self.ring.seal_job(job) for job in jobs]
         made = super().fire_schedule(before, self.ring.seal_schedule(after), sealed)  # type: ignore[misc]
         return [self.ring.open_new(job) for job in made]
+
+    def save_alerts(self, evaluation: Evaluation, jobs: Sequence[NewJob]) -> bool:
+        sealed = [self.ring.seal_job(job) for job in jobs]
+        return super().save_alerts(evaluation, sealed)  # type: ignore[misc,no-any-return]
 
     def get(self, job_id: str) -> Job | None:
         found = super().get(job_id)  # type: ignore[misc]
