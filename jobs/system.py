@@ -6,11 +6,11 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from jobs.alarms import Alarms, Unreachable
 from jobs.core.backoff import BackoffCallable, BackoffLike
@@ -187,6 +187,7 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
         breaker: Breaker | None = None,
         log_context: LogContext | None = None,
         metrics: str | None = None,
+        redact: Collection[str] = (),
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
@@ -200,6 +201,9 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
         for each concurrency key, which ``concurrency_key`` makes from the payload where ``enqueue``
         is given none. ``concurrency_in_process`` is how many run at once in one process;
         ``breaker`` is a :class:`~jobs.core.limits.Breaker`.
+
+        ``redact`` names fields of payload and result that nobody is shown, beside those that are
+        hidden anyway (``password``, ``token``, ...; see :mod:`jobs.core.redact`).
 
         ``version`` is that of the kind's payloads: rows of an older one go through
         ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
@@ -237,6 +241,7 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
             breaker=breaker,
             log_context=log_context,
             metrics=metrics,
+            redact=redact,
         )
         return lambda function: self.register(declare(function))
 
@@ -664,11 +669,12 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         if settings.backend == "memory":
             from jobs.stores.memory import MemoryStore
 
-            return MemoryStore(namespace=settings.namespace, clock=clock)
+            stub = _sealed(MemoryStore, settings)
+            return stub(namespace=settings.namespace, clock=clock)
         database = settings.database_url
     from jobs.stores.sql import ANSWER_SECONDS, SqlStore  # late: the stub needs no SQLAlchemy
 
-    return SqlStore(
+    return _sealed(SqlStore, settings)(
         database,
         namespace=settings.namespace,
         prefix=settings.table_prefix,
@@ -677,6 +683,16 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         # A few silences and what they cost fit into a tick.
         answer_seconds=min(ANSWER_SECONDS, max(settings.tick_limit / 4, LEAST_ANSWER_SECONDS)),
     )
+
+
+def _sealed(store: Callable[..., Store], settings: Settings) -> Callable[..., Store]:
+    """The store as it is, or with encrypted rows if there are keys."""
+    if not settings.encryption_keys:
+        return store
+    from jobs.stores.sealing import sealed  # late: most deployments encrypt nothing
+
+    encrypted: Callable[..., Store] = sealed(cast(type, store), settings.encryption_keys)
+    return encrypted
 
 
 def _make_doorbell(settings: Settings, store: Store) -> Doorbell:

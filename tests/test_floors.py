@@ -22,7 +22,7 @@ CORE = ("core",)
 STORAGE = (*CORE, "stores", "doorbells")
 BELOW_SYSTEM = (*STORAGE, "runtime", "ops", "handlers")
 # `jobs` is what `import jobs` gives: the facade in `jobs/__init__.py`.
-BELOW_HTTP = (*BELOW_SYSTEM, "system", "jobs")
+BELOW_HTTP = (*BELOW_SYSTEM, "system", "managing", "jobs")
 BELOW_TOP = (*BELOW_HTTP, "http")
 
 # What stands directly in `jobs/`, from the bottom up, with the floors it may import from.
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "measuring": (*STORAGE, "runtime", "parts"),
     "alarms": (*BELOW_SYSTEM, "parts"),
     "system": (*BELOW_SYSTEM, "alarms", "parts", "scheduling", "steering", "measuring"),
+    "managing": (*BELOW_SYSTEM, "system"),
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
     "testing": BELOW_HTTP,
@@ -54,6 +55,7 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
+        *("access", "sealed", "redact"),
         *("flow", "limits", "chain", "settings", "deadline", "masking", "loglines", "context"),
         *("enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
@@ -61,15 +63,15 @@ ORDER = {
     ),
     "jobs.stores.memory": (
         *("rows", "keys", "limits", "schedules", "groups", "base"),
-        *("controls", "people", "timetable", "upkeep", "records", "alerting", "store"),
+        *("controls", "people", "timetable", "upkeep", "records", "alerting", "access", "store"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
         *("writer", "claiming", "attempts", "rings", "chains", "schedules", "controls", "keys"),
         *("edits", "commits", "transaction"),
-        *("groups", "ticks", "base", "reading", "records", "enqueueing", "steering", "upkeep"),
-        *("alerting", "store"),
+        *("groups", "ticks", "base", "browse", "reading", "browsing", "records", "enqueueing"),
+        *("steering", "upkeep", "alerting", "access", "store"),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (

@@ -71,6 +71,7 @@ def all_tables(*prefixes: str) -> list[str]:
     names = [
         "alembic_version",
         "alerts",
+        "audit",
         "controls",
         "groups",
         "jobs",
@@ -80,6 +81,7 @@ def all_tables(*prefixes: str) -> list[str]:
         "schedules",
         "takings",
         "ticks",
+        "tokens",
     ]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
 

@@ -25,6 +25,8 @@ from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
 from jobs.cli.ticks import ticks
+from jobs.cli.tokens import audit, tokens
+from jobs.cli.watch import watch
 from jobs.cli.why import why
 from jobs.cli.worker import worker
 
@@ -47,6 +49,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
-    *(why, doctor, group, ticks, alerts),
+    *(why, doctor, group, ticks, alerts, tokens, audit, watch),
 ):
     main.add_command(command)

@@ -91,6 +91,22 @@ class ScheduleNotFound(TickworkError, LookupError):
         super().__init__(f"no schedule {name!r} here; `tickwork schedules` lists those there are")
 
 
+class TokenNotFound(TickworkError, LookupError):
+    """No token with that id, or it is another tenant's."""
+
+    def __init__(self, token_id: str) -> None:
+        self.token_id = token_id
+        super().__init__(f"no token {token_id!r} here; `tickwork tokens` lists those there are")
+
+
+class NotAllowed(TickworkError):
+    """Whoever asks may not do that, or not like that."""
+
+
+class OtherTenant(NotAllowed):
+    """What was asked for is another tenant's: to whoever asks, it is not there."""
+
+
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job.
 
@@ -178,6 +194,12 @@ class NewerPayload(Snooze):
             f"waits for newer code: its payload is version {version}, this deployment knows "
             f"up to {known}"
         )
+
+
+class LockedPayload(Snooze):
+    """The job's payload is encrypted with a key that is not here: whoever has it is to take it."""
+
+    reason = "waits for a deployment with the key of its payload (JOBS_ENCRYPTION_KEYS)"
 
 
 class Discard(Steering):

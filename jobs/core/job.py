@@ -193,6 +193,24 @@ def shown_state(
     return str(state)
 
 
+# In the order of a job's life.
+SHOWN_STATES = (
+    *("pending", "paused", "delayed", "retrying", "processing", "stalled"),
+    *("completed", "failed", "cancelled"),
+)
+
+
+def stored_state(shown: str) -> State:
+    """The stored state behind a shown one.
+
+    >>> stored_state("stalled")
+    <State.PROCESSING: 'processing'>
+    """
+    if shown in ("paused", "delayed", "retrying"):
+        return State.PENDING
+    return State.PROCESSING if shown == "stalled" else State(shown)
+
+
 _BULL_WORDS = {
     "pending": "waiting",
     "paused": "paused",

@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,7 @@ class Handler:
     breaker: Breaker | None = None
     log_context: LogContext | None = None
     metrics: str | None = None
+    redact: Collection[str] = ()
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
@@ -139,6 +140,10 @@ class Handler:
         self.log_context = check_log_context(self.log_context)
         if self.metrics is not None:
             check_kind(self.metrics)
+        if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: redact is names of fields, not {self.redact!r}"
+            )
         self._check_callable()
         self.is_async = _is_coroutine_function(self.function)
         if self.transactional and self.is_async:
@@ -338,6 +343,7 @@ def handler(
     breaker: Breaker | None = None,
     log_context: LogContext | None = None,
     metrics: str | None = None,
+    redact: Collection[str] = (),
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
 
@@ -346,7 +352,8 @@ def handler(
     ``version`` is that of its payloads, older ones go through ``upgrade(payload, from_version)``.
     ``max_continues`` is how often a job may be put off (Snooze and Continue), ``max_age`` (seconds
     since it was enqueued) how old it may be then.
-    The limits are those of ``Tickwork.handler``.
+    The limits are those of ``Tickwork.handler``. ``redact`` names fields of payload and result that
+    nobody is shown, beside those that are hidden anyway (``password``, ``token``, ...).
 
     >>> @handler("resize", timeout=20)
     ... def resize(payload: dict) -> None: ...
@@ -381,6 +388,7 @@ def handler(
             breaker=breaker,
             log_context=log_context,
             metrics=metrics,
+            redact=redact,
         )
         functools.update_wrapper(declared, function, updated=())
         return declared

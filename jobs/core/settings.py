@@ -72,6 +72,8 @@ class Settings:
     admin_token: str | None = None
     metrics_token: str | None = None
     secret_key: str | None = None
+    redact: tuple[str, ...] = ()
+    encryption_keys: tuple[str, ...] = ()
     log_format: str | None = None
     log_level: str = "info"
     emf_namespace: str = "Tickwork"
@@ -90,7 +92,7 @@ class Settings:
         shown = []
         for each in fields(self):
             value = getattr(self, each.name)
-            if value is not None and each.name in SECRET_FIELDS:
+            if value and each.name in SECRET_FIELDS:
                 value = "***"
             elif isinstance(value, str) and (each.name.endswith("_url") or "://" in value):
                 value = mask_url(value)
@@ -101,7 +103,7 @@ class Settings:
 SECRET_FIELDS = frozenset(
     {
         *("cron_secret", "cron_secret_previous", "bypass_secret"),
-        *("resend_api_key", "admin_token", "metrics_token", "secret_key"),
+        *("resend_api_key", "admin_token", "metrics_token", "secret_key", "encryption_keys"),
         # Whoever knows these URLs can post there.
         *("alert_webhook_url", "alert_webhook_secret", "alert_slack_url"),
     }
@@ -310,6 +312,10 @@ def _modules(raw: str) -> tuple[str, ...]:
     return names
 
 
+def _words(raw: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in raw.split(",") if part.strip())
+
+
 def _name(raw: str) -> str:
     if not NAME.fullmatch(raw):
         raise ValueError("is not a name of ASCII letters, digits and _ . : @ + -")
@@ -468,6 +474,8 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("metrics_token", ("METRICS_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),
+    ("redact", ("JOBS_REDACT",), _words),
+    ("encryption_keys", ("JOBS_ENCRYPTION_KEYS",), _words),
     ("log_format", ("JOBS_LOG_FORMAT",), _choice(*LOG_FORMATS)),
     ("log_level", ("JOBS_LOG_LEVEL",), _choice(*LOG_LEVELS)),
     ("emf_namespace", ("JOBS_EMF_NAMESPACE",), _emf_namespace),

@@ -13,11 +13,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from jobs.core.access import AccessStore
 from jobs.core.alerts import Alert, Evaluation, Look
 from jobs.core.chain import Hold
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
-from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.job import Claimed, Job, NewJob, State, stored_state
 from jobs.core.limits import Limits, LimitStatus, LimitUse, Tally
 from jobs.core.measure import Bucket, Depth, Measures, TickRecord
 from jobs.core.schedule import Schedule
@@ -219,6 +220,13 @@ class JobFilter(NamedTuple):
     ``error`` is text that the last error holds, letter by letter; ``older_than_seconds`` is how
     long ago a job ended, or was enqueued if it has not. With ``after_id`` (``""`` for the
     beginning) the oldest come first.
+
+    ``shown`` is a state as people are told it (:data:`jobs.core.job.SHOWN_STATES`), ``since`` and
+    ``until`` are when the job was enqueued, ``text`` is held, letter by letter, by its id, alias,
+    dedupe key, error or payload. ``ids`` are the only jobs meant.
+
+    With ``window`` no more rows than that are looked at: the first of those that the indexes find
+    (:func:`indexed_part`), of which the rest of the filter then chooses.
     """
 
     state: State | None = None
@@ -229,6 +237,103 @@ class JobFilter(NamedTuple):
     error: str | None = None
     older_than_seconds: float | None = None
     after_id: str | None = None
+    shown: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    ids: tuple[str, ...] | None = None
+    window: int | None = None
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The stored states that its jobs may be in."""
+        wanted = tuple(State) if self.state is None else (self.state,)
+        if self.shown is None:
+            return wanted
+        return tuple(state for state in wanted if state is stored_state(self.shown))
+
+    @property
+    def lead(self) -> str | None:
+        """The field whose index finds its jobs, of those that it names; else the state's does."""
+        for name in ("tenant", "kind", "queue"):
+            if getattr(self, name):
+                return name
+        return None
+
+
+def indexed_part(where: JobFilter) -> JobFilter:
+    """What the indexes find of a filter, in the order of ids: its ``lead`` and its states."""
+    lead = where.lead
+    return JobFilter(
+        state=where.state,
+        before_id=where.before_id,
+        after_id=where.after_id,
+        **({} if lead is None else {lead: getattr(where, lead)}),
+    )
+
+
+def needs_looking(where: JobFilter) -> bool:
+    """Whether rows are to be looked at beyond what the indexes find."""
+    beside = [name for name in ("tenant", "kind", "queue") if getattr(where, name) is not None]
+    is_clocked = where.shown is not None and stored_state(where.shown) in (
+        State.PENDING,
+        State.PROCESSING,
+    )
+    return (
+        is_clocked
+        or beside != [name for name in (where.lead,) if name]
+        or any(
+            value is not None
+            for value in (
+                *(where.error, where.older_than_seconds, where.text),
+                *(where.since, where.until, where.ids),
+            )
+        )
+    )
+
+
+class Survey(NamedTuple):
+    """How many jobs a filter finds: ``found``, or more if ``capped``.
+
+    ``looked_until`` is the id where the window of rows to look at ended, ``None`` if it held all.
+    """
+
+    found: int
+    capped: bool = False
+    looked_until: str | None = None
+
+
+class QueueCount(NamedTuple):
+    """How many jobs of a queue are in a shown state; ``capped`` if there are more.
+
+    ``oldest_at`` is when the one that has waited longest became due, of those that wait.
+    """
+
+    queue: str
+    shown: str
+    jobs: int
+    capped: bool = False
+    oldest_at: datetime | None = None
+
+
+class Board(NamedTuple):
+    """The queues at a glance: the store's ``now``, counts by queue and shown state, and pauses."""
+
+    now: datetime
+    counts: tuple[QueueCount, ...]
+    paused: frozenset[str]
+
+
+class Failure(NamedTuple):
+    """A failed job in short: ``error`` is the beginning of its last error."""
+
+    id: str
+    kind: str
+    queue: str
+    tenant: str
+    attempts: int
+    finished_at: datetime | None
+    error: str
 
 
 class Revival(NamedTuple):
@@ -265,7 +370,7 @@ class StoreTransaction(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(AccessStore, Protocol):
     """Every operation, one sentence each. Implementations are safe to call from several threads."""
 
     namespace: str
@@ -551,8 +656,25 @@ class Store(Protocol):
         """Jobs by filter, newest first."""
         ...
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
-        """Rows by (queue, kind, shown state): pending, paused, delayed, processing, ..."""
+    def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:
+        """Rows (of a tenant) by (queue, kind, shown state): pending, paused, delayed, ..."""
+        ...
+
+    # What a page shows: bounded, however many rows there are.
+
+    def survey(self, where: JobFilter, cap: int) -> Survey:
+        """How many jobs :meth:`list` would find with this filter, counted up to ``cap``."""
+        ...
+
+    def board(self, cap: int, tenant: str | None = None) -> Board:
+        """The counts of every queue (for a tenant: of its jobs), each counted up to ``cap``.
+
+        ``completed`` rows are not counted.
+        """
+        ...
+
+    def failures(self, limit: int, tenant: str | None = None) -> builtins.list[Failure]:
+        """The newest ``limit`` failed jobs, by id, with the beginnings of their errors."""
         ...
 
     def cancel(self, job_id: str) -> CancelReport | None:

@@ -18,6 +18,7 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 
 from __future__ import annotations
 
+from jobs.testing.areas.access import AuditConformance, TokenConformance
 from jobs.testing.areas.alerts import AlertRowsConformance, AlertsConformance
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
 from jobs.testing.areas.limits import (
@@ -57,6 +58,7 @@ from jobs.testing.areas.runtime_time import (
     TimeoutConformance,
 )
 from jobs.testing.areas.schedules import ScheduleConformance, ScheduleStoreConformance
+from jobs.testing.areas.store_browse import BrowseConformance
 from jobs.testing.areas.store_chains import NextDueConformance, TickChainConformance
 from jobs.testing.areas.store_claims import ClaimConformance
 from jobs.testing.areas.store_controls import (
@@ -125,6 +127,9 @@ class StoreConformance(
     RemovalConformance,
     RevivalConformance,
     AheadConformance,
+    TokenConformance,
+    AuditConformance,
+    BrowseConformance,
     RecordConformance,
     MeasureConformance,
     DepthConformance,

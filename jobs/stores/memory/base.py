@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from jobs.core.access import Change, Token
 from jobs.core.alerts import Alert
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.controls import Control, Said
@@ -48,6 +49,9 @@ class MemoryRows:
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
         self._limits = MemoryLimits()
+        self._tokens: dict[str, Token] = {}
+        self._digests: dict[str, str] = {}
+        self._changes: dict[str, Change] = {}
         self._ticks: list[TickRecord] = []
         self._minutes: dict[tuple[datetime, Key], Measure] = {}
         self._hours: dict[tuple[datetime, Key], Measure] = {}

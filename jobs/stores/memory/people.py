@@ -10,12 +10,25 @@ from itertools import islice
 
 from jobs.core.controls import holds_back
 from jobs.core.group import Group
-from jobs.core.job import TERMINAL, Claimed, Job, State, shown_state
+from jobs.core.job import TERMINAL, Claimed, Job, State
 from jobs.core.keys import alias_key
 from jobs.core.limits import Limits, LimitStatus, LimitUse
-from jobs.core.store import CANCELLED_KEEP_SECONDS, CancelReport, JobFilter, Revival
+from jobs.core.store import (
+    CANCELLED_KEEP_SECONDS,
+    Board,
+    CancelReport,
+    Failure,
+    JobFilter,
+    QueueCount,
+    Revival,
+    Survey,
+    indexed_part,
+    needs_looking,
+)
 from jobs.stores.memory.base import MemoryRows
-from jobs.stores.memory.rows import Row, matches, to_claimed, to_job
+from jobs.stores.memory.rows import Row, matches, shown_of, to_claimed, to_job
+
+ERROR_CHARS = 500
 
 
 class People(MemoryRows):
@@ -80,12 +93,65 @@ class People(MemoryRows):
             return [to_job(row) for row in self._found(where)[:limit]]
 
     def _found(self, where: JobFilter) -> builtins.list[Row]:
-        now = self.now()
-        found = [row for row in self._rows.values() if matches(row, where, now)]
-        found.sort(key=lambda row: row.new.id, reverse=where.after_id is None)
-        return found
+        return self._chosen(where)[0]
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
+    def _chosen(self, where: JobFilter) -> tuple[builtins.list[Row], str | None]:
+        """The rows, and the id where the window ended, if it did."""
+        now, paused = self.now(), self._paused()
+        if where.window is None or not needs_looking(where):
+            rows = [row for row in self._rows.values() if matches(row, where, now, paused)]
+            rows.sort(key=lambda row: row.new.id, reverse=where.after_id is None)
+            return rows, None
+        indexed = indexed_part(where)
+        rows = [
+            row
+            for row in self._rows.values()
+            if matches(row, indexed, now) and row.state in where.states
+        ]
+        rows.sort(key=lambda row: row.new.id, reverse=where.after_id is None)
+        seen = rows[: where.window]
+        until = seen[-1].new.id if seen and len(seen) >= where.window else None
+        return [row for row in seen if matches(row, where, now, paused)], until
+
+    def survey(self, where: JobFilter, cap: int) -> Survey:
+        with self._lock:
+            if where.window is None:
+                where = where._replace(window=cap)
+            found, until = self._chosen(where)
+            return Survey(min(len(found), cap), len(found) > cap, until)
+
+    def failures(self, limit: int, tenant: str | None = None) -> builtins.list[Failure]:
+        with self._lock:
+            failed = self._found(JobFilter(state=State.FAILED, tenant=tenant))
+            return [
+                Failure(
+                    *(row.new.id, row.new.kind, row.new.queue, row.new.tenant),
+                    *(row.attempts, row.finished_at, (row.error or "")[:ERROR_CHARS]),
+                )
+                for row in failed[:limit]
+            ]
+
+    def board(self, cap: int, tenant: str | None = None) -> Board:
+        with self._lock:
+            now, paused = self.now(), self._paused()
+            rows = [
+                (row, shown_of(row, now, paused))
+                for row in self._rows.values()
+                if row.state is not State.COMPLETED and tenant in (None, row.new.tenant)
+            ]
+            counted = Counter((row.new.queue, shown) for row, shown in rows)
+            oldest: dict[tuple[str, str], datetime] = {}
+            for row, shown in rows:
+                if shown in ("pending", "paused"):
+                    key = row.new.queue, shown
+                    oldest[key] = min(row.run_at, oldest.get(key, row.run_at))
+            counts = tuple(
+                QueueCount(*key, min(count, cap), count > cap, oldest.get(key))
+                for key, count in sorted(counted.items())
+            )
+            return Board(now, counts, paused)
+
+    def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:
         with self._lock:
             now, paused = self.now(), self._paused()
             return dict(
@@ -93,16 +159,10 @@ class People(MemoryRows):
                     (
                         row.new.queue,
                         row.new.kind,
-                        shown_state(
-                            row.state,
-                            attempts=row.attempts,
-                            run_at=row.run_at,
-                            lease_until=row.lease_until,
-                            now=now,
-                            paused=holds_back(paused, row.new.queue, row.new.kind),
-                        ),
+                        shown_of(row, now, paused),
                     )
                     for row in self._rows.values()
+                    if tenant in (None, row.new.tenant)
                 )
             )
 

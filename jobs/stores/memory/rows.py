@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jobs.core.job import Claimed, Job, NewJob, State
+from jobs.core.controls import holds_back
+from jobs.core.job import Claimed, Job, NewJob, State, shown_state
 from jobs.core.shown import shown_job
 from jobs.core.store import JobFilter, Verdict
 
@@ -59,8 +61,33 @@ def is_stalled(row: Row, now: datetime) -> bool:
     return row.lease_until is not None and row.lease_until < now
 
 
-def matches(row: Row, where: JobFilter, now: datetime) -> bool:
+def shown_of(row: Row, now: datetime, paused: Collection[str]) -> str:
+    """Its state as people are told it."""
+    return shown_state(
+        row.state,
+        attempts=row.attempts,
+        run_at=row.run_at,
+        lease_until=row.lease_until,
+        now=now,
+        paused=holds_back(paused, row.new.queue, row.new.kind),
+    )
+
+
+def matches(row: Row, where: JobFilter, now: datetime, paused: Collection[str] = ()) -> bool:
     """Whether a filter finds it."""
+    if where.shown is not None and shown_of(row, now, paused) != where.shown:
+        return False
+    if where.since is not None and row.created_at < where.since:
+        return False
+    if where.until is not None and row.created_at >= where.until:
+        return False
+    if where.ids is not None and row.new.id not in where.ids:
+        return False
+    if where.text is not None and not any(
+        where.text in (text or "")
+        for text in (row.new.id, row.new.alias, row.new.dedupe_key, row.error, row.new.payload)
+    ):
+        return False
     if where.error is not None and where.error not in (row.error or ""):
         return False
     if where.older_than_seconds is not None:

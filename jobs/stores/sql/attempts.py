@@ -16,7 +16,7 @@ from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.stores.sql import schema
 from jobs.stores.sql.dialects import DialectSql
 from jobs.stores.sql.engine import READ_ONLY
-from jobs.stores.sql.lines import LineCut, Watched, WatchedConnection
+from jobs.stores.sql.lines import LineCut, Watched, WatchedConnection, interrupted_after
 from jobs.stores.sql.tables import Tables
 from jobs.stores.sql.writer import OnlyWriter
 
@@ -48,9 +48,13 @@ class Attempts:
         self.only_writer = None if sql.concurrent_writers else OnlyWriter()
         self._autocommitting = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def read(self, run: Callable[[Connection], Result]) -> Result:
-        """Run what only reads."""
-        return self._with_tries(lambda: self._once(run, read_only=True))
+    def read(
+        self, run: Callable[[Connection], Result], *, answer_seconds: float | None = None
+    ) -> Result:
+        """Run what only reads; ``answer_seconds`` also stops a long statement on SQLite."""
+        return self._with_tries(
+            lambda: self._once(run, read_only=True, answer_seconds=answer_seconds)
+        )
 
     def write(
         self,
@@ -77,6 +81,7 @@ class Attempts:
             with (
                 self._operating(self.engine, answer_seconds) as connection,
                 connection.execution_options(**READ_ONLY).begin(),
+                interrupted_after(connection, None if self.sql.over_network else answer_seconds),
             ):
                 return run(connection)
         with (

@@ -13,10 +13,18 @@ from jobs.stores.sql.statements import Statements
 
 
 def listing(
-    statements: Statements, where: JobFilter, limit: int, *, ids_only: bool = False
+    statements: Statements,
+    where: JobFilter,
+    limit: int,
+    *,
+    ids_only: bool = False,
+    more: Sequence[str] = (),
 ) -> Select[Any]:
-    """Jobs by filter, newest first; ids sort by creation. Binds :func:`listing_parameters`."""
-    jobs, sql = statements.tables.jobs, statements.sql
+    """Jobs by filter, newest first; ids sort by creation. Binds :func:`listing_parameters`.
+
+    ``more`` are conditions on ``j``.
+    """
+    jobs, sql = statements.tables.jobs.alias("j"), statements.sql
     c = jobs.c
     statement = select(c.id) if ids_only else select(jobs)
     statement = statement.where(text("namespace = :namespace"))
@@ -35,6 +43,10 @@ def listing(
     if where.older_than_seconds is not None:
         by = sql.later(f"-{sql.number('older_than_seconds')}")
         statement = statement.where(text(f"coalesce(finished_at, created_at) <= {by}"))
+    if where.shown is not None:
+        statement = statement.where(c.state.in_([str(state) for state in where.states]))
+    for condition in more:
+        statement = statement.where(text(condition))
     if where.after_id is None:
         return statement.order_by(c.id.desc()).limit(limit)
     # In the order of the key, so that a walk over a long history reads each row once.
@@ -47,9 +59,10 @@ def listing_parameters(where: JobFilter) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def counts(statements: Statements) -> TextClause:
+def counts(statements: Statements, *, of_tenant: bool = False) -> TextClause:
     """Rows by queue, kind and shown state (``jobs.core.job.shown_state``), but for pauses."""
     now = statements.sql.now
+    tenant = " AND tenant = :tenant" if of_tenant else ""
     return text(f"""
         SELECT queue, kind, shown, count(*) FROM (
             SELECT queue, kind, CASE
@@ -57,7 +70,7 @@ def counts(statements: Statements) -> TextClause:
                 WHEN state = 'pending' AND run_at > {now} THEN 'delayed'
                 WHEN state = 'processing' AND lease_until < {now} THEN 'stalled'
                 ELSE state END AS shown
-            FROM {statements.jobs} WHERE namespace = :namespace) AS j
+            FROM {statements.jobs} WHERE namespace = :namespace{tenant}) AS j
         GROUP BY queue, kind, shown
         """)
 

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +21,8 @@ log = logging.getLogger("tickwork.store")
 LONG_STATEMENT_SECONDS = 0.25
 # How often the watch looks again while there is anything to watch.
 LOOK_SECONDS = 1.0
+# Of SQLite's own machine: some milliseconds.
+INSTRUCTIONS_BETWEEN_LOOKS = 100_000
 
 
 def hang_up(connection: Connection) -> Callable[[], None]:
@@ -206,3 +208,25 @@ class _Watch:
 
 
 _WATCH = _Watch()
+
+
+@contextlib.contextmanager
+def interrupted_after(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """Stop SQLite's statements once so long has gone by; ``None`` leaves them alone.
+
+    Raises :class:`~jobs.core.errors.StoreUnavailable` then. Other databases have their lines cut.
+    """
+    if seconds is None:
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + seconds
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS_BETWEEN_LOOKS)
+    try:
+        yield
+    except exc.OperationalError as error:
+        if "interrupted" not in str(error.orig):
+            raise
+        raise StoreUnavailable(f"the database took longer than {seconds:g} s to answer") from error
+    finally:
+        driver.set_progress_handler(None, 0)

@@ -18,6 +18,7 @@ from jobs.core.limits import Limits, LimitStatus, LimitUse
 from jobs.core.store import Ahead, JobFilter, Standing, ahead_of, standing_at
 from jobs.stores.sql import inspect
 from jobs.stores.sql.base import StoreBase, may_be_name
+from jobs.stores.sql.browse import Browse
 from jobs.stores.sql.claim import in_chunks, numbered, wanted_lanes
 from jobs.stores.sql.rows import to_job
 
@@ -157,6 +158,10 @@ class Reading(StoreBase):
         said = self._read(lambda connection: self._controls.said(connection, self._parameters()))
         return said.paused
 
+    @cached_property
+    def _browse(self) -> Browse:
+        return Browse(self.statements)
+
     # -- lists and counts ----------------------------------------------------------------------
 
     def list(self, where: JobFilter, limit: int) -> list[Job]:
@@ -166,18 +171,18 @@ class Reading(StoreBase):
         return [row.id for row in self._listed(where, limit, ids_only=True)]
 
     def _listed(self, where: JobFilter, limit: int, *, ids_only: bool) -> Sequence[Any]:
-        names = (where.kind, where.queue, where.before_id, where.after_id or None)
-        texts = (where.tenant, where.error)
-        if not all(name is None or may_be_name(name) for name in names) or any(
-            text is not None and clean_text(text) != text for text in texts
-        ):
+        if not may_be_filter(where):
             return []
-        statement = inspect.listing(self.statements, where, limit, ids_only=ids_only)
-        parameters = self._parameters(**inspect.listing_parameters(where))
+        more, values = self._browse.conditions(where)
+        statement = inspect.listing(self.statements, where, limit, ids_only=ids_only, more=more)
+        parameters = self._parameters(**inspect.listing_parameters(where), **values)
         return self._read(lambda connection: connection.execute(statement, parameters).all())
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
-        statement, parameters = inspect.counts(self.statements), self._parameters()
+    def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:
+        if tenant is not None and clean_text(tenant) != tenant:
+            return {}
+        statement = inspect.counts(self.statements, of_tenant=tenant is not None)
+        parameters = self._parameters(**({} if tenant is None else {"tenant": tenant}))
 
         def run(connection: Connection) -> tuple[Sequence[Any], frozenset[str]]:
             rows = connection.execute(statement, parameters).all()
@@ -190,3 +195,12 @@ class Reading(StoreBase):
                 shown = "paused"
             counted[queue, kind, shown] += int(count)
         return dict(counted)
+
+
+def may_be_filter(where: JobFilter) -> bool:
+    """Whether the database can be asked this at all: what it would refuse finds nothing."""
+    names = (where.kind, where.queue, where.before_id, where.after_id or None)
+    texts = (where.tenant, where.error, where.text)
+    return all(name is None or may_be_name(name) for name in names) and all(
+        text is None or clean_text(text) == text for text in texts
+    )

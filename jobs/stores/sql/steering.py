@@ -13,12 +13,12 @@ from jobs.core.job import TERMINAL, Claimed, State
 from jobs.core.store import CANCELLED_KEEP_SECONDS, CancelReport, Revival
 from jobs.stores.sql.attempts import LONG_ANSWER_SECONDS
 from jobs.stores.sql.base import may_be_name
+from jobs.stores.sql.browsing import Browsing
 from jobs.stores.sql.edits import Edits
-from jobs.stores.sql.reading import Reading
 from jobs.stores.sql.rows import read_stalled, to_job
 
 
-class Steering(Reading):
+class Steering(Browsing):
     """Cancels, removes, revives, pauses and clears, each in one transaction."""
 
     @cached_property

@@ -31,7 +31,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from jobs.core.flow import FLOW_CHARS
 
 SQLITE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0006"
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -190,6 +190,14 @@ class Tables:
     def alerts(self) -> Table:
         return self._table("alerts")
 
+    @property
+    def tokens(self) -> Table:
+        return self._table("tokens")
+
+    @property
+    def audit(self) -> Table:
+        return self._table("audit")
+
     def _table(self, name: str) -> Table:
         with self._lock:  # in one MetaData nothing can be described twice
             if self._described is None:
@@ -286,7 +294,7 @@ def _describe(
     others = {"schema": schema, **_options(dialect, **_MYSQL_TABLE)}
     described = (
         *(_keys, _controls, _limits, _takings, _schedules, _groups),
-        *(_ticks, _measures, _alerts),
+        *(_ticks, _measures, _alerts, _tokens, _audit),
     )
     return {
         "jobs": jobs,
@@ -512,6 +520,51 @@ def _alerts(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     )
 
 
+def _tokens(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """Tokens of the management API, by their digests alone.
+
+    ``tenant`` is NULL for one of every tenant; it is not the empty text, which is no tenant's.
+    """
+    return Table(
+        f"{prefix}tokens",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("name", exact_text(200), nullable=False),
+        Column("role", ascii_text(20), nullable=False),
+        Column("tenant", exact_text(100)),
+        Column("digest", ascii_text(64), nullable=False),
+        Column("created_at", Timestamp, nullable=False),
+        Column("created_by", exact_text(200)),
+        Column("expires_at", Timestamp),
+        Column("last_used_at", Timestamp),
+        Column("revoked_at", Timestamp),
+        Column("revoked_by", exact_text(200)),
+        Index(f"ix_{prefix}tokens_digest", "namespace", "digest", unique=True),
+        **options,
+    )
+
+
+def _audit(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """What people changed, one row for each act; rows are added and outlived, never changed."""
+    return Table(
+        f"{prefix}audit",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("changed_at", Timestamp, nullable=False),
+        Column("changed_by", exact_text(200), nullable=False),
+        Column("action", ascii_text(100), nullable=False),
+        Column("subject", exact_text(500), nullable=False),
+        Column("tenant", exact_text(100)),
+        Column("concerned", Integer, nullable=False),
+        Column("reason", exact_text(500)),
+        Index(f"ix_{prefix}audit_changed", "namespace", "changed_at"),
+        Index(f"ix_{prefix}audit_tenant", "namespace", "tenant", "id"),
+        **options,
+    )
+
+
 class LaneExpression(ColumnElement[str]):
     """``priority/queue/kind/flow``, in each database's own way to join text."""
 
@@ -552,10 +605,15 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
             Index(f"ix_{prefix}jobs_{name}_by_state", c.namespace, c.state, *columns).ddl_if(
                 callable_=_lacks_partial_indexes
             )
+    # For people who look for jobs: what leads, then the state, then the order of the list.
+    Index(f"ix_{prefix}jobs_by_state", c.namespace, c.state, c.id)
+    Index(f"ix_{prefix}jobs_by_kind", c.namespace, c.kind, c.state, c.id)
+    Index(f"ix_{prefix}jobs_by_queue", c.namespace, c.queue, c.state, c.id)
     few: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
         ("kept", (c.keep_until,), "keep_until IS NOT NULL"),
         ("finished", (c.kind, c.state, c.finished_at), "finished_at IS NOT NULL"),
         ("group", (c.group_id, c.state), "group_id IS NOT NULL"),
+        ("by_tenant", (c.tenant, c.state, c.id), "tenant <> ''"),
     )
     for name, of_few, condition in few:
         partial = text(condition)
