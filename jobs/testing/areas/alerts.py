@@ -184,30 +184,31 @@ class AlertsConformance(Conformance):
     """Ticks that look: what is measured becomes an alert, and is over again."""
 
     @pytest.fixture
-    def tickwork(self, make_tickwork: MakeTickwork) -> Tickwork:
+    def eager(self, make_tickwork: MakeTickwork) -> Tickwork:
+        """One that retries at once."""
         return make_tickwork(retry_delay=0.0)
 
     def test_from_failing_jobs_to_an_alert_and_back(
-        self, tickwork: Tickwork, manual_clock: ManualClock
+        self, eager: Tickwork, manual_clock: ManualClock
     ) -> None:
         fails = [True]
 
-        @tickwork.handler("alpha", max_attempts=1)
+        @eager.handler("alpha", max_attempts=1)
         def alpha() -> None:
             if fails[0]:
                 raise ValueError("no")
 
         def minute() -> dict[str, Level]:
-            tickwork.enqueue_many([("alpha", {})] * 8)
+            eager.enqueue_many([("alpha", {})] * 8)
             manual_clock.advance(EVERY_SECONDS)
-            tickwork.tick(limit=8)
-            return {alert.name: alert.level for alert in tickwork.alerts()}
+            eager.tick(limit=8)
+            return {alert.name: alert.level for alert in eager.alerts()}
 
         assert minute() == {}
         after = minute()
         assert after["kind_stuck"] is Level.ALERT
         assert minute()["dead_letters"] is Level.ALERT
-        assert {alert.subject for alert in tickwork.alerts() if alert.name == "kind_stuck"} == {
+        assert {alert.subject for alert in eager.alerts() if alert.name == "kind_stuck"} == {
             "alpha"
         }
         fails[0] = False
@@ -222,107 +223,107 @@ class AlertsConformance(Conformance):
     )
     def test_a_tick_with_nothing_to_do_looks_now_and_then(
         self,
-        tickwork: Tickwork,
+        eager: Tickwork,
         manual_clock: ManualClock,
         monkeypatch: pytest.MonkeyPatch,
         waits: bool,
         most: int,
     ) -> None:
         looks: list[float] = []
-        claim = tickwork.store.claim_alerts
+        claim = eager.store.claim_alerts
 
         def noted(every_seconds: float) -> bool:
             looks.append(every_seconds)
             return claim(every_seconds)
 
-        monkeypatch.setattr(tickwork.store, "claim_alerts", noted)
-        tickwork.register_handler("alpha", lambda: None)
-        tickwork.enqueue("alpha")
-        tickwork.tick()
+        monkeypatch.setattr(eager.store, "claim_alerts", noted)
+        eager.register_handler("alpha", lambda: None)
+        eager.enqueue("alpha")
+        eager.tick()
         manual_clock.advance(EVERY_SECONDS)
-        tickwork.enqueue("alpha")
+        eager.enqueue("alpha")
         if waits:
-            tickwork.enqueue("alpha", delay=86_400)
+            eager.enqueue("alpha", delay=86_400)
         for _ in range(120):
-            tickwork.tick()
+            eager.tick()
             manual_clock.advance(EVERY_SECONDS)
 
         assert most - 1 <= len(looks) <= most
 
     def test_a_look_that_fails_fails_no_tick(
         self,
-        tickwork: Tickwork,
+        eager: Tickwork,
         manual_clock: ManualClock,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        tickwork.register_handler("alpha", lambda: None)
-        tickwork.enqueue("alpha")
-        note_tick(tickwork.store)
+        eager.register_handler("alpha", lambda: None)
+        eager.enqueue("alpha")
+        note_tick(eager.store)
         manual_clock.advance(EVERY_SECONDS)
 
         def broken(*_: object) -> None:
             raise RuntimeError("no")
 
-        monkeypatch.setattr(tickwork.store, "depths", broken)
+        monkeypatch.setattr(eager.store, "depths", broken)
 
         with caplog.at_level(logging.WARNING, "tickwork"):
-            assert tickwork.tick().succeeded == 1
+            assert eager.tick().succeeded == 1
         assert "the alerts could not be looked at" in caplog.text
 
     def test_switched_off_nobody_looks(
         self, make_tickwork: MakeTickwork, manual_clock: ManualClock
     ) -> None:
-        tickwork = make_tickwork(alerts=False)
-        note_tick(tickwork.store)
+        eager = make_tickwork(alerts=False)
+        note_tick(eager.store)
         manual_clock.advance(2 * IDLE_SECONDS)
-        tickwork.tick()
+        eager.tick()
 
-        assert tickwork.store.claim_alerts(EVERY_SECONDS)
+        assert eager.store.claim_alerts(EVERY_SECONDS)
 
-    def test_rules_of_the_system_hold(self, tickwork: Tickwork, manual_clock: ManualClock) -> None:
-        tickwork.alert("depth", warning=None, alert=2)
-        tickwork.alert("ticks_overdue", enabled=False)
-        tickwork.alert("old-work", signal="waiting_seconds", queue="email", alert=30)
+    def test_rules_of_the_system_hold(self, eager: Tickwork, manual_clock: ManualClock) -> None:
+        eager.alert("depth", warning=None, alert=2)
+        eager.alert("ticks_overdue", enabled=False)
+        eager.alert("old-work", signal="waiting_seconds", queue="email", alert=30)
         for queue in ("email", "email", "email", "sms"):
-            tickwork.enqueue("beta", {}, queue=queue)
+            eager.enqueue("beta", {}, queue=queue)
         manual_clock.advance(60)
-        look_at_alerts(tickwork._runtime)
-        found = {(alert.name, alert.subject): alert for alert in tickwork.alerts()}
+        look_at_alerts(eager._runtime)
+        found = {(alert.name, alert.subject): alert for alert in eager.alerts()}
 
         assert set(found) == {("depth", "email"), ("old-work", "email")}
         assert found["depth", "email"].detail == "3 jobs wait in queue email"
         assert found["old-work", "email"].value == pytest.approx(60, abs=1)
-        assert found["depth", "email"].since == tickwork.store.now()
+        assert found["depth", "email"].since == eager.store.now()
 
-    def test_acknowledged_by_a_person(self, tickwork: Tickwork, manual_clock: ManualClock) -> None:
-        tickwork.alert("depth", warning=None, alert=0)
-        tickwork.enqueue("beta")
-        look_at_alerts(tickwork._runtime)
+    def test_acknowledged_by_a_person(self, eager: Tickwork, manual_clock: ManualClock) -> None:
+        eager.alert("depth", warning=None, alert=0)
+        eager.enqueue("beta")
+        look_at_alerts(eager._runtime)
 
-        assert tickwork.acknowledge_alert("depth", by="ada") == 1
-        (alert,) = tickwork.alerts()
-        assert (alert.acknowledged_by, alert.acknowledged_at) == ("ada", tickwork.store.now())
+        assert eager.acknowledge_alert("depth", by="ada") == 1
+        (alert,) = eager.alerts()
+        assert (alert.acknowledged_by, alert.acknowledged_at) == ("ada", eager.store.now())
         assert alert.as_dict()["acknowledged_by"] == "ada"
         manual_clock.advance(EVERY_SECONDS)
-        look_at_alerts(tickwork._runtime)
-        assert tickwork.alerts()[0].acknowledged_by == "ada"
+        look_at_alerts(eager._runtime)
+        assert eager.alerts()[0].acknowledged_by == "ada"
 
     def test_a_cron_that_has_died_is_seen_by_the_ticks_of_kicks(
-        self, tickwork: Tickwork, manual_clock: ManualClock
+        self, eager: Tickwork, manual_clock: ManualClock
     ) -> None:
-        tickwork.register_handler("alpha", lambda: None)
+        eager.register_handler("alpha", lambda: None)
         for _ in range(5):
-            tickwork.tick(trigger="cron")
+            eager.tick(trigger="cron")
             manual_clock.advance(120)
         manual_clock.advance(timedelta(minutes=20).total_seconds())
-        tickwork.enqueue("alpha")
-        tickwork.tick(trigger="kick")
-        (alert,) = tickwork.alerts()
+        eager.enqueue("alpha")
+        eager.tick(trigger="kick")
+        (alert,) = eager.alerts()
 
         assert (alert.name, alert.level) == ("ticks_overdue", Level.ALERT)
         assert "one is due every 120 s" in alert.detail
-        tickwork.tick(trigger="cron")
+        eager.tick(trigger="cron")
         manual_clock.advance(EVERY_SECONDS)
-        tickwork.tick(trigger="kick")
-        assert tickwork.alerts() == []
+        eager.tick(trigger="kick")
+        assert eager.alerts() == []
