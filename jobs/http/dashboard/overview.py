@@ -1,0 +1,97 @@
+"""The first page: how many jobs stand where, the queues, the cron's heartbeat, what fails."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from flask import Response
+
+from jobs.core.failures import grouped
+from jobs.core.job import SHOWN_STATES
+from jobs.core.store import Board, QueueCount
+from jobs.http.dashboard import rhythm
+from jobs.http.dashboard.desk import Desk
+
+COUNT_CAP = 10_000
+FAILURES_LOOKED_AT = 2000
+GROUPS_SHOWN = 8
+
+
+class Tile(NamedTuple):
+    """How many jobs are in a shown state."""
+
+    shown: str
+    jobs: int
+    capped: bool
+
+
+class QueueRow(NamedTuple):
+    """A queue at a glance."""
+
+    name: str
+    counts: dict[str, QueueCount]
+    waiting: int
+    waiting_capped: bool
+    oldest_at: Any
+    is_paused: bool
+
+
+def show(desk: Desk) -> Response:
+    """``GET /``."""
+    board = desk.store.board(COUNT_CAP, desk.tenant)
+    desk.now = board.now
+    failures = desk.store.failures(FAILURES_LOOKED_AT, desk.tenant)
+    groups = grouped(failures)
+    known = {handler.queue for handler in desk.tickwork.registry}
+    return desk.page(
+        "overview.html",
+        tiles=tiles(board),
+        queues=queue_rows(board, known if desk.tenant is None else ()),
+        heart=rhythm.heartbeat(desk),
+        activity=rhythm.by_queue(desk),
+        groups=groups[:GROUPS_SHOWN],
+        more_groups=max(0, len(groups) - GROUPS_SHOWN),
+        looked_at=len(failures) if len(failures) >= FAILURES_LOOKED_AT else None,
+        all_paused="queue/all" in board.paused,
+        alerts=rhythm.open_alerts(desk),
+    )
+
+
+def tiles(board: Board) -> list[Tile]:
+    """A tile for each state that is counted: those that have ended well are history."""
+    found: dict[str, list[QueueCount]] = defaultdict(list)
+    for each in board.counts:
+        found[each.shown].append(each)
+    return [
+        Tile(
+            shown,
+            min(COUNT_CAP, sum(each.jobs for each in found[shown])),
+            any(each.capped for each in found[shown])
+            or sum(each.jobs for each in found[shown]) > COUNT_CAP,
+        )
+        for shown in SHOWN_STATES
+        if shown != "completed"
+    ]
+
+
+def queue_rows(board: Board, known: Iterable[str]) -> list[QueueRow]:
+    """The queues, those of the code as well that have no jobs."""
+    found: dict[str, dict[str, QueueCount]] = {name: {} for name in known}
+    for each in board.counts:
+        found.setdefault(each.queue, {})[each.shown] = each
+    rows = []
+    for name, counts in sorted(found.items()):
+        waits = [counts[shown] for shown in ("pending", "paused") if shown in counts]
+        rows.append(
+            QueueRow(
+                name,
+                counts,
+                sum(each.jobs for each in waits),
+                any(each.capped for each in waits),
+                min((each.oldest_at for each in waits if each.oldest_at), default=None),
+                f"queue/{name}" in board.paused or "queue/all" in board.paused,
+            )
+        )
+    return rows
