@@ -52,30 +52,22 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
+        *("access", "redact"),
         *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.memory": (
         *("rows", "keys", "limits", "schedules", "groups", "base"),
-        *("controls", "people", "timetable", "upkeep", "store"),
+        *("controls", "people", "timetable", "upkeep", "access", "store"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
         *("writer", "attempts", "rings", "chains", "schedules", "controls", "keys", "edits"),
         *("commits", "transaction"),
-        *(
-            "groups",
-            "base",
-            "browse",
-            "reading",
-            "browsing",
-            "enqueueing",
-            "steering",
-            "upkeep",
-            "store",
-        ),
+        *("groups", "base", "browse", "reading", "browsing", "enqueueing", "steering", "upkeep"),
+        *("access", "store"),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (

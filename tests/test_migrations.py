@@ -70,6 +70,7 @@ def all_tables(*prefixes: str) -> list[str]:
     """The tables of upgrades under these prefixes, as ``made`` lists them."""
     names = [
         "alembic_version",
+        "audit",
         "controls",
         "groups",
         "jobs",
@@ -77,6 +78,7 @@ def all_tables(*prefixes: str) -> list[str]:
         "limits",
         "schedules",
         "takings",
+        "tokens",
     ]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
 

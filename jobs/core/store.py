@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from jobs.core.access import AccessStore
 from jobs.core.chain import Hold
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
@@ -354,7 +355,7 @@ class StoreTransaction(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(AccessStore, Protocol):
     """Every operation, one sentence each. Implementations are safe to call from several threads."""
 
     namespace: str

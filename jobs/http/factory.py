@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response
 
-from jobs.http import autostart, cron, ending, health, problems
+from jobs.http import access, autostart, cron, ending, health, login, problems
+from jobs.http.access import Identify
 from jobs.http.auth import Gatekeeper
 from jobs.system import Tickwork
 
@@ -18,13 +19,16 @@ _HEADERS = {
 }
 
 
-def create_app(tickwork: Tickwork | None = None) -> Flask:
+def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = None) -> Flask:
     """The Flask application that serves the tick of ``tickwork``, by default the environment's.
 
     A module with handlers (``JOBS_HANDLERS``) that defines a Flask Blueprint named ``blueprint``
     brings its routes along; they answer for their own protection. The system stands in
     ``app.extensions["tickwork"]``. In development jobs run by themselves: see
     :mod:`jobs.http.autostart`.
+
+    ``identify(request)`` is the host application's own say in who manages jobs: an
+    :class:`~jobs.http.access.Identity`, or ``None`` for nobody it knows.
 
     Raises :class:`~jobs.core.errors.ConfigurationError` if the environment describes no system.
     """
@@ -46,6 +50,7 @@ def create_app(tickwork: Tickwork | None = None) -> Flask:
     busy = ending.Busy()
     cron.install(app, tickwork, Gatekeeper(settings), busy)
     ending.install(tickwork, busy)
+    login.install(app, tickwork, access.install(app, tickwork, identify))
     _mount_blueprints(app, tickwork)
     autostart.install(app, tickwork)
     return app

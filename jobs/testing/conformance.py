@@ -18,6 +18,7 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 
 from __future__ import annotations
 
+from jobs.testing.areas.access import AuditConformance, TokenConformance
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
 from jobs.testing.areas.limits import (
     BreakerConformance,
@@ -119,6 +120,8 @@ class StoreConformance(
     RemovalConformance,
     RevivalConformance,
     AheadConformance,
+    TokenConformance,
+    AuditConformance,
     BrowseConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""

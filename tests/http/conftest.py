@@ -13,6 +13,7 @@ from jobs import State, Tickwork
 from jobs.http import create_app
 
 SECRET = "correct-horse-battery-staple"
+ADMIN = "an-admin-token-of-some-length"
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 
 
@@ -33,7 +34,9 @@ def open_shop(**settings: Any) -> Shop:
     """In production on the in-memory store, unless ``settings`` say otherwise."""
     if "database_url" not in settings:
         settings.setdefault("backend", "memory")
-    tickwork = Tickwork(**{"env": "production", "cron_secret": SECRET, **settings})
+    tickwork = Tickwork(
+        **{"env": "production", "cron_secret": SECRET, "admin_token": ADMIN, **settings}
+    )
     app = create_app(tickwork)
     shop = Shop(tickwork, app.test_client())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from jobs.core.access import Change, Token
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.controls import Control, Said
 from jobs.core.errors import CapabilityError
@@ -46,6 +47,9 @@ class MemoryRows:
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
         self._limits = MemoryLimits()
+        self._tokens: dict[str, Token] = {}
+        self._digests: dict[str, str] = {}
+        self._changes: dict[str, Change] = {}
 
     def now(self) -> datetime:
         return self.clock.now()

@@ -17,6 +17,7 @@ from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, NewJob, State
 from jobs.core.limits import Limits, Tally
 from jobs.core.store import Capability, Settled, StoreTransaction, Touch, TouchReport, Verdict
+from jobs.stores.sql.access import Access
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS
 from jobs.stores.sql.base import may_be_name
 from jobs.stores.sql.claim import Claimer, wanted_lanes
@@ -33,7 +34,7 @@ from jobs.stores.sql.upkeep import Upkeep
 PACKET_CHARS = 1_000_000
 
 
-class SqlStore(Steering, Upkeep):
+class SqlStore(Steering, Upkeep, Access):
     """Rows in SQLite, PostgreSQL, MySQL or MariaDB.
 
     ``database`` is a URL in any platform's spelling, or an Engine of the caller's own (which is

@@ -178,6 +178,14 @@ class Tables:
     def groups(self) -> Table:
         return self._table("groups")
 
+    @property
+    def tokens(self) -> Table:
+        return self._table("tokens")
+
+    @property
+    def audit(self) -> Table:
+        return self._table("audit")
+
     def _table(self, name: str) -> Table:
         with self._lock:  # in one MetaData nothing can be described twice
             if self._described is None:
@@ -270,7 +278,7 @@ def _describe(
     )
     _indexes(jobs, prefix, dialect)
     others = {"schema": schema, **_options(dialect, **_MYSQL_TABLE)}
-    described = (_keys, _controls, _limits, _takings, _schedules, _groups)
+    described = (_keys, _controls, _limits, _takings, _schedules, _groups, _tokens, _audit)
     return {
         "jobs": jobs,
         **{each.__name__[1:]: each(metadata, prefix, others) for each in described},
@@ -411,6 +419,51 @@ def _groups(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
         Column("finished_at", Timestamp),
         Column("check_at", Timestamp),
         Index(f"ix_{prefix}groups_check", "namespace", "check_at"),
+        **options,
+    )
+
+
+def _tokens(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """Tokens of the management API, by their digests alone.
+
+    ``tenant`` is NULL for one of every tenant; it is not the empty text, which is no tenant's.
+    """
+    return Table(
+        f"{prefix}tokens",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("name", exact_text(200), nullable=False),
+        Column("role", ascii_text(20), nullable=False),
+        Column("tenant", exact_text(100)),
+        Column("digest", ascii_text(64), nullable=False),
+        Column("created_at", Timestamp, nullable=False),
+        Column("created_by", exact_text(200)),
+        Column("expires_at", Timestamp),
+        Column("last_used_at", Timestamp),
+        Column("revoked_at", Timestamp),
+        Column("revoked_by", exact_text(200)),
+        Index(f"ix_{prefix}tokens_digest", "namespace", "digest", unique=True),
+        **options,
+    )
+
+
+def _audit(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """What people changed, one row for each act; rows are added and outlived, never changed."""
+    return Table(
+        f"{prefix}audit",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("changed_at", Timestamp, nullable=False),
+        Column("changed_by", exact_text(200), nullable=False),
+        Column("action", ascii_text(100), nullable=False),
+        Column("subject", exact_text(500), nullable=False),
+        Column("tenant", exact_text(100)),
+        Column("concerned", Integer, nullable=False),
+        Column("reason", exact_text(500)),
+        Index(f"ix_{prefix}audit_changed", "namespace", "changed_at"),
+        Index(f"ix_{prefix}audit_tenant", "namespace", "tenant", "id"),
         **options,
     )
 
