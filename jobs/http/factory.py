@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response
 
-from jobs.http import access, autostart, cron, ending, health, login, problems
+from jobs.http import access, autostart, cron, ending, health, login, pages, problems
 from jobs.http.access import Identify
 from jobs.http.auth import Gatekeeper
 from jobs.system import Tickwork
@@ -50,7 +50,9 @@ def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = 
     busy = ending.Busy()
     cron.install(app, tickwork, Gatekeeper(settings), busy)
     ending.install(tickwork, busy)
-    login.install(app, tickwork, access.install(app, tickwork, identify))
+    gate = access.install(app, tickwork, identify)
+    login.install(app, tickwork, gate)
+    pages.install(app, tickwork, gate)
     _mount_blueprints(app, tickwork)
     autostart.install(app, tickwork)
     return app

@@ -35,6 +35,7 @@ PAGES = (
     Page("/jobs/<job_id>/why", "detail", "why"),
     Page("/jobs/<job_id>/copy", "kinds", "copy", STEER),
     Page("/jobs/<job_id>/<action>", "detail", "act", STEER, "POST"),
+    Page("/groups/<group_id>", "groups", "show"),
     Page("/failed", "failed", "show"),
     Page("/queues", "queues", "show"),
     Page("/queues/<name>", "queues", "one"),

@@ -31,6 +31,7 @@ from jobs.core.ids import new_id
 from jobs.core.job import SHOWN_STATES, shown_state
 from jobs.http.access import Identity, Role, csrf_token
 from jobs.http.dashboard import assets, charts, words
+from jobs.http.dashboard.private import masked
 from jobs.http.dashboard.preferences import POLLS, Preferences
 from jobs.http.pages import HOME
 from jobs.system import Tickwork
@@ -41,6 +42,7 @@ CSP = (
 )
 NOTICE_COOKIE = "tickwork_notice"
 NOTICE_MAX_CHARS = 600
+LINE_MAX_CHARS = 200
 # Told from the outside as what they are; anything else is a fault of ours.
 _TOLD = (ConfigurationError, JobStateConflict, PayloadError, UnknownKind)
 _NOT_THERE = (JobNotFound, ScheduleNotFound, NoSuchLimit)
@@ -115,6 +117,17 @@ class Desk:
             paused=holds_back(paused, job.queue, job.kind),
         )
 
+    @staticmethod
+    def masked(text: str | None) -> str:
+        """A text without the passwords of the addresses in it."""
+        return masked(text)
+
+    @staticmethod
+    def line(error: str | None) -> str:
+        """The first line of an error, for a list."""
+        lines = masked(error).strip().splitlines()
+        return lines[0][:LINE_MAX_CHARS] if lines else ""
+
     def note(
         self,
         action: str,
@@ -161,7 +174,7 @@ class Desk:
             csrf=csrf_token(),
             preferences=preferences,
             notice=notice,
-            path=request.path,
+            desk_path=request.path.removeprefix(HOME),
             here=request.full_path.rstrip("?"),
             **{"now": self.now if self.identity else None, **values},
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import NamedTuple
 
 from flask import Response
 
@@ -13,6 +14,7 @@ from jobs.core.job import SHOWN_STATES
 from jobs.core.store import Board, QueueCount
 from jobs.http.dashboard import rhythm
 from jobs.http.dashboard.desk import Desk
+from jobs.http.dashboard.words import number
 
 COUNT_CAP = 10_000
 FAILURES_LOOKED_AT = 2000
@@ -34,8 +36,17 @@ class QueueRow(NamedTuple):
     counts: dict[str, QueueCount]
     waiting: int
     waiting_capped: bool
-    oldest_at: Any
+    oldest_at: datetime | None
     is_paused: bool
+
+    def sum(self, *shown: str) -> str:
+        """How many are in these shown states."""
+        found = [self.counts[each] for each in shown if each in self.counts]
+        return number(sum(each.jobs for each in found), any(each.capped for each in found))
+
+    def has(self, shown: str) -> bool:
+        """Whether any is in this state."""
+        return shown in self.counts
 
 
 def show(desk: Desk) -> Response:

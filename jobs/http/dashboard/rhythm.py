@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import datetime, timedelta
-from statistics import median
 from typing import Any, NamedTuple
 
+from jobs.core.measure import Pulse, TickRecord, bucket_start, take_pulse
 from jobs.http.dashboard.desk import Desk
+from jobs.ops.words import many
 
 TICKS_SHOWN = 30
 ACTIVITY_SECONDS, ACTIVITY_BUCKETS = 3600.0, 30
-# Triggers that come by themselves; the others come because somebody rang.
-OF_THEMSELVES = frozenset({"cron", "worker", "local"})
-MISSED_BEATS = 3
-LEAST_OVERDUE_SECONDS = 180.0
+_BUCKET_SECONDS = ACTIVITY_SECONDS / ACTIVITY_BUCKETS
 
 
 class Heart(NamedTuple):
-    """The last ticks, newest first; ``every_seconds`` is how often the cron seems to come."""
+    """The last ticks, newest first, and whether they come as they should."""
 
-    ticks: tuple[Any, ...]
-    last_at: datetime | None
-    every_seconds: float | None
-    is_overdue: bool
+    ticks: list[TickRecord]
+    pulse: Pulse
+
+    @property
+    def last_at(self) -> datetime | None:
+        """When the last tick began."""
+        return self.ticks[0].began_at if self.ticks else None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether a tick has been missing for certain."""
+        return self.pulse.late_seconds > 0
 
 
 class Activity(NamedTuple):
@@ -32,36 +37,34 @@ class Activity(NamedTuple):
     completed: list[int]
     failed: list[int]
 
+    @property
+    def words(self) -> str:
+        """The same for those who cannot see it."""
+        completed, failed = sum(self.completed), sum(self.failed)
+        return f"Last hour: {completed:,} completed, {many(failed, 'failed attempt')}"
+
 
 def heartbeat(desk: Desk) -> Heart:
     """The heartbeat as of now."""
-    ticks = tuple(desk.store.ticks(TICKS_SHOWN))
-    beats = [tick.began_at for tick in ticks if tick.trigger in OF_THEMSELVES]
-    gaps = [(one - other).total_seconds() for one, other in zip(beats, beats[1:], strict=False)]
-    every = median(gaps) if gaps else None
-    last = max((tick.began_at for tick in ticks), default=None)
-    overdue = False
-    if last is not None and every is not None:
-        silence = (desk.now - last).total_seconds()
-        overdue = silence > max(LEAST_OVERDUE_SECONDS, MISSED_BEATS * every)
-    return Heart(ticks, last, every, overdue)
+    ticks = desk.store.ticks(TICKS_SHOWN)
+    crons = [tick for tick in ticks if tick.trigger == "cron"]
+    return Heart(ticks, take_pulse(desk.now, ticks[0] if ticks else None, crons))
 
 
 def by_queue(desk: Desk) -> dict[str, Activity]:
     """What every queue did in the last hour."""
-    size = ACTIVITY_SECONDS / ACTIVITY_BUCKETS
-    found: dict[str, Activity] = defaultdict(
-        lambda: Activity([0] * ACTIVITY_BUCKETS, [0] * ACTIVITY_BUCKETS)
-    )
-    begin = desk.now - timedelta(seconds=ACTIVITY_SECONDS)
-    for start, _, queue, _, tally in desk.store.measures(
-        ACTIVITY_SECONDS, size, tenant=desk.tenant
-    ):
-        place = int((start - begin).total_seconds() // size)
-        place = min(max(place, 0), ACTIVITY_BUCKETS - 1)
-        found[queue].completed[place] += tally.completed
-        found[queue].failed[place] += tally.failed + tally.retried
-    return dict(found)
+    found: dict[str, Activity] = {}
+    newest = bucket_start(desk.now, _BUCKET_SECONDS)
+    for bucket in desk.store.measures(ACTIVITY_SECONDS, _BUCKET_SECONDS, tenant=desk.tenant):
+        back = int((newest - bucket.starts_at) / timedelta(seconds=_BUCKET_SECONDS))
+        if not 0 <= back < ACTIVITY_BUCKETS:
+            continue
+        nothing = [0] * ACTIVITY_BUCKETS
+        activity = found.setdefault(bucket.queue, Activity(nothing, nothing.copy()))
+        place = ACTIVITY_BUCKETS - 1 - back
+        activity.completed[place] += bucket.measure.completed
+        activity.failed[place] += bucket.measure.failed + bucket.measure.retried
+    return found
 
 
 def open_alerts(desk: Desk) -> list[Any]:

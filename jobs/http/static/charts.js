@@ -1,0 +1,84 @@
+"use strict";
+// Draws what the table "measures" holds, which is there for everybody, and draws it anew with it.
+(() => {
+  const place = document.getElementById("charts");
+  const colour = (name) => {
+    const probe = document.createElement("i");
+    probe.className = `colour-${name}`;
+    place.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  };
+
+  const read = () => {
+    const table = document.getElementById("measures");
+    const rows = [...table.tBodies[0].rows].reverse();
+    const at = rows.map((row) => Date.parse(row.querySelector("time").dateTime) / 1000);
+    const column = (number) => rows.map((row) => {
+      const text = row.cells[number].dataset.value;
+      return text === "" ? null : Number(text);
+    });
+    return { table, at, column };
+  };
+
+  const inWords = (ms) => (ms == null ? "–" : ms >= 60000 ? `${+(ms / 60000).toPrecision(3)} min` : ms >= 1000 ? `${+(ms / 1000).toPrecision(3)} s` : `${+ms.toPrecision(3)} ms`);
+  const inPercent = (share) => (share == null ? "–" : `${(share * 100).toFixed(1)} %`);
+  const inNumber = (number) => (number == null ? "–" : number.toLocaleString("en"));
+
+  const draw = () => {
+    if (!place.isConnected) return;
+    const { table, at, column } = read();
+    const target = (name) => at.map(() => Number(table.dataset[name]));
+    const ink = colour("soft"), line = colour("line");
+    const accent = colour("accent"), bad = colour("bad"), warn = colour("warn"), good = colour("bar");
+    place.replaceChildren();
+    const chart = (title, words, series, logs) => {
+      const box = document.createElement("div");
+      box.className = "chart";
+      const head = document.createElement("h3");
+      head.textContent = title;
+      box.append(head);
+      place.append(box);
+      const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif" };
+      const data = [at, ...series.map((each) => each.values)];
+      const seen = series.filter((each) => !each.isTarget).flatMap((each) => each.values).filter((value) => value != null);
+      const most = Math.max(0, ...seen);
+      const options = {
+        width: Math.max(240, box.clientWidth - 32), height: 190,
+        cursor: { y: false }, legend: { live: true },
+        scales: { y: logs && most > 0 ? { distr: 3, log: 10, range: (u, low, high) => [Math.max(0.5, Math.min(low, ...seen.filter((value) => value > 0))), Math.max(high, most) * 1.3] } : { range: (u, low, high) => [0, Math.max(most * 1.15, logs ? 1 : high * 0, 0.02)] } },
+        axes: [axis, { ...axis, size: 62, values: (u, marks) => marks.map((mark) => (mark == null ? "" : words(mark))) }],
+        series: [{ value: (u, value) => (value == null ? "–" : new Date(value * 1000).toISOString().slice(0, 16).replace("T", " ")) },
+          ...series.map((each) => ({ label: each.label, stroke: each.stroke, width: each.isTarget ? 1 : 2, dash: each.dash, spanGaps: false, points: { show: !each.isTarget && each.values.filter((value) => value != null).length < 3, size: 5 }, value: (u, value) => words(value) }))],
+      };
+      new uPlot(options, data, box);
+    };
+    chart("Ended", inNumber, [
+      { label: "completed", stroke: good, values: column(1) },
+      { label: "failed", stroke: bad, values: column(2), dash: [6, 3] },
+      { label: "retried", stroke: warn, values: column(3), dash: [2, 3] },
+    ]);
+    chart("Failed, of what ended", inPercent, [
+      { label: "failed", stroke: bad, values: column(8) },
+      { label: "target", stroke: good, values: target("failedTarget"), dash: [6, 3], isTarget: true },
+      { label: "alert", stroke: warn, values: target("failedAlert"), dash: [2, 3], isTarget: true },
+    ]);
+    chart("Wait until it starts", inWords, [
+      { label: "p50", stroke: accent, values: column(4) },
+      { label: "p95", stroke: warn, values: column(5), dash: [6, 3] },
+    ], true);
+    chart("Run", inWords, [
+      { label: "p50", stroke: accent, values: column(6) },
+      { label: "p95", stroke: warn, values: column(7), dash: [6, 3] },
+      { label: "p95 target", stroke: good, values: target("p95TargetMs"), dash: [2, 3], isTarget: true },
+      { label: "alert", stroke: bad, values: target("p95AlertMs"), dash: [2, 3], isTarget: true },
+    ], true);
+  };
+
+  draw();
+  document.addEventListener("htmx:after:swap", draw);
+  let width = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();
