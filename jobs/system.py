@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -166,6 +166,7 @@ class Tickwork(Scheduling, Steering):
         rate_limit_per_key: RateLike | None = None,
         concurrency_in_process: int | None = None,
         breaker: Breaker | None = None,
+        redact: Collection[str] = (),
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
 
@@ -179,6 +180,9 @@ class Tickwork(Scheduling, Steering):
         for each concurrency key, which ``concurrency_key`` makes from the payload where ``enqueue``
         is given none. ``concurrency_in_process`` is how many run at once in one process;
         ``breaker`` is a :class:`~jobs.core.limits.Breaker`.
+
+        ``redact`` names fields of payload and result that nobody is shown, beside those that are
+        hidden anyway (``password``, ``token``, ...; see :mod:`jobs.core.redact`).
 
         ``version`` is that of the kind's payloads: rows of an older one go through
         ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
@@ -209,6 +213,7 @@ class Tickwork(Scheduling, Steering):
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            redact=redact,
         )
         return lambda function: self.register(declare(function))
 

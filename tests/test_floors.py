@@ -22,7 +22,7 @@ CORE = ("core",)
 STORAGE = (*CORE, "stores", "doorbells")
 BELOW_SYSTEM = (*STORAGE, "runtime", "ops", "handlers")
 # `jobs` is what `import jobs` gives: the facade in `jobs/__init__.py`.
-BELOW_HTTP = (*BELOW_SYSTEM, "system", "jobs")
+BELOW_HTTP = (*BELOW_SYSTEM, "system", "managing", "jobs")
 BELOW_TOP = (*BELOW_HTTP, "http")
 
 # What stands directly in `jobs/`, from the bottom up, with the floors it may import from.
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "scheduling": (*STORAGE, "runtime", "parts"),
     "steering": (*BELOW_SYSTEM, "parts"),
     "system": (*BELOW_SYSTEM, "parts", "scheduling", "steering"),
+    "managing": (*BELOW_SYSTEM, "system"),
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
     "testing": BELOW_HTTP,

@@ -91,6 +91,18 @@ class ScheduleNotFound(TickworkError, LookupError):
         super().__init__(f"no schedule {name!r} here; `tickwork schedules` lists those there are")
 
 
+class TokenNotFound(TickworkError, LookupError):
+    """No token with that id, or it is another tenant's."""
+
+    def __init__(self, token_id: str) -> None:
+        self.token_id = token_id
+        super().__init__(f"no token {token_id!r} here; `tickwork tokens` lists those there are")
+
+
+class NotAllowed(TickworkError):
+    """Whoever asks may not do that, or not like that."""
+
+
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job.
 

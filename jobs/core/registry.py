@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,7 @@ class Handler:
     rate_limit_per_key: RateLike | None = None
     concurrency_in_process: int | None = None
     breaker: Breaker | None = None
+    redact: Collection[str] = ()
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
     takes_payload: bool = field(init=False, default=True)
@@ -132,6 +133,10 @@ class Handler:
         if self.max_age is not None:
             check_max_age(self.max_age)
         self._check_limits()
+        if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
+            raise ConfigurationError(
+                f"kind {self.kind!r}: redact is names of fields, not {self.redact!r}"
+            )
         self._check_callable()
         self.is_async = _is_coroutine_function(self.function)
         if self.transactional and self.is_async:
@@ -317,6 +322,7 @@ def handler(
     rate_limit_per_key: RateLike | None = None,
     concurrency_in_process: int | None = None,
     breaker: Breaker | None = None,
+    redact: Collection[str] = (),
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
 
@@ -325,7 +331,8 @@ def handler(
     ``version`` is that of its payloads, older ones go through ``upgrade(payload, from_version)``.
     ``max_continues`` is how often a job may be put off (Snooze and Continue), ``max_age`` (seconds
     since it was enqueued) how old it may be then.
-    The limits are those of ``Tickwork.handler``.
+    The limits are those of ``Tickwork.handler``. ``redact`` names fields of payload and result that
+    nobody is shown, beside those that are hidden anyway (``password``, ``token``, ...).
 
     >>> @handler("resize", timeout=20)
     ... def resize(payload: dict) -> None: ...
@@ -358,6 +365,7 @@ def handler(
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            redact=redact,
         )
         functools.update_wrapper(declared, function, updated=())
         return declared

@@ -66,6 +66,7 @@ class Settings:
     export_source_url: str | None = None
     admin_token: str | None = None
     secret_key: str | None = None
+    redact: tuple[str, ...] = ()
 
     @property
     def is_development(self) -> bool:
@@ -268,6 +269,10 @@ def _modules(raw: str) -> tuple[str, ...]:
     return names
 
 
+def _words(raw: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in raw.split(",") if part.strip())
+
+
 def _name(raw: str) -> str:
     if not NAME.fullmatch(raw):
         raise ValueError("is not a name of ASCII letters, digits and _ . : @ + -")
@@ -395,4 +400,5 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("export_source_url", ("EXPORT_SOURCE_URL",), _database),
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),
+    ("redact", ("JOBS_REDACT",), _words),
 )
