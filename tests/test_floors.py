@@ -56,7 +56,7 @@ ORDER = {
         *("access", "redact"),
         *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
-        *("store", "outcome", "ring", "doorbell", "events", "delivery"),
+        *("measure", "store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.memory": (
         *("rows", "keys", "limits", "schedules", "groups", "base"),

@@ -19,6 +19,7 @@ from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, Job, NewJob, State, stored_state
 from jobs.core.limits import Limits, LimitStatus, LimitUse, Tally
+from jobs.core.measure import Bucket, Depth, Measures, TickRecord
 from jobs.core.schedule import Schedule
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
@@ -26,6 +27,10 @@ CANCELLED_KEEP_SECONDS = 7 * 86_400.0
 # How long a slot that made its job can make no other, even after its schedule was removed and made
 # anew. The schedule itself never goes back: this is for those races alone.
 SLOT_HELD_SECONDS = 86_400.0
+# Records of ticks: once there are more than the most, all but the newest are folded. Of the regular
+# ones some stay longer, as the cadence is learnt from them.
+MOST_TICKS, KEPT_TICKS, KEPT_REGULAR = 2000, 1000, 50
+MINUTES_KEPT_SECONDS, HOURS_KEPT_SECONDS = 3 * 3600.0, 30 * 86_400.0
 
 
 class Capability(StrEnum):
@@ -116,7 +121,8 @@ class Due(NamedTuple):
     lanes (``priority/queue/kind/flow``) that hold pending rows, due or not, and are not paused, but
     of very many flows only some, others each time; ``unrung``: a pending row is to be rung;
     ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
-    job still holds it; ``said``: what the controls say; ``groups``: a group is to be looked at.
+    job still holds it; ``said``: what the controls say; ``groups``: a group is to be looked at;
+    ``ticks``: there are more records of ticks than are kept; ``at``: the store's now.
     """
 
     stalled: bool
@@ -127,6 +133,8 @@ class Due(NamedTuple):
     scheduled: bool = False
     keys: bool = False
     said: Said = NOTHING_SAID
+    ticks: bool = False
+    at: datetime | None = None
 
 
 class Ahead(NamedTuple):
@@ -742,8 +750,76 @@ class Store(AccessStore, Protocol):
         """The subjects that are paused."""
         ...
 
+    # Records of ticks are only ever added, each in one statement that waits for nobody. The oldest
+    # are folded into measures of a minute or an hour, and all that was folded into totals.
+
+    def record_tick(self, record: TickRecord) -> None:
+        """Write a tick down, as of now; ``ended_at`` is the store's present."""
+        ...
+
+    def ticks(
+        self,
+        limit: int,
+        *,
+        before: tuple[datetime, str] | None = None,
+        triggers: Collection[str] | None = None,
+    ) -> builtins.list[TickRecord]:
+        """The last ticks, newest first, of these triggers if given.
+
+        ``before`` is ``(ended_at, id)`` of the last one seen, to go on from there.
+        """
+        ...
+
+    def last_tick(self) -> TickRecord | None:
+        """The newest record, whatever the tick was started by."""
+        ...
+
+    def fold_ticks(self, limit: int) -> int:
+        """Fold up to ``limit`` of the oldest records into measures; returns how many.
+
+        The newest ``KEPT_TICKS`` stay, and beyond those the newest ``KEPT_REGULAR`` regular ones.
+        Each is counted once, however many do this at a time. Measures of minutes become those of
+        hours after ``MINUTES_KEPT_SECONDS``, and those are gone after ``HOURS_KEPT_SECONDS``.
+        """
+        ...
+
+    def measures(
+        self,
+        since_seconds: float,
+        bucket_seconds: float,
+        *,
+        tenant: str | None = None,
+        queue: str | None = None,
+        kind: str | None = None,
+    ) -> builtins.list[Bucket]:
+        """What ticks of the last ``since_seconds`` did, by bucket and key, oldest first.
+
+        Exact for the ticks that are still recorded; what was folded stands where its minute or its
+        hour began. ``None`` means any; every bucket tells of one tenant, queue and kind.
+        """
+        ...
+
+    def totals(self) -> Measures:
+        """What all ticks did since the beginning, by queue and kind (the tenant is left out).
+
+        Under the queue ``TICKS_QUEUE`` are the ticks themselves, by trigger. Never lower than
+        before, whatever is folded or forgotten meanwhile.
+        """
+        ...
+
+    def depths(self, cap: int) -> builtins.list[Depth]:
+        """How many unfinished jobs there are by queue, kind and state.
+
+        Counted along indexes, up to ``cap`` of each priority, queue and kind, and of all that run.
+        """
+        ...
+
+    def failed_counts(self, kinds: Collection[str], cap: int) -> dict[str, int]:
+        """How many dead letters there are of each of these kinds, each counted up to ``cap``."""
+        ...
+
     def clear(self) -> int:
-        """Delete every row of this namespace; returns how many."""
+        """Delete every row of this namespace; returns how many jobs. Records of ticks stay."""
         ...
 
     def close(self) -> None:
