@@ -157,9 +157,7 @@ class Measure:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain JSON-ready values, without what is 0."""
-        plain: dict[str, Any] = {
-            name: value for name in _COUNTS if (value := getattr(self, name))
-        }
+        plain: dict[str, Any] = {name: value for name in _COUNTS if (value := getattr(self, name))}
         for name in ("ran", "waited"):
             histogram: Histogram = getattr(self, name)
             if histogram.counts:

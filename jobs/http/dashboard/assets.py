@@ -52,10 +52,8 @@ def serve(desk: Any, version: str, name: str) -> Response:
     """A file, to be kept for ever; another version than ours is not here."""
     if name not in TYPES or version != version_of(name):
         raise NotFound
-    packed = "gzip" in request.accept_encodings
-    response = Response(
-        compressed(name) if packed else content_of(name), content_type=TYPES[name]
-    )
+    packed = bool(request.accept_encodings["gzip"])
+    response = Response(compressed(name) if packed else content_of(name), content_type=TYPES[name])
     if packed:
         response.headers["Content-Encoding"] = "gzip"
     response.headers["Vary"] = "Accept-Encoding"

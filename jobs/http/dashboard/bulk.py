@@ -7,7 +7,6 @@ counted; where the filter finds others by then, the new number is shown and aske
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from flask import Response, request
@@ -69,15 +68,8 @@ def carry_out(desk: Desk) -> Response:
     chosen = choose(desk, change)
     if chosen.digest != request.form.get("digest"):
         return _ask(desk, name, changed=True)
-    ids, by, steer = chosen.ids, desk.by, desk.tickwork
-    match name:
-        case "retry":
-            done = steer.retry_these(ids, by=by)
-        case "cancel":
-            done = steer.cancel_these(ids)
-        case _:
-            done = steer.remove_these(ids)
-    desk.note(f"jobs.{name}", _described(), concerned=done)
+    ids = chosen.ids
+    done = desk.managing.these(name, ids, described=_described())
     text = f"{many(done, 'job')} {change.done}."
     if done < len(ids):
         text += f" {many(len(ids) - done, 'job')} had changed meanwhile and stayed."

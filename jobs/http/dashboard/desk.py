@@ -5,35 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from flask import Response, g, request
 from flask.typing import ResponseReturnValue
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.exceptions import HTTPException, NotFound
 
-from jobs.core.access import NewChange
+from jobs.core.controls import holds_back
 from jobs.core.errors import (
     ConfigurationError,
     JobNotFound,
     JobStateConflict,
     NoSuchLimit,
+    NotAllowed,
     PayloadError,
     ScheduleNotFound,
     StoreUnavailable,
     UnknownKind,
 )
-from jobs.core.ids import new_id
-from jobs.core.job import SHOWN_STATES, shown_state
+from jobs.core.job import SHOWN_STATES, Job, shown_state
+from jobs.core.redact import Redactor
 from jobs.http.access import Identity, Role, csrf_token
 from jobs.http.dashboard import assets, charts, words
-from jobs.http.dashboard.private import masked
 from jobs.http.dashboard.preferences import POLLS, Preferences
 from jobs.http.pages import HOME
+from jobs.managing import Managing, hidden_fields, redactor
 from jobs.system import Tickwork
 
 CSP = (
@@ -43,10 +44,11 @@ CSP = (
 NOTICE_COOKIE = "tickwork_notice"
 NOTICE_MAX_CHARS = 600
 LINE_MAX_CHARS = 200
+_LOOKED_AT_CHARS = 2000
 # Told from the outside as what they are; anything else is a fault of ours.
 _TOLD = (ConfigurationError, JobStateConflict, PayloadError, UnknownKind)
 _NOT_THERE = (JobNotFound, ScheduleNotFound, NoSuchLimit)
-_RELATIVE = re.compile(r"(<time[^>]*>)[^<]*")
+_RELATIVE = re.compile(r'(<time[^>]*>)[^<]*|<meta name="served-at"[^>]*>')
 
 env = Environment(
     loader=PackageLoader("jobs.http", "templates/dashboard"),
@@ -104,10 +106,8 @@ class Desk:
         """The store's time, asked once."""
         return self.store.now()
 
-    def shown(self, job: Any, paused: Any) -> str:
+    def shown(self, job: Job, paused: Collection[str]) -> str:
         """A job's state as people are told it."""
-        from jobs.core.controls import holds_back
-
         return shown_state(
             job.state,
             attempts=job.attempts,
@@ -117,47 +117,29 @@ class Desk:
             paused=holds_back(paused, job.queue, job.kind),
         )
 
-    @staticmethod
-    def masked(text: str | None) -> str:
-        """A text without the passwords of the addresses in it."""
-        return masked(text)
+    def masked(self, text: str | None) -> str:
+        """A text without the secrets that it says by name."""
+        return self._redactor.text(text) or ""
 
-    @staticmethod
-    def line(error: str | None) -> str:
-        """The first line of an error, for a list."""
-        lines = masked(error).strip().splitlines()
-        return lines[0][:LINE_MAX_CHARS] if lines else ""
-
-    def note(
-        self,
-        action: str,
-        subject: str,
-        *,
-        tenant: str | None = None,
-        concerned: int = 1,
-        reason: str | None = None,
-    ) -> None:
-        """Write into the audit log what has just been changed."""
-        assert self.identity is not None
-        self.store.note_changes(
-            [
-                NewChange(
-                    new_id(),
-                    self.identity.name,
-                    action,
-                    subject,
-                    self.tenant if tenant is None else tenant,
-                    concerned,
-                    reason or None,
-                )
-            ]
-        )
+    def redacted(self, value: Any, kind: str) -> Any:
+        """A payload or result of a kind, without what nobody is shown."""
+        handler = self.tickwork.registry.find(kind)
+        return self._redactor.value(value, () if handler is None else hidden_fields(handler))
 
     @property
-    def by(self) -> str:
-        """How a change names who made it."""
+    def _redactor(self) -> Redactor:
+        return redactor(self.tickwork.settings.redact)
+
+    def line(self, error: str | None) -> str:
+        """The first line of an error, for a list."""
+        lines = self.masked((error or "")[:_LOOKED_AT_CHARS]).strip().splitlines()
+        return lines[0][:LINE_MAX_CHARS] if lines else ""
+
+    @property
+    def managing(self) -> Managing:
+        """What the one who looks does: within their tenant, and written down."""
         assert self.identity is not None
-        return self.identity.name
+        return Managing(self.tickwork, self.identity.name, self.identity.tenant)
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -216,6 +198,8 @@ def answer(tickwork: Tickwork, view: View, values: dict[str, Any]) -> ResponseRe
         response = view(desk, **values)
     except _TOLD as error:
         response = _refused(desk, HTTPStatus.CONFLICT, str(error))
+    except NotAllowed as error:
+        response = _refused(desk, HTTPStatus.FORBIDDEN, str(error))
     except (*_NOT_THERE, NotFound):
         response = _refused(desk, HTTPStatus.NOT_FOUND, "There is nothing here by that name.")
     except HTTPException as error:
@@ -228,18 +212,18 @@ def answer(tickwork: Tickwork, view: View, values: dict[str, Any]) -> ResponseRe
         )
     if isinstance(response, Response) and "Content-Security-Policy" not in response.headers:
         response.headers["Content-Security-Policy"] = CSP
+        # Without any referrer a browser would not say either that a form is this page's own.
+        response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 
 def _refused(desk: Desk, status: int, text: str) -> Response:
     if request.method == "POST" and status == HTTPStatus.CONFLICT and request.form.get("back"):
         return desk.back(text, problem=True)
-    return desk.page("refused.html", status, status=status, text=text, now=None)
+    return desk.page("refused.html", status, code=status, text=text, now=None)
 
 
 def _read_notice() -> dict[str, Any] | None:
-    from urllib.parse import unquote
-
     try:
         said = json.loads(unquote(request.cookies.get(NOTICE_COOKIE, "")))
         return {"text": str(said["text"]), "problem": bool(said["problem"])}

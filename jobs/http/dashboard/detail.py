@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ from jobs.core.errors import ConfigurationError
 from jobs.core.job import TERMINAL, Job, State
 from jobs.core.outcome import NOTES
 from jobs.http.dashboard.desk import Desk, link
-from jobs.http.dashboard.private import masked, redacted
 
 
 class Step(NamedTuple):
@@ -36,10 +35,10 @@ def show(desk: Desk, job_id: str) -> Response:
         "job.html",
         job=job,
         shown=desk.shown(job, paused),
-        steps=timeline(job),
-        payload=redacted(job.payload),
-        result=redacted(job.result),
-        cursor=redacted(job.cursor),
+        steps=timeline(job, desk.masked),
+        payload=desk.redacted(job.payload, job.kind),
+        result=desk.redacted(job.result, job.kind),
+        cursor=desk.redacted(job.cursor, job.kind),
         chain=[step.get("kind", "?") for step in job.chain],
         handler=desk.tickwork.registry.find(job.kind),
         may_retry=job.state in (State.FAILED, State.CANCELLED, State.COMPLETED),
@@ -56,15 +55,15 @@ def why(desk: Desk, job_id: str) -> Response:
 def act(desk: Desk, job_id: str, action: str) -> Response:
     """``POST /jobs/<id>/<action>``: retry, cancel, delete."""
     job = _job(desk, job_id)
-    here, system = link(f"/jobs/{job.id}"), desk.tickwork
+    here, managing = link(f"/jobs/{job.id}"), desk.managing
     match action:
         case "retry":
             at = _instant(request.form.get("run_at", ""))
             force = job.state is State.COMPLETED
-            system.retry(job.id, run_at=at, force=force, by=desk.by, tenant=desk.tenant)
+            managing.retry(job.id, run_at=at, force=force)
             text = "It is put back to be run" + (" at the time you chose." if at else " now.")
         case "cancel":
-            system.cancel(job.id, tenant=desk.tenant)
+            managing.cancel(job.id)
             text = (
                 "It was asked to stop; a handler notices at its next checkpoint."
                 if job.state is State.PROCESSING
@@ -73,22 +72,21 @@ def act(desk: Desk, job_id: str, action: str) -> Response:
         case "delete":
             if request.form.get("sure") != "yes":
                 return desk.page("delete.html", job=job)
-            system.remove(job.id, tenant=desk.tenant)
+            managing.remove(job.id)
             here, text = link("/jobs"), f"Job {job.id} is deleted."
         case _:
             raise NotFound
-    desk.note(f"job.{action}", job.id, tenant=job.tenant)
     return desk.go(here, text)
 
 
-def timeline(job: Job) -> list[Step]:
+def timeline(job: Job, masked: Callable[[str], str] = str) -> list[Step]:
     """A job's life in the order of time: enqueued, each attempt that ended badly, its end."""
     steps = [Step("Enqueued", job.created_at)]
     last = job.created_at
     for entry in job.errors:
         at = _read(entry.get("at"))
         wait = None if at is None else (at - last).total_seconds()
-        steps.append(_step_of(entry, at, wait))
+        steps.append(_step_of(entry, at, wait, masked))
         last = at or last
     if job.state is State.PROCESSING and job.started_at is not None:
         wait = (job.started_at - last).total_seconds()
@@ -105,7 +103,12 @@ def timeline(job: Job) -> list[Step]:
     return steps
 
 
-def _step_of(entry: Mapping[str, Any], at: datetime | None, wait: float | None) -> Step:
+def _step_of(
+    entry: Mapping[str, Any],
+    at: datetime | None,
+    wait: float | None,
+    masked: Callable[[str], str],
+) -> Step:
     attempt, kind = entry.get("attempt", "?"), str(entry.get("type", ""))
     message = masked(str(entry.get("message", "")))
     if kind in NOTES:

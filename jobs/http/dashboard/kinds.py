@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 from flask import Response, request
-from werkzeug.exceptions import BadRequest, Forbidden, NotFound
+from werkzeug.exceptions import BadRequest, NotFound
 
 from jobs.core.errors import ConfigurationError
 from jobs.core.job import Job
 from jobs.core.registry import Handler
 from jobs.http.dashboard.desk import Desk, link
-from jobs.http.dashboard.private import redacted
 
 _SIMPLE = {"string": "text", "integer": "number", "number": "number", "boolean": "checkbox"}
 # A field left empty is not said.
@@ -55,8 +54,6 @@ def copy(desk: Desk, job_id: str) -> Response:
 def enqueue(desk: Desk, kind: str) -> Response:
     """``POST /kinds/<kind>/enqueue``."""
     handler = _handler(desk, kind)
-    if not handler.api:
-        raise Forbidden(_closed(kind))
     form = request.form
     payload = _payload(desk, handler)
     options: dict[str, Any] = {}
@@ -69,8 +66,7 @@ def enqueue(desk: Desk, kind: str) -> Response:
     tenant = desk.tenant if desk.tenant is not None else form.get("tenant", "").strip()
     if tenant:
         options["tenant"] = tenant
-    job = desk.tickwork.enqueue(kind, payload, **options)
-    desk.note("job.enqueue", job.id, tenant=job.tenant, concerned=0 if job.existing else 1)
+    job = desk.managing.enqueue(kind, payload, **options)
     text = "That job is there already: this one." if job.existing else "It is enqueued: this one."
     return desk.go(link(f"/jobs/{job.id}"), text)
 
@@ -79,7 +75,7 @@ def _draw(
     desk: Desk, handler: Handler, payload: Mapping[str, Any], copied: Job | None = None
 ) -> Response:
     schema = schema_of(handler)
-    shown = redacted(dict(payload))
+    shown = desk.redacted(dict(payload), handler.kind)
     return desk.page(
         "kind.html",
         handler=handler,
@@ -211,6 +207,5 @@ def _handler(desk: Desk, kind: str) -> Handler:
 
 def _closed(kind: str) -> str:
     return (
-        f"Jobs of {kind} are not enqueued over HTTP. To open it, declare the handler with "
-        "api=True."
+        f"Jobs of {kind} are not enqueued over HTTP. To open it, declare the handler with api=True."
     )

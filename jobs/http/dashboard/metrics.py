@@ -90,13 +90,22 @@ def figures(total: Measure) -> list[Figure]:
     lost = None if whole.failed_share is None else whole.failed_share
     return [
         Figure("Success", succeeded, "over 99 %, alert under 95 %", _over(lost, 0.01, 0.05)),
-        Figure("Run p95", p95, "under 5 min, alert over 10 min", _over(p95, P95_TARGET_MS, P95_ALERT_MS)),
         Figure(
-            "Failed", whole.failed_share, "under 1 %, alert over 5 %",
+            "Run p95",
+            p95,
+            "under 5 min, alert over 10 min",
+            _over(p95, P95_TARGET_MS, P95_ALERT_MS),
+        ),
+        Figure(
+            "Failed",
+            whole.failed_share,
+            "under 1 %, alert over 5 %",
             _over(whole.failed_share, FAILED_TARGET, FAILED_ALERT),
         ),
         Figure(
-            "Retried", whole.retried_share, "under 10 %, alert over 25 %",
+            "Retried",
+            whole.retried_share,
+            "under 10 %, alert over 25 %",
             _over(whole.retried_share, RETRIED_TARGET, RETRIED_ALERT),
         ),
     ]

@@ -40,7 +40,7 @@ def keep(desk: Desk) -> Response:
     if foreign(request):
         raise Forbidden("A page of another site asked for this.")
     now = Preferences.of(request)
-    theme, poll = request.form.get("theme"), request.form.get("poll")
+    theme, poll = request.form.get("theme", ""), request.form.get("poll", "")
     chosen = Preferences(
         theme if theme in THEMES else now.theme,
         int(poll) if poll in map(str, POLLS) else now.poll_seconds,

@@ -58,7 +58,9 @@ def one(desk: Desk, name: str) -> Response:
     system = desk.tickwork
     system.learn_queues()
     sources = {} if name == "all" else system.queue_sources(check_queue(name))
-    control = next((each for each in desk.store.controls() if each.subject == f"queue/{name}"), None)
+    control = next(
+        (each for each in desk.store.controls() if each.subject == f"queue/{name}"), None
+    )
     return desk.page(
         "queue.html",
         name=name,
@@ -75,33 +77,27 @@ def one(desk: Desk, name: str) -> Response:
 def act(desk: Desk, name: str, action: str) -> Response:
     """``POST /queues/<name>/<action>``: pause, resume, settings, empty."""
     desk.need_control()
-    system, label = desk.tickwork, "every queue" if name == "all" else f"queue {name}"
+    managing, label = desk.managing, "every queue" if name == "all" else f"queue {name}"
     kind = request.form.get("kind") or None
     subject: dict[str, Any] = {"kind": kind} if kind else {"queue": name}
-    reason = None
-    concerned = 1
     match action:
         case "pause":
             reason = reason_of(request.form.get("because"))
-            system.pause(**subject, by=desk.by, because=reason)
+            managing.pause(**subject, because=reason)
             text = f"Paused {f'kind {kind}' if kind else label}: what runs goes on, nothing starts."
         case "resume":
-            was = system.resume(**subject, by=desk.by)
+            was = managing.resume(**subject)
             text = f"Resumed {f'kind {kind}' if kind else label}." if was else "It was not paused."
         case "settings":
             changes = {field: _value(field) for field in SETTINGS if field in request.form}
-            system.set_queue(name, by=desk.by, **changes)
-            reason = ", ".join(f"{field}={value}" for field, value in changes.items())
+            managing.set_queue(name, changes)
             text = f"Saved; every process knows with its next tick ({label})."
         case "empty":
             if request.form.get("typed", "").strip() != name:
                 raise ConfigurationError(f"type the queue's name, {name}, to empty it")
-            concerned = system.empty(name)
-            text = f"{many(concerned, 'waiting job')} deleted from {label}."
+            text = f"{many(managing.empty(name), 'waiting job')} deleted from {label}."
         case _:
             raise NotFound
-    subject_name = f"kind/{kind}" if kind else f"queue/{name}"
-    desk.note(f"queue.{action}", subject_name, concerned=concerned, reason=reason)
     return desk.back(text)
 
 
@@ -109,8 +105,7 @@ def reset_breaker(desk: Desk) -> Response:
     """``POST /breakers/reset``."""
     desk.need_control()
     name = request.form.get("name", "")
-    desk.tickwork.reset_breaker(name)
-    desk.note("breaker.reset", name)
+    desk.managing.reset_breaker(name)
     return desk.go(link("/queues"), f"The breaker {name} is closed.")
 
 

@@ -14,7 +14,6 @@ from jobs.core.slots import read_zone, rule_of, upcoming
 from jobs.core.store import JobFilter
 from jobs.http.dashboard.asked import WINDOW
 from jobs.http.dashboard.desk import Desk, link
-from jobs.http.dashboard.private import redacted
 
 NEXT_SHOWN = 5
 HISTORY_SHOWN = 20
@@ -35,6 +34,7 @@ def one(desk: Desk, name: str) -> Response:
     where = JobFilter(kind=row.kind, tenant=row.tenant or desk.tenant, window=WINDOW)
     made = [job for job in desk.store.list(where, 200) if job.schedule == row.name]
     paused = desk.store.paused()
+    shown_payload = desk.redacted(row.payload, row.kind)
     return desk.page(
         "schedule.html",
         row=row,
@@ -43,9 +43,9 @@ def one(desk: Desk, name: str) -> Response:
             (slot, slot.astimezone(zone)) for slot in upcoming(rule_of(row), desk.now, NEXT_SHOWN)
         ],
         history=[(job, desk.shown(job, paused)) for job in made[:HISTORY_SHOWN]],
-        payload=redacted(row.payload),
+        payload=shown_payload,
         payload_text=json.dumps(row.payload, indent=2, ensure_ascii=False),
-        is_redacted=redacted(row.payload) != row.payload,
+        is_redacted=shown_payload != row.payload,
         editable=row.source != "code",
         missed=MISSED,
     )
@@ -54,17 +54,16 @@ def one(desk: Desk, name: str) -> Response:
 def act(desk: Desk, name: str, action: str) -> Response:
     """``POST /schedules/<name>/<action>``: run, enable, disable, edit, remove."""
     row = _row(desk, name)
-    table, here = desk.tickwork.schedules, _link(row)
+    managing, here = desk.managing, _link(row)
     match action:
         case "run":
-            job = table.run(row.name, row.tenant)
-            desk.note("schedule.run", row.name, tenant=row.tenant)
+            job = managing.run_schedule(row.name, row.tenant)
             return desk.go(link(f"/jobs/{job.id}"), f"One job of {row.name} is enqueued: this one.")
         case "enable":
-            table.enable(row.name, row.tenant, by=desk.by)
+            managing.switch_schedule(row.name, row.tenant, on=True)
             text = f"{row.name} is on, from its next time."
         case "disable":
-            table.disable(row.name, row.tenant, by=desk.by)
+            managing.switch_schedule(row.name, row.tenant, on=False)
             text = f"{row.name} is off until somebody enables it."
         case "edit":
             _edit(desk, row)
@@ -72,11 +71,10 @@ def act(desk: Desk, name: str, action: str) -> Response:
         case "remove":
             if request.form.get("typed", "").strip() != row.name:
                 raise ConfigurationError(f"type the schedule's name, {row.name}, to remove it")
-            table.remove(row.name, row.tenant)
+            managing.remove_schedule(row.name, row.tenant)
             here, text = link("/schedules"), f"{row.name} is removed; the jobs it made stay."
         case _:
             raise NotFound
-    desk.note(f"schedule.{action}", row.name, tenant=row.tenant)
     return desk.go(here, text)
 
 
@@ -100,12 +98,11 @@ def _edit(desk: Desk, row: Schedule) -> None:
         raise ConfigurationError("a schedule for one instant is removed and made anew")
     else:
         cron = given
-    desk.tickwork.schedules.add(
+    desk.managing.add_schedule(
         row.name,
         cron,
         row.kind,
         payload,
-        by=desk.by,
         timezone=form.get("timezone", row.timezone).strip(),
         missed=form.get("missed", row.missed),
         tenant=row.tenant,

@@ -12,6 +12,7 @@ from flask import Response
 
 from jobs.core.settings import SECRET_FIELDS, mask_url
 from jobs.http.dashboard.desk import Desk
+from jobs.http.dashboard.words import NOTHING
 
 PLATFORMS = ("VERCEL_REGION", "AWS_REGION", "VERCEL_GIT_COMMIT_SHA", "AWS_LAMBDA_FUNCTION_NAME")
 
@@ -30,7 +31,11 @@ def show(desk: Desk) -> Response:
         *((name, os.environ[name]) for name in PLATFORMS if os.environ.get(name)),
     ]
     return desk.page(
-        "system.html", facts=facts, settings=settings_of(system.settings), findings=system.doctor()
+        "system.html",
+        facts=facts,
+        nothing=NOTHING,
+        settings=settings_of(system.settings),
+        findings=system.doctor(),
     )
 
 
@@ -40,7 +45,7 @@ def settings_of(settings: Any) -> list[tuple[str, str, bool]]:
     for each in fields(settings):
         value = getattr(settings, each.name)
         if value is None or value == ():
-            rows.append((each.name, "–", False))
+            rows.append((each.name, NOTHING, False))
         elif each.name in SECRET_FIELDS:
             rows.append((each.name, "set, not shown", True))
         elif isinstance(value, str) and (each.name.endswith("_url") or "://" in value):

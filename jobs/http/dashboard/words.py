@@ -10,19 +10,22 @@ from markupsafe import Markup
 
 from jobs.ops.words import age, many
 
-def number(value: float | None, capped: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter
+NOTHING = "\N{EN DASH}"
+
+
+def number(value: float | None, capped: bool = False) -> str:
     """A count with its thousands, ``+`` behind one that was not counted to its end."""
-    return "–" if value is None else f"{value:,.0f}{'+' if capped else ''}"
+    return NOTHING if value is None else f"{value:,.0f}{'+' if capped else ''}"
 
 
 def milliseconds(value: float | None) -> str:
     """A duration that was measured.
 
-    >>> milliseconds(0.4), milliseconds(843), milliseconds(61_500), milliseconds(None)
-    ('<1 ms', '843 ms', '1 min 2 s', '–')
+    >>> milliseconds(0.4), milliseconds(843), milliseconds(61_500)
+    ('<1 ms', '843 ms', '1 min 2 s')
     """
     if value is None:
-        return "–"
+        return NOTHING
     if value < 1:
         return "<1 ms"
     if value < 1000:
@@ -30,8 +33,13 @@ def milliseconds(value: float | None) -> str:
     if value < 60_000:
         return f"{value / 1000:.3g} s"
     if value < 3_600_000:
-        return f"{int(value // 60_000)} min {value % 60_000 / 1000:.0f} s"
-    return f"{int(value // 3_600_000)} h {value % 3_600_000 / 60_000:.0f} min"
+        return _two(value, 60_000, "min", 1000, "s")
+    return _two(value, 3_600_000, "h", 60_000, "min")
+
+
+def _two(value: float, large: float, unit: str, small: float, lesser: str) -> str:
+    whole, rest = divmod(round(value / small), round(large / small))
+    return f"{whole} {unit} {rest} {lesser}" if rest else f"{whole} {unit}"
 
 
 def duration(seconds: float | None) -> str:
@@ -52,7 +60,7 @@ def iso(at: datetime) -> str:
 def relative(at: datetime | None, now: datetime | None) -> str | Markup:
     """How long ago or ahead, with the exact instant behind it."""
     if at is None or now is None:
-        return "–"
+        return NOTHING
     seconds = (now - at).total_seconds()
     text = f"in {age(-seconds)}" if seconds < -0.5 else f"{age(max(0.0, seconds))} ago"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(at), instant(at), text)
@@ -61,7 +69,7 @@ def relative(at: datetime | None, now: datetime | None) -> str | Markup:
 def since(at: datetime | None, now: datetime | None) -> str | Markup:
     """How long, up to now."""
     if at is None or now is None:
-        return "–"
+        return NOTHING
     text = age(max(0.0, (now - at).total_seconds()))
     return Markup('<time datetime="{}" title="since {}" data-form="since">{}</time>').format(
         iso(at), instant(at), text
@@ -81,10 +89,10 @@ def pretty_json(value: Any) -> str:
 def percent(share: float | None) -> str:
     """A share of one.
 
-    >>> percent(0.9934), percent(None)
-    ('99.3 %', '–')
+    >>> percent(0.9934)
+    '99.3 %'
     """
-    return "–" if share is None else f"{share * 100:.1f} %"
+    return NOTHING if share is None else f"{share * 100:.1f} %"
 
 
 FILTERS = {

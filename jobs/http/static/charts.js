@@ -33,6 +33,8 @@
     const ink = colour("soft"), line = colour("line");
     const accent = colour("accent"), bad = colour("bad"), warn = colour("warn"), good = colour("bar");
     place.replaceChildren();
+    const drawn = [];
+    // The boxes first: how wide one is depends on how many there are.
     const chart = (title, words, series, logs) => {
       const box = document.createElement("div");
       box.className = "chart";
@@ -40,19 +42,37 @@
       head.textContent = title;
       box.append(head);
       place.append(box);
+      drawn.push(() => plot(box, words, series, logs));
+    };
+    const plot = (box, words, series, logs) => {
       const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif" };
-      const data = [at, ...series.map((each) => each.values)];
-      const seen = series.filter((each) => !each.isTarget).flatMap((each) => each.values).filter((value) => value != null);
-      const most = Math.max(0, ...seen);
-      const options = {
+      const seen = series.flatMap((each) => each.values).filter((value) => value > 0);
+      const most = Math.max(0, ...series.filter((each) => !each.isTarget).flatMap((each) => each.values));
+      const isLog = logs && seen.length > 0;
+      const decade = (value, round) => 10 ** round(Math.log10(value));
+      const range = isLog
+        ? () => [decade(Math.min(...seen), Math.floor), decade(Math.max(...seen) * 1.01, Math.ceil)]
+        : () => [0, Math.max(most * 1.15, Math.max(0, ...seen) * 1.15) || 1];
+      const long = at.length > 1 && at[at.length - 1] - at[0] > 2 * 86400;
+      const moment = (value) => new Date(value * 1000).toISOString();
+      new uPlot({
         width: Math.max(240, box.clientWidth - 32), height: 190,
-        cursor: { y: false }, legend: { live: true },
-        scales: { y: logs && most > 0 ? { distr: 3, log: 10, range: (u, low, high) => [Math.max(0.5, Math.min(low, ...seen.filter((value) => value > 0))), Math.max(high, most) * 1.3] } : { range: (u, low, high) => [0, Math.max(most * 1.15, logs ? 1 : high * 0, 0.02)] } },
-        axes: [axis, { ...axis, size: 62, values: (u, marks) => marks.map((mark) => (mark == null ? "" : words(mark))) }],
-        series: [{ value: (u, value) => (value == null ? "–" : new Date(value * 1000).toISOString().slice(0, 16).replace("T", " ")) },
-          ...series.map((each) => ({ label: each.label, stroke: each.stroke, width: each.isTarget ? 1 : 2, dash: each.dash, spanGaps: false, points: { show: !each.isTarget && each.values.filter((value) => value != null).length < 3, size: 5 }, value: (u, value) => words(value) }))],
-      };
-      new uPlot(options, data, box);
+        tzDate: (value) => uPlot.tzDate(new Date(value * 1000), "Etc/UTC"),
+        cursor: { y: false },
+        scales: { y: { distr: isLog ? 3 : 1, range } },
+        axes: [
+          { ...axis, values: (u, marks) => marks.map((mark) => (long ? moment(mark).slice(5, 10) : moment(mark).slice(11, 16))) },
+          { ...axis, size: 64, values: (u, marks) => marks.map((mark) => (mark == null ? "" : words(mark))) },
+        ],
+        series: [
+          { label: "UTC", value: (u, value) => (value == null ? "–" : moment(value).slice(0, 16).replace("T", " ")) },
+          ...series.map((each) => ({
+            label: each.label, stroke: each.stroke, width: each.isTarget ? 1 : 2, dash: each.dash,
+            points: { show: !each.isTarget && each.values.filter((value) => value != null).length < 3, size: 5 },
+            value: (u, value) => words(value),
+          })),
+        ],
+      }, [at, ...series.map((each) => each.values)], box);
     };
     chart("Ended", inNumber, [
       { label: "completed", stroke: good, values: column(1) },
@@ -74,6 +94,7 @@
       { label: "p95 target", stroke: good, values: target("p95TargetMs"), dash: [2, 3], isTarget: true },
       { label: "alert", stroke: bad, values: target("p95AlertMs"), dash: [2, 3], isTarget: true },
     ], true);
+    for (const each of drawn) each();
   };
 
   draw();
