@@ -95,9 +95,13 @@ def timeline(job: Job, masked: Callable[[str], str] = str) -> list[Step]:
         steps.append(Step(f"Claimed for attempt {job.attempts}", None, None, "runs"))
     elif job.finished_at is not None:
         tone = {"completed": "good", "failed": "bad"}.get(job.state, "off")
-        wait = (job.finished_at - last).total_seconds()
+        # What failed for good did so with its last attempt, which stands above.
+        is_same = job.state is State.FAILED and bool(job.errors)
+        wait = None if is_same else (job.finished_at - last).total_seconds()
         title = {"failed": "Failed for good"}.get(job.state, str(job.state).capitalize())
-        steps.append(Step(title, job.finished_at, wait, tone, took_ms=job.duration_ms))
+        steps.append(
+            Step(title, job.finished_at, wait, tone, took_ms=None if is_same else job.duration_ms)
+        )
     elif job.state is State.PENDING:
         steps.append(Step("Due", job.run_at, (job.run_at - last).total_seconds(), "waits"))
     return steps

@@ -22,7 +22,8 @@
     return { table, at, column };
   };
 
-  const inWords = (ms) => (ms == null ? "–" : ms >= 60000 ? `${+(ms / 60000).toPrecision(3)} min` : ms >= 1000 ? `${+(ms / 1000).toPrecision(3)} s` : `${+ms.toPrecision(3)} ms`);
+  const steps = [0.1, 1, 10, 100, 1000, 10000, 60000, 600000, 3600000, 36000000, 86400000, 864000000];
+  const inWords = (ms) => (ms == null ? "–" : ms >= 3600000 ? `${+(ms / 3600000).toPrecision(3)} h` : ms >= 60000 ? `${+(ms / 60000).toPrecision(3)} min` : ms >= 1000 ? `${+(ms / 1000).toPrecision(3)} s` : `${+ms.toPrecision(3)} ms`);
   const inPercent = (share) => (share == null ? "–" : `${(share * 100).toFixed(1)} %`);
   const inNumber = (number) => (number == null ? "–" : number.toLocaleString("en"));
 
@@ -62,7 +63,7 @@
         scales: { y: { distr: isLog ? 3 : 1, range } },
         axes: [
           { ...axis, values: (u, marks) => marks.map((mark) => (long ? moment(mark).slice(5, 10) : moment(mark).slice(11, 16))) },
-          { ...axis, size: 64, values: (u, marks) => marks.map((mark) => (mark == null ? "" : words(mark))) },
+          { ...axis, size: 64, ...(isLog ? { splits: (u, side, low, high) => steps.filter((step) => step >= low && step <= high), filter: (u, marks) => marks } : {}), values: (u, marks) => marks.map((mark) => (mark == null ? "" : words(mark))) },
         ],
         series: [
           { label: "UTC", value: (u, value) => (value == null ? "–" : moment(value).slice(0, 16).replace("T", " ")) },
