@@ -33,7 +33,7 @@ from jobs.core.access import (
 )
 from jobs.core.codec import clean_text
 from jobs.core.controls import subject_of
-from jobs.core.errors import ConfigurationError, JobNotFound, NotAllowed, TokenNotFound
+from jobs.core.errors import ConfigurationError, JobNotFound, NotAllowed, OtherTenant, TokenNotFound
 from jobs.core.ids import new_id
 from jobs.core.job import TERMINAL, Job, State
 from jobs.core.names import check_queue, check_tenant
@@ -90,7 +90,7 @@ class Managing:
         if self.tenant is None:
             return asked
         if asked not in (None, self.tenant):
-            raise NotAllowed("that tenant is not yours")
+            raise OtherTenant("no such tenant here")
         return self.tenant
 
     def enqueue(self, kind: str, payload: object, **options: Unpack[EnqueueOptions]) -> Job:
@@ -215,26 +215,34 @@ class Managing:
         self.note(f"jobs.{action}", described, concerned=total, reason=reason)
         return total
 
-    def retry_failed(self, queue: str, *, reason: str | None = None) -> int:
+    def retry_failed(
+        self, queue: str, *, tenant: str | None = None, reason: str | None = None
+    ) -> int:
         """Retry all failed jobs of a queue."""
-        which = self._which({"queue": queue})
+        which = self._which({"queue": queue, "tenant": tenant})
         total = self.tickwork.retry_many(State.FAILED, by=self.by, **which)
         self._note_many("jobs.retry", State.FAILED, which, total, reason)
         return total
 
     def clean(
-        self, queue: str, grace_seconds: float, state: State, *, reason: str | None = None
+        self,
+        queue: str,
+        grace_seconds: float,
+        state: State,
+        *,
+        tenant: str | None = None,
+        reason: str | None = None,
     ) -> int:
         """Delete jobs of a queue that ended in a state so long ago; returns how many."""
-        which = self._which({"queue": queue})
+        which = self._which({"queue": queue, "tenant": tenant})
         total = self.tickwork.clean(grace_seconds, 0, state, **which)
         which["older_than"] = grace_seconds
         self._note_many("jobs.delete", state, which, total, reason)
         return total
 
-    def empty(self, queue: str, *, reason: str | None = None) -> int:
+    def empty(self, queue: str, *, tenant: str | None = None, reason: str | None = None) -> int:
         """Delete all jobs that wait in a queue; returns how many."""
-        which = self._which({"queue": queue})
+        which = self._which({"queue": queue, "tenant": tenant})
         total = self.tickwork.empty(queue, tenant=which["tenant"])
         self._note_many("jobs.delete", State.PENDING, which, total, reason)
         return total

@@ -85,12 +85,12 @@ class Steering(Parts):
         """The seeds' ``getPendingJobs``: pending jobs, newest first."""
         return self.list(state=State.PENDING, limit=limit)
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
-        """Jobs by (queue, kind, shown state).
+    def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:
+        """Jobs (of a tenant) by (queue, kind, shown state).
 
         Shown states add paused, delayed and retrying (of pending) and stalled (of processing).
         """
-        return self.store.counts()
+        return self.store.counts(tenant)
 
     def cancel(self, job_id: str, *, tenant: str | None = None) -> Job:
         """Cancel a job: at once if it has not started, else by asking it to stop.

@@ -103,6 +103,10 @@ class NotAllowed(TickworkError):
     """Whoever asks may not do that, or not like that."""
 
 
+class OtherTenant(NotAllowed):
+    """What was asked for is another tenant's: to whoever asks, it is not there."""
+
+
 class JobStateConflict(TickworkError):
     """The job's state does not allow what was asked, such as cancelling a completed job.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from jobs.core.cron import Cron
@@ -123,6 +123,20 @@ def read_rule(rule: str, timezone: str, anchor: datetime) -> Rule:
     if found := _AT.fullmatch(rule):
         return At(_read_instant(found[1]), zone)
     return Cron(rule, zone)
+
+
+def options_of_rule(rule: str) -> dict[str, Any]:
+    """What :func:`write_rule` was given to write it.
+
+    >>> options_of_rule("every 300")
+    {'every': 300.0}
+    """
+    if found := _EVERY.fullmatch(rule):
+        start = {} if found[2] is None else {"start": _read_instant(found[2])}
+        return {"every": float(found[1]), **start}
+    if found := _AT.fullmatch(rule):
+        return {"at": _read_instant(found[1])}
+    return {"cron": rule}
 
 
 def rule_of(schedule: Schedule) -> Rule:

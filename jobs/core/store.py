@@ -645,8 +645,8 @@ class Store(AccessStore, Protocol):
         """Jobs by filter, newest first."""
         ...
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
-        """Rows by (queue, kind, shown state): pending, paused, delayed, processing, ..."""
+    def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:
+        """Rows (of a tenant) by (queue, kind, shown state): pending, paused, delayed, ..."""
         ...
 
     # What a page shows: bounded, however many rows there are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response
 
-from jobs.http import access, autostart, cron, ending, health, login, pages, problems
+from jobs.http import access, autostart, cron, ending, health, login, manage, pages, problems
 from jobs.http.access import Identify
 from jobs.http.auth import Gatekeeper
 from jobs.system import Tickwork
@@ -50,9 +50,10 @@ def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = 
     busy = ending.Busy()
     cron.install(app, tickwork, Gatekeeper(settings), busy)
     ending.install(tickwork, busy)
-    gate = access.install(app, tickwork, identify)
-    login.install(app, tickwork, gate)
-    pages.install(app, tickwork, gate)
+    doors = access.install(app, tickwork, identify)
+    login.install(app, tickwork, doors)
+    manage.install(app, tickwork, doors)
+    pages.install(app, tickwork, doors)
     _mount_blueprints(app, tickwork)
     autostart.install(app, tickwork)
     return app

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -17,14 +19,22 @@ RETRY_AFTER_SECONDS = 30
 
 
 def problem(
-    status: int, detail: str, *, headers: dict[str, str] | list[tuple[str, str]] | None = None
+    status: int,
+    detail: str,
+    *,
+    headers: dict[str, str] | list[tuple[str, str]] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """An answer of ``application/problem+json``; the title is the status's own phrase."""
+    """An answer of ``application/problem+json``; the title is the status's own phrase.
+
+    ``more`` are members beside those of every problem.
+    """
     document = {
         "type": "about:blank",
         "title": HTTP_STATUS_CODES.get(status, "Error"),
         "status": status,
         "detail": detail,
+        **(more or {}),
     }
     response = Response(
         json.dumps(document) + "\n", status, content_type="application/problem+json"

@@ -145,7 +145,7 @@ class People(MemoryRows):
             )
             return Board(now, counts, paused)
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
+    def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:
         with self._lock:
             now, paused = self.now(), self._paused()
             return dict(
@@ -156,6 +156,7 @@ class People(MemoryRows):
                         shown_of(row, now, paused),
                     )
                     for row in self._rows.values()
+                    if tenant in (None, row.new.tenant)
                 )
             )
 

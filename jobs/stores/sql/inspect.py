@@ -58,9 +58,10 @@ def listing_parameters(where: JobFilter) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def counts(statements: Statements) -> TextClause:
+def counts(statements: Statements, *, of_tenant: bool = False) -> TextClause:
     """Rows by queue, kind and shown state (``jobs.core.job.shown_state``), but for pauses."""
     now = statements.sql.now
+    tenant = " AND tenant = :tenant" if of_tenant else ""
     return text(f"""
         SELECT queue, kind, shown, count(*) FROM (
             SELECT queue, kind, CASE
@@ -68,7 +69,7 @@ def counts(statements: Statements) -> TextClause:
                 WHEN state = 'pending' AND run_at > {now} THEN 'delayed'
                 WHEN state = 'processing' AND lease_until < {now} THEN 'stalled'
                 ELSE state END AS shown
-            FROM {statements.jobs} WHERE namespace = :namespace) AS j
+            FROM {statements.jobs} WHERE namespace = :namespace{tenant}) AS j
         GROUP BY queue, kind, shown
         """)
 

@@ -178,8 +178,11 @@ class Reading(StoreBase):
         parameters = self._parameters(**inspect.listing_parameters(where), **values)
         return self._read(lambda connection: connection.execute(statement, parameters).all())
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
-        statement, parameters = inspect.counts(self.statements), self._parameters()
+    def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:
+        if tenant is not None and clean_text(tenant) != tenant:
+            return {}
+        statement = inspect.counts(self.statements, of_tenant=tenant is not None)
+        parameters = self._parameters(**({} if tenant is None else {"tenant": tenant}))
 
         def run(connection: Connection) -> tuple[Sequence[Any], frozenset[str]]:
             rows = connection.execute(statement, parameters).all()

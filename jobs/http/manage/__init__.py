@@ -1,0 +1,28 @@
+"""The management API: a table of routes, and views that are loaded with the first call.
+
+A deployment that only ticks pays for the table alone: pydantic and the views come when somebody
+manages something.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from jobs.http.access import Access
+from jobs.http.manage.dispatch import Dispatcher
+from jobs.http.manage.routes import ROUTES
+from jobs.system import Tickwork
+
+
+def install(app: Flask, tickwork: Tickwork, access: Access) -> None:
+    """Serve the routes of :data:`~jobs.http.manage.routes.ROUTES` to whom ``access`` lets in."""
+    dispatcher = Dispatcher(tickwork)
+    for route in ROUTES:
+        view = access.guards(route.role, dispatcher.view(route), page=route.is_page)
+        app.add_url_rule(
+            route.path,
+            route.endpoint,
+            view,
+            methods=[route.method],
+            provide_automatic_options=False,
+        )
