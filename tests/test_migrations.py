@@ -75,8 +75,10 @@ def all_tables(*prefixes: str) -> list[str]:
         "jobs",
         "keys",
         "limits",
+        "measures",
         "schedules",
         "takings",
+        "ticks",
     ]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
 

@@ -12,6 +12,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.controls import Control, Said
 from jobs.core.errors import CapabilityError
 from jobs.core.job import NewJob, State
+from jobs.core.measure import Key, Measure, Measures, TickRecord
 from jobs.stores.memory.groups import MemoryGroups
 from jobs.stores.memory.keys import MemoryKeys
 from jobs.stores.memory.limits import MemoryLimits
@@ -46,6 +47,10 @@ class MemoryRows:
         self._controls: dict[str, Control] = {}
         self._keys = MemoryKeys(self._state_of)
         self._limits = MemoryLimits()
+        self._ticks: list[TickRecord] = []
+        self._minutes: dict[tuple[datetime, Key], Measure] = {}
+        self._hours: dict[tuple[datetime, Key], Measure] = {}
+        self._totals: Measures = {}
 
     def now(self) -> datetime:
         return self.clock.now()
