@@ -25,6 +25,12 @@ from jobs.testing.areas.limits import (
     LimitConformance,
     LimitedRunnersConformance,
 )
+from jobs.testing.areas.measures import (
+    DepthConformance,
+    MeasureConformance,
+    RecordConformance,
+    TickRecordConformance,
+)
 from jobs.testing.areas.runtime_controls import (
     CancelManyConformance,
     CleaningConformance,
@@ -118,6 +124,9 @@ class StoreConformance(
     RemovalConformance,
     RevivalConformance,
     AheadConformance,
+    RecordConformance,
+    MeasureConformance,
+    DepthConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -150,5 +159,6 @@ class RuntimeConformance(
     UniqueSessionConformance,
     LimitedRunnersConformance,
     WhyConformance,
+    TickRecordConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -8,9 +8,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from jobs.core.codec import clean_text
 from jobs.core.controls import holds_back
 from jobs.core.job import State
 from jobs.core.measure import (
+    ERROR_CHARS,
     REGULAR,
     Bucket,
     Depth,
@@ -34,7 +36,11 @@ class Records(MemoryRows):
 
     def record_tick(self, record: TickRecord) -> None:
         with self._lock:
-            self._ticks.append(replace(record, ended_at=self.now()))
+            if any(each.id == record.id for each in self._ticks):
+                return
+            said = record.error
+            error = None if said is None else clean_text(said)[:ERROR_CHARS]
+            self._ticks.append(replace(record, ended_at=self.now(), error=error))
 
     def ticks(
         self,
@@ -57,10 +63,10 @@ class Records(MemoryRows):
         found = self.ticks(1)
         return found[0] if found else None
 
-    def fold_ticks(self, limit: int) -> int:
+    def fold_ticks(self, limit: int, *, keep: int = KEPT_TICKS) -> int:
         with self._lock:
             newest = self.ticks(len(self._ticks))
-            stay = {each.id for each in newest[:KEPT_TICKS]}
+            stay = {each.id for each in newest[:keep]}
             regular = [each.id for each in newest if each.trigger in REGULAR]
             stay.update(regular[:KEPT_REGULAR])
             old = [each for each in reversed(newest) if each.id not in stay][:limit]

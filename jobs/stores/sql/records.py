@@ -13,6 +13,7 @@ from sqlalchemy import Connection, exc
 from jobs.core.codec import clean_text
 from jobs.core.controls import holds_back
 from jobs.core.measure import Bucket, Depth, Measures, TickRecord, in_buckets
+from jobs.core.store import KEPT_TICKS
 from jobs.stores.sql import inspect
 from jobs.stores.sql.base import may_be_name
 from jobs.stores.sql.claim import in_chunks
@@ -48,8 +49,8 @@ class Records(Reading):
         found = self.ticks(1)
         return found[0] if found else None
 
-    def fold_ticks(self, limit: int) -> int:
-        folded = self._write(lambda c: self._ticks.fold(c, limit))
+    def fold_ticks(self, limit: int, *, keep: int = KEPT_TICKS) -> int:
+        folded = self._write(lambda c: self._ticks.fold(c, limit, keep))
         if folded:
             self._write(lambda c: self._ticks.compact(c, self._now(c)))
         return folded

@@ -31,7 +31,6 @@ from jobs.core.measure import (
 from jobs.core.store import (
     HOURS_KEPT_SECONDS,
     KEPT_REGULAR,
-    KEPT_TICKS,
     MINUTES_KEPT_SECONDS,
 )
 from jobs.stores.sql.statements import Statements
@@ -98,24 +97,21 @@ class TickTable:
 
     # -- fold ----------------------------------------------------------------------------------
 
-    def fold(self, connection: Connection, limit: int) -> int:
+    def fold(self, connection: Connection, limit: int, keep: int) -> int:
         """Take the oldest records, and put in their place what they counted."""
         table = self.statements.tables.ticks
         c = table.c
         mine = c.namespace == self.namespace
         newest_first = (c.ended_at.desc(), c.id.desc())
-        last_old = select(c.ended_at).where(mine).order_by(*newest_first).offset(KEPT_TICKS)
+        last_old = select(c.ended_at).where(mine).order_by(*newest_first).offset(keep)
         boundary = connection.execute(last_old.limit(1)).scalar()
         if boundary is None:
             return 0
         regular = select(c.id).where(mine, c.woken_by.in_(REGULAR)).order_by(*newest_first)
-        stay = set(connection.execute(regular.limit(KEPT_REGULAR)).scalars())
-        oldest = select(table).where(mine, c.ended_at <= boundary).order_by(c.ended_at, c.id)
-        rows = [
-            row
-            for row in connection.execute(oldest.limit(limit).with_for_update(skip_locked=True))
-            if row.id not in stay
-        ]
+        stay = list(connection.execute(regular.limit(KEPT_REGULAR)).scalars())
+        oldest = select(table).where(mine, c.ended_at <= boundary, c.id.not_in(stay))
+        oldest = oldest.order_by(c.ended_at, c.id).limit(limit).with_for_update(skip_locked=True)
+        rows = connection.execute(oldest).all()
         if not rows:
             return 0
         connection.execute(delete(table).where(c.id.in_([row.id for row in rows])))
