@@ -26,6 +26,7 @@ from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike,
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, Store
+from jobs.measuring import Measuring
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
 from jobs.runtime.chain import can_chain, chain_on
@@ -50,7 +51,7 @@ LEAST_ANSWER_SECONDS = 4.0
 ANSWER_MARGIN_SECONDS = 10.0
 
 
-class Tickwork(Scheduling, Steering):
+class Tickwork(Scheduling, Steering, Measuring):
     """Background jobs in the user's own SQL database, or in memory.
 
     >>> tickwork = Tickwork("sqlite:///jobs.db")      # or Tickwork.from_env()
@@ -104,6 +105,7 @@ class Tickwork(Scheduling, Steering):
             clock=clock,
             doorbell=bell,
             rules=getattr(bell, "rules", None),
+            heartbeat=_make_heartbeat(settings, clock),
         )
         self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
@@ -448,13 +450,15 @@ class Tickwork(Scheduling, Steering):
         concurrency: int | None = None,
         begun: float | None = None,
         look_ahead: bool = False,
+        trigger: str = "call",
     ) -> TickResult:
         """One run of the loop: claim up to ``limit`` due jobs, run them, write down what happened.
 
         ``time_budget`` (seconds) is when it stops starting jobs, ``tick_limit`` when the platform
         would kill it, both counted from ``begun``: when the invocation began, in monotonic seconds
         (now by default). With ``look_ahead`` the result's ``next_due_at`` says when there will be
-        something to do, for a statement more. Safe to call from several processes at once.
+        something to do, for a statement more. The tick is recorded with its ``trigger``, one of
+        :data:`jobs.core.measure.TRIGGERS`. Safe to call from several processes at once.
         """
         if limit is not None and limit < 1:
             raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
@@ -467,6 +471,7 @@ class Tickwork(Scheduling, Steering):
             begun=begun,
             counts_left=can_chain(self._runtime),
             looks_ahead=look_ahead,
+            trigger=trigger,
         )
 
     def go_on(self, result: TickResult, chain: str | None = None) -> bool:
@@ -496,6 +501,7 @@ class Tickwork(Scheduling, Steering):
         time_budget: float | None = None,
         tick_limit: float | None = None,
         concurrency: int | None = None,
+        trigger: str = "call",
     ) -> list[TickResult]:
         """Tick after tick, up to ``limit`` jobs each, until nothing is due; the ticks' results.
 
@@ -511,6 +517,7 @@ class Tickwork(Scheduling, Steering):
             time_budget=time_budget,
             tick_limit=tick_limit,
             slots=concurrency,
+            trigger=trigger,
         )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
@@ -619,6 +626,14 @@ def _make_doorbell(settings: Settings) -> Doorbell:
     from jobs.doorbells.sqs import SqsDoorbell  # late: most deployments have no queue
 
     return SqsDoorbell(settings.sqs_queue_url, namespace=settings.namespace)
+
+
+def _make_heartbeat(settings: Settings, clock: Clock) -> Callable[[bool], None] | None:
+    if settings.heartbeat_url is None:
+        return None
+    from jobs.doorbells.heartbeat import Heartbeat  # late: only those with a watchdog
+
+    return Heartbeat(settings.heartbeat_url, clock)
 
 
 def _make_kick(settings: Settings) -> Doorbell:

@@ -76,9 +76,11 @@ def all_tables(*prefixes: str) -> list[str]:
         "jobs",
         "keys",
         "limits",
+        "measures",
         "schedules",
         "takings",
         "tokens",
+        "ticks",
     ]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
 

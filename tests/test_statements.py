@@ -55,7 +55,8 @@ def test_a_tick_makes_few_statements_however_many_jobs(database: Database) -> No
     assert statements(tickwork, 0) <= 3
     ten, thousand = statements(tickwork, 10), statements(tickwork, 1000)
     # One flush more or less may fall into a slow tick.
-    assert ten <= 8
+    # MySQL locks, takes and reads in statements of their own.
+    assert ten <= (9 if database.name == "mysql" else 8)
     assert thousand <= ten + 2
     tickwork.close()
 

@@ -31,7 +31,7 @@ def tick(event: object = None, context: Any = None) -> dict[str, Any]:
     tickwork = Tickwork.from_env()
     left = seconds_left(tickwork.settings, context)
     starts = start_seconds(left, room_seconds(tickwork.settings))
-    return tickwork.tick(time_budget=starts, tick_limit=left).as_dict()
+    return tickwork.tick(time_budget=starts, tick_limit=left, trigger="cron").as_dict()
 
 
 def http(event: dict[str, Any], context: Any = None) -> dict[str, Any]:

@@ -49,9 +49,9 @@ def tick(
             tell_of_jobs(tickwork)
         tick_limit = _tick_limit(tickwork, time_budget)
         if drain:
-            results = tickwork.drain(limit, time_budget, tick_limit)
+            results = tickwork.drain(limit, time_budget, tick_limit, trigger="cli")
         else:
-            results = [tickwork.tick(limit, time_budget, tick_limit)]
+            results = [tickwork.tick(limit, time_budget, tick_limit, trigger="cli")]
     total = _sum(results)
     if as_json:
         return total

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from jobs.core.ids import new_id
 
 CHAIN_HEADER = "Tickwork-Chain"
+# How a kick calls itself.
+KICK_AGENT = "tickwork-kick"
 _LINK = re.compile(r"([0-9a-f-]{36})/([1-9][0-9]{0,8})")
 
 

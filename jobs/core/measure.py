@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -23,6 +23,7 @@ BOUNDS_MS = (
     *(60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000, 21_600_000, 86_400_000),
 )
 ERROR_CHARS = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The ticks themselves are counted under no queue, by their trigger in place of a kind.
 TICKS_QUEUE = ""
 
@@ -31,13 +32,8 @@ TICKS_QUEUE = ""
 class Histogram:
     """How many values (ms) fell up to each of ``BOUNDS_MS``, and above the last; and their sum."""
 
-    counts: dict[int, int]
+    counts: dict[int, int] = field(default_factory=dict)
     sum_ms: float = 0.0
-
-    @classmethod
-    def empty(cls) -> Self:
-        """No value yet."""
-        return cls({})
 
     def note(self, value_ms: float, times: int = 1) -> None:
         """Count a value, ``times`` over; what a skewed clock made negative counts as 0."""
@@ -125,12 +121,8 @@ class Measure:
     snoozed: int = 0
     cancelled: int = 0
     lost: int = 0
-    ran: Histogram = None  # type: ignore[assignment]
-    waited: Histogram = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.ran = Histogram.empty() if self.ran is None else self.ran
-        self.waited = Histogram.empty() if self.waited is None else self.waited
+    ran: Histogram = field(default_factory=Histogram)
+    waited: Histogram = field(default_factory=Histogram)
 
     @property
     def attempts(self) -> int:
@@ -169,7 +161,7 @@ class Measure:
         """What :meth:`to_plain` gave; what newer code counts besides is left out."""
         counts = {name: int(plain.get(name, 0)) for name in _COUNTS}
         ran, waited = (
-            Histogram.from_plain(plain[name]) if name in plain else Histogram.empty()
+            Histogram.from_plain(plain[name]) if name in plain else Histogram()
             for name in ("ran", "waited")
         )
         return cls(**counts, ran=ran, waited=waited)
@@ -254,7 +246,7 @@ class TickRecord:
     remaining: int = 0
     more: bool = False
     error: str | None = None
-    ended_at: datetime = datetime.min.replace(tzinfo=UTC)
+    ended_at: datetime = _EPOCH
     measures: Measures | None = None
 
     @property
@@ -328,9 +320,6 @@ def bucket_start(at: datetime, seconds: float) -> datetime:
     return _EPOCH + timedelta(seconds=since - since % seconds)
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def in_buckets(
     measured: Iterable[tuple[datetime, Key, Measure]], bucket_seconds: float
 ) -> list[Bucket]:
@@ -354,7 +343,7 @@ class Depth(NamedTuple):
     queue: str
     kind: str
     state: str
-    count: int
+    jobs: int
     oldest_seconds: float = 0.0
 
 
@@ -363,8 +352,9 @@ class Depth(NamedTuple):
 # How many cadences may pass without a tick, and from how many ticks a cadence is learnt.
 CADENCES_MISSED = 3
 CADENCE_TICKS = 21
-# Ticks that come by the clock. The others come when jobs do, and would hide a cron that has died.
-REGULAR = ("cron", "cli", "worker", "local")
+# Ticks that come by the clock. The others (kick, chain, sqs) come when jobs do, and would hide a
+# cron that has died.
+REGULAR = ("cron", "cli", "worker", "local", "call")
 # What holds where nothing is known: the cron of a free plan. None is learnt to be shorter than the
 # least, so that a worker that ends does not make the minute until the cron's next tick a fault.
 UNKNOWN_CADENCE_SECONDS = 86_400.0

@@ -97,7 +97,8 @@ Ending = Returned | Raised | TimedOut | RunnerLost | NotStarted | Expired
 class Outcome(NamedTuple):
     """A verdict to write, and its name for counters, events and logs.
 
-    ``name`` is one of completed, retried, failed, snoozed, continued, cancelled, released.
+    ``name`` is one of completed, retried, failed, snoozed, continued, cancelled, released;
+    ``started`` is when the handler started, in the runner's monotonic seconds, if it did.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Outcome(NamedTuple):
     kind: str = ""
     value: object = None
     discarded: bool = False  # it failed because the handler gave the job up
+    started: float | None = None
 
 
 def decide(

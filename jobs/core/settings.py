@@ -18,7 +18,7 @@ from jobs.core.names import NAME
 ENVIRONMENTS = ("production", "development")
 BACKENDS = ("memory", "sql", "sqs")
 STUB_CONCURRENCY = 3
-_UNUSED = ("JOBS_HEARTBEAT_URL", "RESEND_API_KEY")
+_UNUSED = ("RESEND_API_KEY",)
 WEAK_SECRET_CHARS = 16
 # What templates, shells and JavaScript write where there is no value: these are no secrets.
 NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
@@ -50,6 +50,7 @@ class Settings:
     chain_per_hour: int = 3600
     bypass_secret: str | None = None
     heartbeat_url: str | None = None
+    tick_every: float | None = None
     namespace: str = ""
     table_prefix: str = "tickwork_"
     schema: str | None = None
@@ -384,6 +385,7 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("chain_per_hour", ("JOBS_CHAIN_PER_HOUR",), _whole(0, 10_000_000)),
     ("bypass_secret", ("VERCEL_AUTOMATION_BYPASS_SECRET",), str),
     ("heartbeat_url", ("JOBS_HEARTBEAT_URL",), _url),
+    ("tick_every", ("JOBS_TICK_EVERY",), _seconds(1, 31 * 86_400)),
     ("namespace", ("JOBS_NAMESPACE",), _name),
     ("table_prefix", ("JOBS_TABLE_PREFIX",), _prefix),
     ("schema", ("JOBS_SCHEMA",), _prefix),

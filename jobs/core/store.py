@@ -774,10 +774,10 @@ class Store(AccessStore, Protocol):
         """The newest record, whatever the tick was started by."""
         ...
 
-    def fold_ticks(self, limit: int) -> int:
+    def fold_ticks(self, limit: int, *, keep: int = KEPT_TICKS) -> int:
         """Fold up to ``limit`` of the oldest records into measures; returns how many.
 
-        The newest ``KEPT_TICKS`` stay, and beyond those the newest ``KEPT_REGULAR`` regular ones.
+        The newest ``keep`` stay, and beyond those the newest ``KEPT_REGULAR`` regular ones.
         Each is counted once, however many do this at a time. Measures of minutes become those of
         hours after ``MINUTES_KEPT_SECONDS``, and those are gone after ``HOURS_KEPT_SECONDS``.
         """

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from jobs.core.chain import KICK_AGENT
 from jobs.core.doorbell import Ring
 
 log = logging.getLogger("tickwork.kick")
@@ -56,7 +57,7 @@ class KickDoorbell:
         self._headers = {
             "Authorization": f"Bearer {secret}".encode("utf-8", "surrogateescape"),
             "Content-Length": "0",
-            "User-Agent": "tickwork-kick",
+            "User-Agent": KICK_AGENT,
         }
         if bypass_secret:
             self._headers[BYPASS_HEADER] = bypass_secret

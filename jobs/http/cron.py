@@ -8,11 +8,11 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, g, request
+from flask import Flask, Request, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, ServiceUnavailable
 
-from jobs.core.chain import CHAIN_HEADER
+from jobs.core.chain import CHAIN_HEADER, KICK_AGENT
 from jobs.core.deadline import start_seconds, until_deadline
 from jobs.core.job import TERMINAL, Job, State
 from jobs.http.auth import Gatekeeper
@@ -106,6 +106,7 @@ class Ticks:
                     tick_limit=tick_limit,
                     begun=begun,
                     look_ahead=True,
+                    trigger=_trigger(request),
                 )
                 tickwork.go_on(result, request.headers.get(CHAIN_HEADER))
                 return result
@@ -126,6 +127,13 @@ class Ticks:
             "deadLetterCount": dead,
             "deadLetterSample": [_dead_letter(job) for job in sample],
         }
+
+
+def _trigger(asking: Request) -> str:
+    """What called: a tick before this one, a commit, or else some cron."""
+    if CHAIN_HEADER in asking.headers:
+        return "chain"
+    return "kick" if asking.user_agent.string == KICK_AGENT else "cron"
 
 
 def _dead_letter(job: Job) -> dict[str, Any]:

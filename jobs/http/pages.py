@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from flask import Flask
 from flask.typing import ResponseReturnValue
 
-from jobs.http.access import LOGIN_PATH, Access, Role
+from jobs.http.access import Access, Role
+from jobs.http.login import HOME_PATH
 from jobs.system import Tickwork
-
-HOME = "/api/jobs/dashboard"
 
 
 class Page(NamedTuple):
@@ -50,7 +49,7 @@ PAGES = (
     Page("/kinds/<kind>/enqueue", "kinds", "enqueue", STEER, "POST"),
     Page("/audit", "audit", "show"),
     Page("/system", "system", "show", MANAGE),
-    Page("/settings", "preferences", "keep", None, "POST"),
+    Page("/settings", "looks", "keep", None, "POST"),
     Page("/login", "login", "show", None),
     Page("/static/<version>/<name>", "assets", "serve", None),
 )
@@ -58,13 +57,12 @@ PAGES = (
 
 def install(app: Flask, tickwork: Tickwork, access: Access) -> None:
     """Add the routes; whoever may not see a page is sent to sign in."""
-    assert f"{HOME}/login" == LOGIN_PATH
     for page in PAGES:
         view = _late(tickwork, page)
         if page.role is not None:
             view = access.guards(page.role, view, page=True)
         app.add_url_rule(
-            f"{HOME}{page.path}",
+            f"{HOME_PATH}{page.path}",
             f"tickwork.dashboard.{page.module}.{page.view}",
             view,
             methods=[page.method],

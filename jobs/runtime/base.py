@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobs.core.clock import Clock
@@ -20,6 +21,7 @@ from jobs.core.settings import Settings
 from jobs.core.store import Store
 from jobs.runtime.gate import Gate
 from jobs.runtime.loop import LoopThread
+from jobs.runtime.recorder import Recorder
 from jobs.runtime.terms import Terms, TermsBook
 
 
@@ -38,6 +40,8 @@ class Runtime:
     by whoever settles it, but for a runner with ``rings_settled`` false: a consumer that keeps the
     job's message on the queue. Such a one runs with ``dataclasses.replace(runtime,
     rings_settled=False)``, which shares everything else. ``queues`` is what is said of queues.
+    ``recorder`` writes records of ticks; ``heartbeat`` tells a watchdog outside whether one ended
+    well.
     """
 
     store: Store
@@ -56,6 +60,8 @@ class Runtime:
     stopping: threading.Event = field(default_factory=threading.Event)
     give_up_at: float = math.inf
     declared: Declared = field(default_factory=Declared)
+    recorder: Recorder = field(default_factory=Recorder)
+    heartbeat: Callable[[bool], None] | None = None
     _took: dict[str, deque[float]] = field(default_factory=dict)
 
     @property

@@ -27,6 +27,7 @@ from jobs.core.ring import current_hops
 from jobs.core.store import Standing, Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport, tell
+from jobs.runtime.record import Note, written_down
 from jobs.runtime.settle import settle_all
 from jobs.runtime.steer import learn_queues
 from jobs.runtime.upkeep import reclaim, trim_finished
@@ -66,17 +67,36 @@ def run_deliveries(
     for each in deliveries:
         if each.fate is None:
             firsts.setdefault(each.job_id, each)
-    if runtime.stopping.is_set():
+    if runtime.stopping.is_set() or not firsts:
         fates = {
             job_id: keep("stopping", SOON_SECONDS, each.reach) for job_id, each in firsts.items()
         }
         return _fates_in_order(deliveries, firsts, fates)
+    now = runtime.clock.monotonic()
+    note = Note("sqs", len(firsts), min(budget.begun, now))
+    # No probe tells the store's time here; on such platforms the machine's own is kept in step.
+    note.see(runtime.clock.now(), now)
+    with written_down(runtime, note):
+        fates = _run_all(runtime, deliveries, firsts, budget, slots, note)
+    return _fates_in_order(deliveries, firsts, fates)
+
+
+def _run_all(
+    runtime: Runtime,
+    deliveries: Sequence[Delivery],
+    firsts: Mapping[str, Delivery],
+    budget: Budget,
+    slots: int | None,
+    note: Note,
+) -> dict[str, Fate]:
+    """Run the jobs; returns what becomes of the first message of each, by the job's id."""
     learn_queues(runtime)
     slots = runtime.settings.concurrency if slots is None else slots
     groups = Counter(each.group for each in deliveries if each.group is not None)
     # What stands behind another of its group may not be marked before its turn.
     most_marks = 0 if any(size > 1 for size in groups.values()) else slots
-    claimed, others = _claim(runtime, list(firsts), budget, most_marks)
+    claimed, others = _claim(runtime, list(firsts), budget, most_marks, note)
+    note.claimed = len(claimed)
     fates = {
         job_id: _fate_of_row(runtime, others.get(job_id), each)
         for job_id, each in firsts.items()
@@ -87,7 +107,7 @@ def run_deliveries(
         _hand_back(runtime, blocked)
     hops = current_hops.set(max((each.hops for each in firsts.values()), default=0))
     try:
-        reports = _execute(runtime, lines, budget, slots)
+        reports = _execute(runtime, lines, budget, slots, note)
     finally:
         current_hops.reset(hops)
     for report in reports:
@@ -98,11 +118,11 @@ def run_deliveries(
                 fates[each.job_id] = _fate_of_row(runtime, late.get(each.job_id), each)
             else:
                 fates[each.job_id] = fate_of_outcome(outcome, each.reach)
-    return _fates_in_order(deliveries, firsts, fates)
+    return fates
 
 
 def _claim(
-    runtime: Runtime, ids: list[str], budget: Budget, most_marks: int
+    runtime: Runtime, ids: list[str], budget: Budget, most_marks: int, note: Note
 ) -> tuple[dict[str, Claimed], dict[str, Standing]]:
     """What was claimed of these ids, and how the rows of the others stand."""
     claimed = _claim_once(runtime, ids, budget, most_marks)
@@ -110,7 +130,7 @@ def _claim(
     standing = runtime.store.standing(left) if left else {}
     stalled = [job_id for job_id, row in standing.items() if row.is_stalled]
     if stalled:
-        reclaim(runtime, len(stalled), stalled)
+        reclaim(runtime, len(stalled), stalled, note)
         # Those that had not begun are due at once.
         claimed |= _claim_once(runtime, stalled, budget, most_marks - len(claimed))
         again = [job_id for job_id in stalled if job_id not in claimed]
@@ -183,7 +203,7 @@ def _hand_back(runtime: Runtime, jobs: Sequence[Claimed]) -> None:
 
 
 def _execute(
-    runtime: Runtime, lines: Sequence[Line], budget: Budget, slots: int
+    runtime: Runtime, lines: Sequence[Line], budget: Budget, slots: int, note: Note
 ) -> list[BatchReport]:
     """Run the lines side by side; then, one by one, those that may kill their runner."""
     suspect: list[Line] = []
@@ -201,6 +221,7 @@ def _execute(
             followers={line[0].id: line[1:] for line in together if line[1:]},
             fresh=not any(report.started for report in reports),
         )
+        note.reports.append(batch.report)
         reports.append(batch.run())
         trim_finished(runtime, reports[-1])
     return reports

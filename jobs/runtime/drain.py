@@ -22,6 +22,7 @@ def drain(
     time_budget: float | None = None,
     tick_limit: float | None = None,
     slots: int | None = None,
+    trigger: str = "call",
 ) -> list[TickResult]:
     """Tick until nothing is due; the ticks' results, as they ended.
 
@@ -37,14 +38,19 @@ def drain(
             tick_limit=tick_limit,
             slots=slots,
             handlers_ended=handlers_ended,
+            trigger=trigger,
+            gather=True,
         )
 
     # One claims and runs, one writes; a third would only wait. With one writer, so would a second.
     ticks_at_once = 2 if Capability.CONCURRENT_WRITERS in runtime.store.capabilities else 1
     results: list[TickResult] = []
-    # Of two ticks that overlapped, the one that found nothing may have ended last.
-    while not results or any(map(is_worth_another, results[-ticks_at_once:])):
-        results += _Relay(tick, ticks_at_once).run()
+    try:
+        # Of two ticks that overlapped, the one that found nothing may have ended last.
+        while not results or any(map(is_worth_another, results[-ticks_at_once:])):
+            results += _Relay(tick, ticks_at_once).run()
+    finally:
+        runtime.recorder.flush(runtime.store)
     return results
 
 

@@ -62,8 +62,10 @@ def tell(runtime: Runtime, job: Claimed, outcome: Outcome) -> None:
 
 @dataclass(slots=True)
 class BatchReport:
-    """What became of a batch. ``late`` are results that came too late to be written."""
+    """What became of a batch. ``late`` are results that came too late to be written; ``jobs`` are
+    those of the batch by id."""
 
+    jobs: dict[str, Claimed] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     late: set[str] = field(default_factory=set)
     started: int = 0
@@ -105,8 +107,8 @@ class Batch:
         self._fresh = fresh
         self.total = len(claimed) + len(behind)
         self._claimed_by_id = {job.id: job for job in (*claimed, *behind)}
+        self.report = BatchReport(self._claimed_by_id)
         self._when_ended = when_ended
-        self.report = BatchReport()
         # Jobs that may start now (their marks are committed), and those still without one.
         self._ready: deque[Claimed] = deque(job for job in claimed if job.marked)
         self._waiting: deque[Claimed] = deque(job for job in claimed if not job.marked)

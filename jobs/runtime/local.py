@@ -84,7 +84,9 @@ class LocalRunner:
                 self._runtime.doorbell = self._outer_doorbell
             self._scheduler.shutdown(wait=False)
             with self._state:
-                return self._state.wait_for(lambda: self._busy == 0, timeout_seconds)
+                ended = self._state.wait_for(lambda: self._busy == 0, timeout_seconds)
+            self._runtime.recorder.flush(self._runtime.store)
+            return ended
 
     def look(self, at_most: int | None = None) -> None:
         """Have idle slots look for due jobs, ``at_most`` so many; those that run look when done."""
@@ -118,7 +120,11 @@ class LocalRunner:
         try:
             # One job, so that none is claimed by a slot that cannot run it yet.
             result = run_tick(
-                runtime, limit=1, slots=1, budget=unlimited_budget(runtime.clock.monotonic())
+                runtime,
+                limit=1,
+                slots=1,
+                budget=unlimited_budget(runtime.clock.monotonic()),
+                trigger="local",
             )
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look must come
             self._tell_of(error)

@@ -281,7 +281,7 @@ class Run:
         verdict = outcome.verdict
         if outcome.name == "continued" and verdict.cursor is None and self.cursor is not None:
             outcome = outcome._replace(verdict=verdict._replace(cursor=self.cursor))
-        return outcome
+        return outcome._replace(started=self.started)
 
     def timed_out(self, now: float) -> Outcome:
         """The outcome of a run that did not end by its deadline."""

@@ -13,11 +13,11 @@ from jobs.core.deadline import Budget, tick_budget
 from jobs.core.outcome import Outcome, pace_marks
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
+from jobs.runtime.record import RAN, Note, written_down
 from jobs.runtime.upkeep import run_upkeep, trim_finished
 
 log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
-_RAN = frozenset({"completed", "failed", "retried", "snoozed", "continued"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,8 @@ def run_tick(
     handlers_ended: Callable[[], None] | None = None,
     counts_left: bool = False,
     looks_ahead: bool = False,
+    trigger: str = "call",
+    gather: bool = False,
 ) -> TickResult:
     """Claim up to ``limit`` due jobs and run them; durations in seconds, settings by default.
 
@@ -84,31 +86,62 @@ def run_tick(
     beside the table only what has been due for ``overdue_seconds`` is run. ``handlers_ended`` is
     called when all handlers of the tick have, before their last results are written; it may not
     have been when the tick raises. With ``counts_left`` what came while it ran counts as left as
-    well; with ``looks_ahead`` the result tells when something is next due.
+    well; with ``looks_ahead`` the result tells when something is next due. What it did is recorded,
+    with the ``trigger`` that started it (one of :data:`jobs.core.measure.TRIGGERS`); with
+    ``gather`` together with the ticks that follow.
     """
     settings = runtime.settings
     now = runtime.clock.monotonic()
     begun = now if begun is None else begun
     limit = settings.batch_size if limit is None else limit
-    slots = settings.concurrency if slots is None else slots
     budget = budget or tick_budget(
         begun,
         now,
         settings.time_budget if time_budget is None else time_budget,
         settings.tick_limit if tick_limit is None else tick_limit,
     )
-    handled = runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds
-    overdue = runtime.overdue_seconds if overdue_seconds is None else overdue_seconds
+    wanted = _Wanted(
+        limit,
+        settings.concurrency if slots is None else slots,
+        runtime.registry.kinds if kinds is None else runtime.registry.kinds & kinds,
+        runtime.overdue_seconds if overdue_seconds is None else overdue_seconds,
+        handlers_ended,
+        counts_left=counts_left,
+        looks_ahead=looks_ahead,
+    )
+    with written_down(runtime, Note(trigger, limit, begun), gather=gather) as note:
+        result = _run(runtime, wanted, budget, note)
+        note.remaining, note.more = result.remaining, result.more
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked of one tick, with the settings' defaults filled in."""
+
+    limit: int
+    slots: int
+    handled: frozenset[str]
+    overdue: float
+    handlers_ended: Callable[[], None] | None
+    counts_left: bool
+    looks_ahead: bool
+
+
+def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickResult:
+    limit, slots, handled, overdue = wanted.limit, wanted.slots, wanted.handled, wanted.overdue
     _declare_schedules(runtime)
     due = runtime.store.probe(rings=runtime.rules is not None)
-    runtime.queues.learn(due.said.settings, now)
-    reclaimed = run_upkeep(runtime, due)
+    seen = runtime.clock.monotonic()
+    note.see(due.at, seen)
+    runtime.queues.learn(due.said.settings, seen)
+    reclaimed = run_upkeep(runtime, due, note)
     scheduled = _fire_schedules(runtime) if due.scheduled else 0
     # A reclaim or a schedule may have opened lanes that the probe did not see.
     lanes = None if reclaimed or scheduled else due.lanes
     ahead = None
-    if looks_ahead and lanes is not None and len(lanes) > 1:
-        # A claim over several lanes that finds nothing costs more than this look.
+    if wanted.looks_ahead and lanes:
+        # Most ticks that look find nothing, and a claim that finds nothing costs more.
         ahead = runtime.store.next_due(handled, lanes)
         if ahead.rows_in_seconds != 0:
             lanes = ()
@@ -126,10 +159,13 @@ def run_tick(
             overdue_seconds=overdue,
             limits=limits,
         )
-    report = Batch(runtime, claimed, budget, slots=slots, when_ended=handlers_ended).run()
+    note.claimed = len(claimed)
+    batch = Batch(runtime, claimed, budget, slots=slots, when_ended=wanted.handlers_ended)
+    note.reports.append(batch.report)
+    report = batch.run()
     trim_finished(runtime, report)
     may_be_left = len(claimed) >= limit or runtime.stopping.is_set()
-    came_meanwhile = counts_left and bool(claimed)
+    came_meanwhile = wanted.counts_left and bool(claimed)
     # Nor has a short claim taken what its jobs were followed by.
     followed = any(map(_may_be_followed, report.outcomes))
     if not may_be_left:
@@ -139,7 +175,7 @@ def run_tick(
         may_be_left = returned or followed or came_meanwhile or bool(claimed and limits)
     # What came meanwhile, or follows, may have opened lanes of its own.
     lanes = None if came_meanwhile or followed else lanes
-    if looks_ahead and (ahead is None or claimed):
+    if wanted.looks_ahead and (ahead is None or claimed):
         ahead = runtime.store.next_due(handled, lanes)
     remaining = 0
     if may_be_left and (ahead is None or ahead.rows_in_seconds == 0):
@@ -147,7 +183,7 @@ def run_tick(
             handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
         )
     next_due_at = None if ahead is None or remaining else ahead.at
-    elapsed_seconds = runtime.clock.monotonic() - begun
+    elapsed_seconds = runtime.clock.monotonic() - note.began
     result = _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)
     return replace(result, scheduled=scheduled) if scheduled else result
 
@@ -183,7 +219,7 @@ def _result(
 ) -> TickResult:
     written = report.written()
     names = Counter(outcome.name for outcome in written)
-    ran = tuple(outcome.verdict.id for outcome in written if outcome.name in _RAN)
+    ran = tuple(outcome.verdict.id for outcome in written if outcome.name in RAN)
     result = TickResult(
         processed=len(ran),
         succeeded=names["completed"],

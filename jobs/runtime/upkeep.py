@@ -12,6 +12,7 @@ from jobs.runtime.base import Runtime
 from jobs.runtime.breakers import note_ends
 from jobs.runtime.enqueue import announce_inserted
 from jobs.runtime.execute import BatchReport, tell
+from jobs.runtime.record import Note, count_reclaimed
 from jobs.runtime.ring import ring_due
 from jobs.runtime.settle import settle_all
 
@@ -19,11 +20,12 @@ log = logging.getLogger("tickwork.upkeep")
 RECLAIMS_PER_TICK = 200
 PURGES_PER_TICK = 1000
 GROUPS_PER_TICK = 50
+TICKS_PER_FOLD, FOLDS_PER_TICK = 2000, 10
 
 
-def run_upkeep(runtime: Runtime, due: Due) -> int:
+def run_upkeep(runtime: Runtime, due: Due, note: Note) -> int:
     """Do what the probe found due; returns how many stalled jobs were reclaimed."""
-    reclaimed = reclaim(runtime) if due.stalled else 0
+    reclaimed = reclaim(runtime, note=note) if due.stalled else 0
     if due.outstayed:
         runtime.store.purge(PURGES_PER_TICK)
     if due.keys:
@@ -32,13 +34,31 @@ def run_upkeep(runtime: Runtime, due: Due) -> int:
         ring_due(runtime)
     if due.groups:
         announce_inserted(runtime, runtime.store.check_groups(GROUPS_PER_TICK))
+    if due.ticks:
+        fold_ticks(runtime)
     return reclaimed
 
 
+def fold_ticks(runtime: Runtime) -> int:
+    """Fold old records of ticks into measures, in bounded passes; returns how many."""
+    folded = 0
+    for _ in range(FOLDS_PER_TICK):
+        count = runtime.store.fold_ticks(TICKS_PER_FOLD)
+        folded += count
+        if count < TICKS_PER_FOLD:
+            break
+    return folded
+
+
 def reclaim(
-    runtime: Runtime, limit: int = RECLAIMS_PER_TICK, ids: Collection[str] | None = None
+    runtime: Runtime,
+    limit: int = RECLAIMS_PER_TICK,
+    ids: Collection[str] | None = None,
+    note: Note | None = None,
 ) -> int:
     """Put back (or end) jobs whose lease ran out, of ``ids`` alone if given; returns how many.
+
+    They are counted in ``note`` if one is given.
 
     Looks at the rows and the clock alone, never at which runner held them. A job that had started
     keeps its attempt and fails by ``runner lost`` at its last; one that had not gets it back.
@@ -55,7 +75,11 @@ def reclaim(
             log.warning("job %s: runner lost; %s", job.id, outcome.name)
             tell(runtime, job, outcome)
     note_ends(runtime, {job.id: job for job in stalled}, outcomes, late)
-    return len(outcomes) - len(late)
+    count = len(outcomes) - len(late)
+    if note is not None:
+        note.reclaimed += count
+        count_reclaimed(note.measures, stalled, outcomes, late)
+    return count
 
 
 def trim_finished(runtime: Runtime, report: BatchReport) -> None:

@@ -26,6 +26,12 @@ from jobs.testing.areas.limits import (
     LimitConformance,
     LimitedRunnersConformance,
 )
+from jobs.testing.areas.measures import (
+    DepthConformance,
+    MeasureConformance,
+    RecordConformance,
+    TickRecordConformance,
+)
 from jobs.testing.areas.runtime_controls import (
     CancelManyConformance,
     CleaningConformance,
@@ -123,6 +129,9 @@ class StoreConformance(
     TokenConformance,
     AuditConformance,
     BrowseConformance,
+    RecordConformance,
+    MeasureConformance,
+    DepthConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -155,5 +164,6 @@ class RuntimeConformance(
     UniqueSessionConformance,
     LimitedRunnersConformance,
     WhyConformance,
+    TickRecordConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

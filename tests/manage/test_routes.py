@@ -29,7 +29,12 @@ class TestOverviews:
         busy(sql_office)
         stats = sql_office.admin.get("/api/jobs/stats")
         assert stats["notes"] == {
-            "waiting": 1, "active": 0, "completed": 2, "failed": 0, "delayed": 1, "paused": 0,
+            "waiting": 1,
+            "active": 0,
+            "completed": 2,
+            "failed": 0,
+            "delayed": 1,
+            "paused": 0,
             "total": 4,
         }
         assert stats["bad"]["failed"] == 1
@@ -48,7 +53,12 @@ class TestOverviews:
         assert told["data"]["queues"]["notes"]["completed"] == 2
         assert tuple(told["data"]["queues"]["notes"]) == SIX
         assert told["data"]["totals"] == {
-            "waiting": 1, "active": 0, "completed": 2, "failed": 1, "delayed": 1, "paused": 0
+            "waiting": 1,
+            "active": 0,
+            "completed": 2,
+            "failed": 1,
+            "delayed": 1,
+            "paused": 0,
         }
 
     def test_a_queue(self, office: Office) -> None:
@@ -493,8 +503,12 @@ class TestSchedules:
     def test_its_whole_life(self, sql_office: Office) -> None:
         admin, path = sql_office.admin, "/api/admin/schedules"
         body = {
-            "name": "weekly", "kind": "note", "cron": "0 8 * * 1", "timezone": "Asia/Kolkata",
-            "payload": {"n": 1, "password": "hunter2"}, "priority": 2,
+            "name": "weekly",
+            "kind": "note",
+            "cron": "0 8 * * 1",
+            "timezone": "Asia/Kolkata",
+            "payload": {"n": 1, "password": "hunter2"},
+            "priority": 2,
         }
         made = admin.post(path, body, 201)
         assert (made["rule"], made["enabled"], made["changed_by"]) == ("0 8 * * 1", True, "admin")

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, request
 from werkzeug.exceptions import NotFound
 
-from jobs.http.pages import HOME
+from jobs.http.login import HOME_PATH as HOME
 
 YEAR_SECONDS = 365 * 86_400
 TYPES = {

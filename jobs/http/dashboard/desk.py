@@ -33,7 +33,7 @@ from jobs.core.redact import Redactor
 from jobs.http.access import Identity, Role, csrf_token
 from jobs.http.dashboard import assets, charts, words
 from jobs.http.dashboard.preferences import POLLS, Preferences
-from jobs.http.pages import HOME
+from jobs.http.login import HOME_PATH as HOME
 from jobs.managing import Managing, hidden_fields, redactor
 from jobs.system import Tickwork
 

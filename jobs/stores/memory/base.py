@@ -13,6 +13,7 @@ from jobs.core.clock import Clock, SystemClock
 from jobs.core.controls import Control, Said
 from jobs.core.errors import CapabilityError
 from jobs.core.job import NewJob, State
+from jobs.core.measure import Key, Measure, Measures, TickRecord
 from jobs.stores.memory.groups import MemoryGroups
 from jobs.stores.memory.keys import MemoryKeys
 from jobs.stores.memory.limits import MemoryLimits
@@ -50,6 +51,10 @@ class MemoryRows:
         self._tokens: dict[str, Token] = {}
         self._digests: dict[str, str] = {}
         self._changes: dict[str, Change] = {}
+        self._ticks: list[TickRecord] = []
+        self._minutes: dict[tuple[datetime, Key], Measure] = {}
+        self._hours: dict[tuple[datetime, Key], Measure] = {}
+        self._totals: Measures = {}
 
     def now(self) -> datetime:
         return self.clock.now()

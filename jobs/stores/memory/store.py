@@ -19,12 +19,13 @@ from jobs.core.store import Capability, Settled, StoreTransaction, Touch, TouchR
 from jobs.stores.memory.access import Access
 from jobs.stores.memory.controls import Controls
 from jobs.stores.memory.people import People
+from jobs.stores.memory.records import Records
 from jobs.stores.memory.rows import Row, is_outlived, is_stalled, to_claimed, to_job
 from jobs.stores.memory.timetable import Timetable
 from jobs.stores.memory.upkeep import Upkeep
 
 
-class MemoryStore(People, Upkeep, Timetable, Controls, Access):
+class MemoryStore(People, Upkeep, Timetable, Controls, Access, Records):
     """Rows by id under one lock; unfinished ones also by state, so that history costs nothing."""
 
     capabilities: frozenset[Capability] = frozenset({Capability.CONCURRENT_WRITERS})

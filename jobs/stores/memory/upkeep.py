@@ -9,7 +9,7 @@ from jobs.core.chain import Hold
 from jobs.core.controls import holds_back, open_lanes
 from jobs.core.job import TERMINAL, Claimed, NewJob, State
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
-from jobs.core.store import Ahead, Due, Standing, Unrung, ahead_of, standing_at
+from jobs.core.store import MOST_TICKS, Ahead, Due, Standing, Unrung, ahead_of, standing_at
 from jobs.stores.memory.base import MemoryRows
 from jobs.stores.memory.rows import Row, is_stalled, to_claimed
 
@@ -30,6 +30,8 @@ class Upkeep(MemoryRows):
                 scheduled=self._schedules.is_due(now),
                 said=said,
                 keys=self._keys.is_due(now),
+                ticks=len(self._ticks) > MOST_TICKS,
+                at=now,
             )
 
     def _unrung(self, now: datetime) -> list[Row]:

@@ -69,6 +69,11 @@ class DialectSql(ABC):
         return value  # type: ignore[no-any-return]
 
     @property
+    def now_as_text(self) -> str:
+        """The present instant in UTC as ISO text, for a column of texts."""
+        return self.now
+
+    @property
     def still_processing(self) -> str:
         """A condition on ``j`` for rows found by their key."""
         return "j.state = 'processing'"
@@ -145,6 +150,10 @@ class PostgresqlSql(DialectSql):
     def read_instant(self, value: Any) -> datetime:
         """An instant as the driver returned it, made aware."""
         return value  # type: ignore[no-any-return]
+
+    @property
+    def now_as_text(self) -> str:
+        return f"to_char({self.now} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
 
     @property
     def still_processing(self) -> str:
@@ -273,6 +282,10 @@ class MysqlSql(DialectSql):
 
     def after(self, instant: str, seconds: str) -> str:
         return f"({instant} + INTERVAL CAST(({seconds}) * 1000000 AS SIGNED) MICROSECOND)"
+
+    @property
+    def now_as_text(self) -> str:
+        return f"CAST({self.now} AS CHAR)"
 
     def instant(self, parameter: str) -> str:
         return f"CAST(:{parameter} AS DATETIME(6))"

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, TextClause, select, text
 
+from jobs.core.flow import PAST_FLOWS
 from jobs.core.store import JobFilter
 from jobs.stores.sql.statements import Statements
 
@@ -81,6 +82,56 @@ def due_count(statements: Statements, lanes: int) -> TextClause:
         for n in range(lanes)
     )
     return text(f"SELECT count(*) FROM (SELECT one FROM ({parts}) AS due LIMIT :cap) AS c")
+
+
+def base_of(lane: str) -> str:
+    """The lane without its flow: ``priority/queue/kind/``."""
+    return lane[: lane.rindex("/") + 1]
+
+
+def depths(statements: Statements, bases: int) -> TextClause:
+    """Of that many lanes, with all their flows: the first instant, how many wait and are due.
+
+    Each reads at most ``:cap`` entries of the index of pending rows. Binds
+    :func:`depths_parameters`.
+    """
+    jobs, now = statements.jobs, statements.sql.now
+    parts = [
+        f"SELECT :base_{n} AS base, min(run_at) AS first_at, count(*) AS waiting, "
+        f"sum(CASE WHEN run_at <= {now} THEN 1 ELSE 0 END) AS due, {now} AS now FROM ("
+        f"SELECT run_at FROM {jobs} WHERE namespace = :namespace AND state = 'pending' "
+        f"AND lane >= :base_{n} AND lane < :past_{n} ORDER BY lane, run_at LIMIT :cap) AS w_{n}"
+        for n in range(bases)
+    ]
+    return text(" UNION ALL ".join(parts))
+
+
+def depths_parameters(bases: Sequence[str]) -> dict[str, str]:
+    """The lanes, and what stands past their flows."""
+    named = {f"base_{n}": base for n, base in enumerate(bases)}
+    return {**named, **{f"past_{n}": base + PAST_FLOWS for n, base in enumerate(bases)}}
+
+
+def running(statements: Statements) -> TextClause:
+    """What is held, by queue and kind: how many, how many leases are over, the first lease."""
+    now = statements.sql.now
+    return text(
+        f"SELECT queue, kind, count(*), sum(CASE WHEN lease_until < {now} THEN 1 ELSE 0 END), "
+        f"min(lease_until), {now} FROM (SELECT queue, kind, lease_until FROM {statements.jobs} "
+        "WHERE namespace = :namespace AND state = 'processing' ORDER BY lease_until LIMIT :cap"
+        ") AS held GROUP BY queue, kind"
+    )
+
+
+def failed_counts(statements: Statements, kinds: int) -> TextClause:
+    """How many dead letters that many kinds have, each along its range of an index."""
+    parts = [
+        f"SELECT {n} AS place, count(*) AS failed FROM (SELECT 1 AS one FROM {statements.jobs} "
+        f"WHERE namespace = :namespace AND kind = :kind_{n} AND state = 'failed' "
+        f"AND finished_at IS NOT NULL LIMIT :cap) AS f_{n}"
+        for n in range(kinds)
+    ]
+    return text(" UNION ALL ".join(parts))
 
 
 def ahead(statements: Statements, better: int, equal: int) -> TextClause:

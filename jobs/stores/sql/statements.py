@@ -7,6 +7,7 @@ from functools import cached_property
 
 from sqlalchemy import TextClause, text
 
+from jobs.core.store import MOST_TICKS
 from jobs.stores.sql import lanes
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT
 from jobs.stores.sql.rowlist import Listed
@@ -100,6 +101,12 @@ class Statements(UpkeepTexts):
             SELECT 'keys', NULL{dual} WHERE EXISTS (
                 SELECT 1 FROM {self.keys} WHERE namespace = :namespace
                 AND check_at <= {self.sql.now})
+            UNION ALL
+            SELECT 'ticks', NULL{dual} WHERE EXISTS (
+                SELECT 1 FROM (SELECT ended_at FROM {self.ticks} WHERE namespace = :namespace
+                ORDER BY ended_at DESC LIMIT 1 OFFSET {MOST_TICKS}) AS surplus)
+            UNION ALL
+            SELECT 'now', {self.sql.now_as_text}{dual}
             UNION ALL {self._said}"""
 
     @property

@@ -23,6 +23,7 @@ from jobs.stores.sql.base import may_be_name
 from jobs.stores.sql.claim import Claimer, wanted_lanes
 from jobs.stores.sql.groups import GroupWriter
 from jobs.stores.sql.limits import Turns, Wanted, need_turns
+from jobs.stores.sql.records import Records
 from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.sessions import connection_of
 from jobs.stores.sql.statements import TOUCH_COLUMNS, TOUCH_COLUMNS_WITH_CURSOR, VERDICT_COLUMNS
@@ -34,7 +35,7 @@ from jobs.stores.sql.upkeep import Upkeep
 PACKET_CHARS = 1_000_000
 
 
-class SqlStore(Steering, Upkeep, Access):
+class SqlStore(Steering, Upkeep, Access, Records):
     """Rows in SQLite, PostgreSQL, MySQL or MariaDB.
 
     ``database`` is a URL in any platform's spelling, or an Engine of the caller's own (which is

@@ -123,7 +123,7 @@ def long_text() -> ExactText:
 
 class Tables:
     """The tables under one prefix and schema, described when something first asks for more than
-    their names: a tick does not, and its cold start would pay for seven of them."""
+    their names: a tick does not, and its cold start would pay for nine of them."""
 
     def __init__(
         self,
@@ -185,6 +185,14 @@ class Tables:
     @property
     def audit(self) -> Table:
         return self._table("audit")
+
+    @property
+    def ticks(self) -> Table:
+        return self._table("ticks")
+
+    @property
+    def measures(self) -> Table:
+        return self._table("measures")
 
     def _table(self, name: str) -> Table:
         with self._lock:  # in one MetaData nothing can be described twice
@@ -278,7 +286,10 @@ def _describe(
     )
     _indexes(jobs, prefix, dialect)
     others = {"schema": schema, **_options(dialect, **_MYSQL_TABLE)}
-    described = (_keys, _controls, _limits, _takings, _schedules, _groups, _tokens, _audit)
+    described = (
+        *(_keys, _controls, _limits, _takings, _schedules, _groups),
+        *(_ticks, _measures, _tokens, _audit),
+    )
     return {
         "jobs": jobs,
         **{each.__name__[1:]: each(metadata, prefix, others) for each in described},
@@ -448,6 +459,38 @@ def _tokens(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     )
 
 
+def _ticks(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """What each tick did; rows are only added, and the oldest folded into the measures.
+
+    ``measures`` is JSON: what it counted by tenant, queue and kind.
+    """
+    return Table(
+        f"{prefix}ticks",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("ended_at", Timestamp, nullable=False),
+        Column("duration_ms", Double, nullable=False),
+        Column("woken_by", ascii_text(10), nullable=False),
+        Column("runner", ascii_text(60), nullable=False),
+        Column("ticks", Integer, nullable=False),
+        Column("claim_limit", Integer, nullable=False),
+        Column("claimed", Integer, nullable=False),
+        Column("processed", Integer, nullable=False),
+        Column("succeeded", Integer, nullable=False),
+        Column("failed", Integer, nullable=False),
+        Column("retried", Integer, nullable=False),
+        Column("released", Integer, nullable=False),
+        Column("reclaimed", Integer, nullable=False),
+        Column("remaining", Integer, nullable=False),
+        Column("more", Boolean, nullable=False),
+        Column("error", exact_text(500)),
+        Column("measures", long_text()),
+        Index(f"ix_{prefix}ticks_ended", "namespace", "ended_at"),
+        **options,
+    )
+
+
 def _audit(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     """What people changed, one row for each act; rows are added and outlived, never changed."""
     return Table(
@@ -464,6 +507,27 @@ def _audit(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
         Column("reason", exact_text(500)),
         Index(f"ix_{prefix}audit_changed", "namespace", "changed_at"),
         Index(f"ix_{prefix}audit_tenant", "namespace", "tenant", "id"),
+        **options,
+    )
+
+
+def _measures(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """What folded ticks did in a minute or an hour, or ever (``span_seconds`` 60, 3600 and 0).
+
+    Several rows may stand for one stretch of time: readers add them up.
+    """
+    return Table(
+        f"{prefix}measures",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("span_seconds", Integer, nullable=False),
+        Column("starts_at", Timestamp, nullable=False),
+        Column("tenant", exact_text(100), nullable=False),
+        Column("queue", ascii_text(100), nullable=False),
+        Column("kind", ascii_text(100), nullable=False),
+        Column("measure", long_text(), nullable=False),
+        Index(f"ix_{prefix}measures_span", "namespace", "span_seconds", "starts_at"),
         **options,
     )
 

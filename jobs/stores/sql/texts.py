@@ -31,6 +31,8 @@ class Texts:
         self.keys = tables.name_of("keys")
         self.limits = tables.name_of("limits")
         self.takings = tables.name_of("takings")
+        self.ticks = tables.name_of("ticks")
+        self.measures = tables.name_of("measures")
         self._built: dict[Any, TextClause] = {}
 
     def _once(self, key: Any, build: Callable[[], str]) -> TextClause:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -41,7 +41,7 @@ class Upkeep(Enqueueing):
     def probe(self, *, rings: bool = False) -> Due:
         beside = "upkeep and rings" if rings else "upkeep"
         live, others = self._read(lambda connection: self._look(connection, beside))
-        what = {row[0] for row in others}
+        what = {row[0]: row[1] for row in others if row[0] != "control"}
         lanes, said = live_lanes(live, others)
         return Due(
             stalled="stalled" in what,
@@ -52,6 +52,8 @@ class Upkeep(Enqueueing):
             scheduled="scheduled" in what,
             said=said,
             keys="keys" in what,
+            ticks="ticks" in what,
+            at=datetime.fromisoformat(what["now"]).replace(tzinfo=UTC),
         )
 
     def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:
