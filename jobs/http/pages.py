@@ -38,6 +38,7 @@ PAGES = (
     Page("/failed", "failed", "show"),
     Page("/queues", "queues", "show"),
     Page("/queues/<name>", "queues", "one"),
+    Page("/limits", "queues", "limits"),
     Page("/queues/<name>/<action>", "queues", "act", STEER, "POST"),
     Page("/breakers/reset", "queues", "reset_breaker", STEER, "POST"),
     Page("/schedules", "schedules", "show"),

@@ -124,7 +124,15 @@ class Desk:
     def redacted(self, value: Any, kind: str) -> Any:
         """A payload or result of a kind, without what nobody is shown."""
         handler = self.tickwork.registry.find(kind)
-        return self._redactor.value(value, () if handler is None else hidden_fields(handler))
+        hidden = () if handler is None else hidden_fields(handler)
+        return self._masked(self._redactor.value(value, hidden))
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._masked(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._masked(inner) for inner in value]
+        return self._redactor.text(value) if isinstance(value, str) else value
 
     @property
     def _redactor(self) -> Redactor:

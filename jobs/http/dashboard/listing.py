@@ -7,8 +7,9 @@ from typing import Any
 from flask import Response, request
 
 from jobs.core.ids import new_id
+from jobs.core.job import State
 from jobs.core.names import NAME
-from jobs.core.store import JobFilter
+from jobs.core.store import JobFilter, needs_looking
 from jobs.http.dashboard.asked import LAST, WINDOW, Asked
 from jobs.http.dashboard.desk import Desk, link
 
@@ -33,7 +34,9 @@ def draw(desk: Desk, asked: Asked, template: str, **more: Any) -> Response:
     if where.after_id is not None:
         jobs = jobs[::-1]
     survey = desk.store.survey(_counted(where), COUNT_CAP)
-    paused = desk.store.paused()
+    # A pause is nothing to jobs that have begun.
+    waits = any(job.state is State.PENDING for job in jobs)
+    paused = desk.store.paused() if waits else frozenset()
     is_first = where.before_id is None and (where.after_id is None or not has_more)
     newer = None if is_first or not jobs else asked.link(after=jobs[0].id)
     older = further = None
@@ -59,8 +62,6 @@ def draw(desk: Desk, asked: Asked, template: str, **more: Any) -> Response:
 
 def _counted(where: JobFilter) -> JobFilter:
     """What the count is of: all pages, or the rows that this page's search has looked at."""
-    from jobs.core.store import needs_looking
-
     return where if needs_looking(where) else where._replace(before_id=None, after_id=None)
 
 

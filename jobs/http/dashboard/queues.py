@@ -35,7 +35,6 @@ def show(desk: Desk) -> Response:
     system, is_all = desk.tickwork, desk.tenant is None
     known = {handler.queue for handler in system.registry} | set(system.queues())
     controls = {each.subject: each for each in desk.store.controls()} if is_all else {}
-    limits = system.limits() if is_all else []
     return desk.page(
         "queues.html",
         rows=queue_rows(board, known if is_all else ()),
@@ -46,10 +45,15 @@ def show(desk: Desk) -> Response:
             for subject, control in controls.items()
             if subject.startswith("kind/") and control.is_paused
         ],
-        limits=limits,
         activity=rhythm.by_queue(desk),
         reason_max_chars=REASON_MAX_CHARS,
     )
+
+
+def limits(desk: Desk) -> Response:
+    """``GET /limits``."""
+    desk.need_control()
+    return desk.page("limits.html", limits=desk.tickwork.limits())
 
 
 def one(desk: Desk, name: str) -> Response:
@@ -106,7 +110,7 @@ def reset_breaker(desk: Desk) -> Response:
     desk.need_control()
     name = request.form.get("name", "")
     desk.managing.reset_breaker(name)
-    return desk.go(link("/queues"), f"The breaker {name} is closed.")
+    return desk.go(link("/limits"), f"The breaker {name} is closed.")
 
 
 def _value(field: str) -> Any:
