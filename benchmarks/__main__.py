@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import aws, core, flow, latency
+from benchmarks import aws, core, dashboard, flow, latency
 
 
 def main() -> int:
@@ -31,6 +31,10 @@ def main() -> int:
     three.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     three.add_argument("--rows", type=int, default=200_000, help="the larger backlog")
     three.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    five = suites.add_parser("dashboard", help="every page of the dashboard with a million jobs")
+    five.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
+    five.add_argument("--rows", type=int, default=1_000_000, help="how many jobs there are")
+    five.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     options = parser.parse_args()
     say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr))
     if options.suite != "core":
@@ -38,6 +42,8 @@ def main() -> int:
             figures = aws.measure(options.database, options.jobs, say)
         elif options.suite == "latency":
             figures = latency.measure(options.database, options.jobs, say)
+        elif options.suite == "dashboard":
+            figures = dashboard.measure(options.database, options.rows, say)
         else:
             figures = flow.measure(options.database, options.rows, say)
         print(json.dumps(figures, indent=None if options.json else 2))

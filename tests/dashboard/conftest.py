@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Browser, BrowserContext, Page
 from werkzeug.serving import make_server
 
-from jobs import JobContext, State, Tickwork
+from jobs import JobContext, Tickwork
 from jobs.core.access import Role
 from jobs.core.store import Touch
 from jobs.http import create_app
