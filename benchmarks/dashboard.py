@@ -114,7 +114,7 @@ def _jobs(rows: int) -> Iterator[NewJob]:
         kind, queue = chance.choice(kinds)
         tenant = chance.choice(TENANTS)
         about = f'"name":"Zo\u00eb Wei\u00df","email":"c{number}@example.org"'
-        payload = f'{{{{"order":{number},"customer":{{{{{about}}}}}}}}}'
+        payload = f'{{"order":{number},"customer":{{{about}}}}}'
         yield NewJob(job_id, kind, payload, queue=queue, tenant=tenant, flow=flows[tenant])
 
 
