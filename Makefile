@@ -8,6 +8,8 @@
 VENV ?= .venv
 UV ?= $(shell command -v uv 2>/dev/null)
 ARGS ?=
+# Processes that share `make test`; 0 runs it in one.
+WORKERS ?= 2
 # As `provider.runtime` in serverless.yml.
 PYTHON_LAMBDA ?= 3.12
 ARCH ?= x86_64
@@ -38,7 +40,7 @@ help:
 	@echo "make clean      remove the environment and the caches"
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow $(ARGS)

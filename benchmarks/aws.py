@@ -30,7 +30,7 @@ def measure(url: str, jobs: int, say: Say) -> dict[str, Any]:
         "cpus": os.cpu_count(),
     }
     for name, part in (
-        ("records", lambda: _records(url, jobs)),
+        ("records", lambda: records_beside_ticks(url, jobs)),
         ("statements", lambda: _statements(url)),
         ("cold", lambda: _cold(url)),
     ):
@@ -82,7 +82,7 @@ def _handled(tickwork: Tickwork, events: list[dict[str, Any]]) -> float:
     return sum(len(event["Records"]) for event in events) / elapsed
 
 
-def _records(url: str, count: int) -> dict[str, Any]:
+def records_beside_ticks(url: str, count: int) -> dict[str, Any]:
     """Batches of ten messages beside ticks of ten jobs, in turns on the same tables."""
     with fresh(url) as tickwork:
 

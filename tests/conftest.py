@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
-from tests.support import mariadb, pgbouncer, postgresql
+from tests.support import alone, mariadb, pgbouncer, postgresql
 from tests.support.crashing import Crasher
 from tests.support.databases import Database
 from tests.support.requirements import missing, required
@@ -27,6 +30,29 @@ settings.load_profile("tickwork")
 
 def pytest_configure() -> None:
     required()  # a misspelt name is refused before anything runs
+
+
+TURNS = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of several where the locks are by which they take turns."""
+    stash = node.config.stash
+    if TURNS not in stash:
+        stash[TURNS] = Path(tempfile.mkdtemp(prefix="tickwork-turns-"))
+        node.config.add_cleanup(lambda: shutil.rmtree(stash[TURNS], ignore_errors=True))
+    node.workerinput["turns"] = str(stash[TURNS])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """One process of several waits where a test must have the machine to itself."""
+    given = getattr(item.config, "workerinput", {}).get("turns")
+    if given is None:
+        return (yield)
+    with alone.turn(Path(given), alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

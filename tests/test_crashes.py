@@ -151,7 +151,7 @@ def test_a_zombie_changes_nothing(
     job = tickwork.enqueue("hang")
     pid = crasher.start("tick", url=database.url, log=str(log))
     wait_for(lambda: bool(starts(log)))
-    os.kill(pid, signal.SIGSTOP)
+    crasher.freeze(pid)
     log.with_name("log.release").touch()
     tick_to_the_end(tickwork)
     done = get(tickwork, job.id)

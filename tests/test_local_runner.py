@@ -57,7 +57,7 @@ def test_no_ring_is_lost_between_looking_and_resting() -> None:
         def produce(rounds: int) -> None:
             for _ in range(rounds):
                 job = tickwork.enqueue("note", {})
-                assert eventually(lambda: tickwork.get(job.id).status == "completed", 10)  # noqa: B023
+                assert eventually(lambda: tickwork.get(job.id).status == "completed")  # noqa: B023
 
         with ThreadPoolExecutor(3) as pool:
             for done in [pool.submit(produce, 100) for _ in range(3)]:
@@ -80,7 +80,7 @@ def test_a_ring_while_the_only_slot_finds_nothing_makes_it_look_again(
         monkeypatch.setattr(tickwork.store, "probe", probe)
         tickwork.start()
 
-        assert eventually(lambda: bool(tickwork.list()) and all_done(tickwork), 5)
+        assert eventually(lambda: bool(tickwork.list()) and all_done(tickwork))
 
 
 def test_without_a_ring_the_poll_finds_it(sqlite_url: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +18,7 @@ import pytest
 from sqlalchemy import Connection, NullPool, create_engine, inspect, make_url, text
 
 from tests.support import mariadb, postgresql
+from tests.support.alone import turn
 from tests.support.databases import Database
 from tests.support.requirements import missing, required
 
@@ -171,3 +174,32 @@ with postgresql.server() as url:
     assert list(open_folder.iterdir()) == []
     with pytest.raises(psycopg.OperationalError, match="refused"):
         postgresql.connect(url)
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_who_is_alone_waits_for_the_others_and_they_for_him(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def test(name: str, *, alone: bool) -> None:
+        with turn(tmp_path, alone=alone):
+            seen.append(name)
+
+    with turn(tmp_path, alone=False), turn(tmp_path, alone=False):  # two share the machine
+        only = threading.Thread(target=test, args=("alone",), kwargs={"alone": True})
+        only.start()
+        only.join(0.1)
+        later = threading.Thread(target=test, args=("later",), kwargs={"alone": False})
+        later.start()  # comes behind him, though the machine is shared at this moment
+        later.join(0.1)
+        assert seen == []
+    for thread in (only, later):
+        thread.join(30)
+    assert seen == ["alone", "later"]

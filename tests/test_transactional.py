@@ -199,10 +199,11 @@ def test_a_frozen_runner_that_wakes_up_writes_nothing(
 ) -> None:
     job = tickwork.enqueue("effect", {"hang": True})
     pid = crasher.start("tick", url=database.url, log=str(log))
-    wait_for(lambda: bool(starts(log)))
+    # All is written and nothing committed: in the middle of a commit it could be either.
+    wait_for(log.with_name("log.held").exists)
     if Capability.CONCURRENT_WRITERS not in tickwork.store.capabilities:
         # Frozen with the only writer it delays everybody, for as long as it is frozen.
-        os.kill(pid, signal.SIGSTOP)
+        crasher.freeze(pid)
         log.with_name("log.release").touch()
         others = threading.Thread(target=tickwork.enqueue, args=("note",))
         others.start()
@@ -214,7 +215,7 @@ def test_a_frozen_runner_that_wakes_up_writes_nothing(
         tick_to_the_end(tickwork)
         assert effects(tickwork) == [(job.id, 1)]
         return
-    os.kill(pid, signal.SIGSTOP)
+    crasher.freeze(pid)
     log.with_name("log.release").touch()
     tick_to_the_end(tickwork)
     done = get(tickwork, job.id)

@@ -25,7 +25,7 @@ from jobs.core.errors import (
     Retry,
     Snooze,
 )
-from jobs.core.job import Claimed, State
+from jobs.core.job import Claimed, NewJob, State
 from jobs.core.steps import next_step
 from jobs.core.store import Verdict
 
@@ -125,6 +125,8 @@ def decide(
     ``progress`` the last progress not yet written, ``spread`` the source of jitter (0 to 1).
     """
     percent, note = progress or (None, None)
+    if isinstance(ending, Returned):
+        return _completed(claimed, ending.value, policy, at, duration_ms, percent, note)
     tail: dict[str, Any] = {
         "duration_ms": duration_ms,
         "progress": percent,
@@ -132,8 +134,6 @@ def decide(
         "group_id": claimed.group_id,
     }
     match ending:
-        case Returned(value):
-            return _completed(claimed, value, policy, at, tail)
         case NotStarted():
             keep = policy.keep_failed_seconds
             verdict = Verdict(
@@ -159,7 +159,13 @@ def decide(
 
 
 def _completed(
-    claimed: Claimed, value: object, policy: Policy, at: datetime, tail: dict[str, Any]
+    claimed: Claimed,
+    value: object,
+    policy: Policy,
+    at: datetime,
+    duration_ms: float | None,
+    percent: float | None,
+    note: str | None,
 ) -> Outcome:
     result = error = errors = None
     if value is not None:
@@ -168,18 +174,24 @@ def _completed(
         except Exception:  # noqa: BLE001 - a value may raise anything when it is looked at
             result, error = _encode_cleaned(value, policy.result_max_bytes)
             if error is not None:
-                entry = _entry(claimed, at, "result unavailable", error, "", tail["duration_ms"])
+                entry = _entry(claimed, at, "result unavailable", error, "", duration_ms)
                 errors = _history(claimed.errors, entry)
+    follow: tuple[NewJob, ...] = ()
     if claimed.chain is not None:
         try:
             if error is not None:
                 raise PayloadError("$", error)
             handed = None if result is None else decode(result)
-            tail = {**tail, "follow": (next_step(claimed, handed, policy.result_max_bytes),)}
+            follow = (next_step(claimed, handed, policy.result_max_bytes),)
         except PayloadError as problem:
+            tail = {
+                "duration_ms": duration_ms,
+                "progress": percent,
+                "progress_note": note,
+                "group_id": claimed.group_id,
+            }
             return _stopped_chain(claimed, problem, policy, at, tail)
-    if tail["progress"] is not None:
-        tail = {**tail, "progress": 100.0}
+    # Not through a dict, as the other ends are: this is what becomes of nearly every job.
     verdict = Verdict(
         claimed.id,
         claimed.fence,
@@ -188,7 +200,11 @@ def _completed(
         error=error,
         errors=errors,
         keep_seconds=policy.keep_completed_seconds,
-        **tail,
+        duration_ms=duration_ms,
+        progress=None if percent is None else 100.0,
+        progress_note=note,
+        group_id=claimed.group_id,
+        follow=follow,
     )
     return Outcome("completed", verdict, claimed.kind, value)
 

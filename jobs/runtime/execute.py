@@ -13,6 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
@@ -40,6 +41,8 @@ log = logging.getLogger("tickwork.execute")
 FLUSH_SECONDS = 0.25
 # Given-up threads cannot be killed; past this many a process only hands its jobs back.
 MOST_ABANDONED = 20
+_LINE = attrgetter("kind", "queue")
+_TIMEOUT = attrgetter("timeout_seconds")
 _TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 
 
@@ -131,7 +134,7 @@ class Batch:
         self._ended: list[Outcome] = []  # only ever appended to; flushed up to _flushed
         self._committed: set[str] = set()  # settled in a transaction of their own
         self._flushed = 0
-        self._started = 0
+        self._starts: list[None] = []  # one for each start; appending needs no lock
         self._start_lock = threading.Lock()
         lock = threading.Lock()
         self._wake_slots = threading.Condition(lock)
@@ -165,16 +168,19 @@ class Batch:
 
     def _let_one_oversize_job_be_first(self) -> None:
         """A job that fits no tick but as its first gets that place, or it would never get it."""
-        now = self._monotonic()
         jobs = (*self._ready, *self._waiting)
-        handled = self.runtime.registry.kinds
-        lines = {(job.kind, job.queue) for job in jobs if job.kind in handled}
+        known = self.runtime.registry.kinds
+        # Read in C: of a thousand jobs that say nothing of their time none is looked at here.
+        lines = [line for line in set(map(_LINE, jobs)) if line[0] in known]
         timeouts = {line: self.runtime.terms(*line).timeout for line in lines}
+        if not any(timeouts.values()) and not any(map(_TIMEOUT, jobs)):
+            return
+        now = self._monotonic()
         for job in jobs:
-            line = (job.kind, job.queue)
-            if line not in timeouts or not (job.timeout_seconds or timeouts[line]):
+            timeout = job.timeout_seconds or timeouts.get(_LINE(job))
+            if timeout is None or job.kind not in known:
                 continue
-            if self._fit(job, now, first=False).verdict is not Fit.NOT_NOW:
+            if self._fit(job, timeout, now, first=False).verdict is not Fit.NOT_NOW:
                 continue
             if job.marked:
                 self._ready.remove(job)
@@ -265,7 +271,7 @@ class Batch:
         nothing_else = self._nothing_else()
         for _ in range(len(self._put_off)):
             job = self._put_off.popleft()
-            if self._fit(job, now, first=False).verdict is Fit.START:
+            if self._fit(job, self.runtime.timeout(job), now, first=False).verdict is Fit.START:
                 self._put_off_unmarked.discard(job.id)
                 self._waiting.append(job)
             elif nothing_else:
@@ -340,7 +346,9 @@ class Batch:
         if self._followers:
             self._end_lines(self._ended[self._flushed :])
         ended = self._ended[self._flushed :]
-        own = [outcome for outcome in ended if outcome.verdict.id not in self._committed]
+        own = ended[:]
+        if self._committed:
+            own = [outcome for outcome in ended if outcome.verdict.id not in self._committed]
         decided = own[:]
         late = settle_all(self.runtime, own) if own else frozenset()
         if own != decided:  # some were written as something else
@@ -572,14 +580,12 @@ class Batch:
             reason = Expired() if claimed.expired else Raised(JobCancelled("cancelled"))
             self._end(self._unstarted(claimed, reason))
             return True
-        declared = self.runtime.timeout(claimed)
         if self.runtime.stopping.is_set():
             self._end(self._unstarted(claimed, NotStarted()))
             return True
-        with self._start_lock:  # only one can be the first
-            fitting = self._fit(claimed, now, first=self._fresh and self._started == 0)
-            if fitting.starts:
-                self._started += 1
+        terms = self.runtime.terms(claimed.kind, claimed.queue)
+        declared = claimed.timeout_seconds or terms.timeout
+        fitting = self._begin(claimed, declared, now)
         if fitting.verdict is Fit.NOT_NOW:
             self._put_off.append(claimed)
             return True
@@ -599,6 +605,7 @@ class Batch:
             self.runtime,
             claimed,
             handler,
+            terms,
             now=now,
             timeout=fitting.timeout_seconds,
             cut_off=fitting.cut_off,
@@ -627,12 +634,28 @@ class Batch:
         self._end(outcome or run.decide(ending, ended_at))
         return True
 
-    def _fit(self, claimed: Claimed, now: float, *, first: bool) -> Fitting:
-        """Whether the job fits the time left.
+    @property
+    def _started(self) -> int:
+        return len(self._starts)
+
+    def _begin(self, claimed: Claimed, declared: float | None, now: float) -> Fitting:
+        """Whether the job fits the time left; if so it has started."""
+        if self._starts or not self._fresh:  # nobody is the first any more
+            fitting = self._fit(claimed, declared, now, first=False)
+            if fitting.starts:
+                self._starts.append(None)
+            return fitting
+        with self._start_lock:  # only one can be
+            fitting = self._fit(claimed, declared, now, first=not self._starts)
+            if fitting.starts:
+                self._starts.append(None)
+            return fitting
+
+    def _fit(self, claimed: Claimed, declared: float | None, now: float, *, first: bool) -> Fitting:
+        """Whether the job, whose timeout is ``declared`` if anybody said one, fits the time left.
 
         One that failed before is not judged by what its kind usually takes: it may take longer.
         """
-        declared = self.runtime.timeout(claimed)
         default = self.runtime.settings.timeout
         fitting = fit(declared, default, self.budget, now=now, first=first)
         if not fitting.starts and claimed.attempt == 1:

@@ -44,6 +44,7 @@ from jobs.runtime.base import Runtime
 from jobs.runtime.enqueue import announce_inserted
 from jobs.runtime.loop import Escaped, Submission
 from jobs.runtime.ring import ring_settled, with_rings
+from jobs.runtime.terms import Terms
 
 log = logging.getLogger("tickwork.run")
 # How long a job waits that is for newer code: a deployment may be under way.
@@ -79,6 +80,7 @@ class Run:
         "runtime",
         "started",
         "submission",
+        "terms",
         "thread",
         "timeout",
         "transaction",
@@ -89,6 +91,7 @@ class Run:
         runtime: Runtime,
         claimed: Claimed,
         handler: Handler,
+        terms: Terms,
         *,
         now: float,
         timeout: float,
@@ -99,6 +102,7 @@ class Run:
         self.runtime = runtime
         self.claimed = claimed
         self.handler = handler
+        self.terms = terms
         self.started = now
         self.timeout = timeout
         self.cut_off = cut_off
@@ -273,7 +277,7 @@ class Run:
         outcome = decide(
             claimed,
             ending,
-            self.runtime.policy(claimed.kind, claimed.queue),
+            self.terms.policy,
             at=self.runtime.clock.now(),
             duration_ms=round((now - self.started) * 1000, 3),
             progress=self.progress,
@@ -288,7 +292,7 @@ class Run:
         if self.ends_with_process:
             because = "this process was told to end"
             return self.decide(TimedOut(now - self.started, because), now)
-        declared = self.runtime.timeout(self.claimed)
+        declared = self.claimed.timeout_seconds or self.terms.timeout
         if not self.cut_off:
             because = f"its timeout is {self.timeout:g} s"
         elif declared is None:

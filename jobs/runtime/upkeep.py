@@ -84,8 +84,11 @@ def reclaim(
 
 def trim_finished(runtime: Runtime, report: BatchReport) -> None:
     """Keep no more finished jobs of a kind than it asked for; only of kinds that just finished."""
-    for name, state in (("completed", State.COMPLETED), ("failed", State.FAILED)):
-        for kind in {outcome.kind for outcome in report.outcomes if outcome.name == name}:
-            keep = getattr(runtime.terms(kind), name).count
-            if keep is not None:
+    for kind in {outcome.kind for outcome in report.outcomes}:
+        terms = runtime.terms(kind)
+        for name, state in (("completed", State.COMPLETED), ("failed", State.FAILED)):
+            keep = getattr(terms, name).count
+            if keep is not None and any(
+                outcome.kind == kind and outcome.name == name for outcome in report.outcomes
+            ):
                 runtime.store.trim(kind, state, keep, PURGES_PER_TICK)

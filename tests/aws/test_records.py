@@ -288,6 +288,29 @@ def test_five_deliveries_at_once_run_it_once(
     assert queue.count() == (0, 0)
 
 
+def test_as_many_at_once_as_is_set(make_place: MakePlace, sqlite_url: str, queue: Queue) -> None:
+    """Of a batch of ten; the second round meets as the first did."""
+    place = make_place(sqlite_url, concurrency=5)
+    together = threading.Barrier(5)
+    lock, now, most = threading.Lock(), 0, 0
+
+    @place.tickwork.handler("meet")
+    def meet(payload: dict[str, Any]) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        together.wait(30)
+        with lock:
+            now -= 1
+
+    ids = [place.put("meet") for _ in range(10)]
+    queue.ring(*ids)
+    assert place.work_off(queue) == []
+    assert place.states(*ids) == ["completed"] * 10
+    assert most == 5
+
+
 # --- the time there is
 
 

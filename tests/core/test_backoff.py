@@ -25,6 +25,7 @@ from jobs.core.backoff import (
 from jobs.core.errors import ConfigurationError
 from jobs.core.settings import Settings
 from tests.core.claims import claimed
+from tests.support.ids import case_id
 
 HOUR = 3600.0
 DAY = 86_400.0
@@ -274,7 +275,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("written", REFUSED, ids=lambda value: repr(value)[:50])
+@pytest.mark.parametrize("written", REFUSED, ids=lambda value: case_id(value)[:50])
 def test_what_is_no_backoff_is_refused(written: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"backoff"):
         as_backoff(written)

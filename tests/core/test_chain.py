@@ -11,6 +11,7 @@ from jobs.core.deadline import LEAST_LIMIT_SECONDS, parse_deadline, until_deadli
 from jobs.core.ids import new_id
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+ID = "0190f3f2-6a77-7c1e-8f6a-2b6f7f6b1c55"
 
 
 def test_a_link_comes_back_from_its_header() -> None:
@@ -25,17 +26,17 @@ def test_a_link_comes_back_from_its_header() -> None:
         None,
         "",
         "1",
-        new_id(),
-        f"{new_id()}/",
-        f"{new_id()}/0",
-        f"{new_id()}/-1",
-        f"{new_id()}/1.5",
-        f"{new_id()}/9999999999",
-        f" {new_id()}/1",
-        f"{new_id()}/1\n",
-        f"{new_id()}/٣",
+        ID,
+        f"{ID}/",
+        f"{ID}/0",
+        f"{ID}/-1",
+        f"{ID}/1.5",
+        f"{ID}/9999999999",
+        f" {ID}/1",
+        f"{ID}/1\n",
+        f"{ID}/٣",
         f"{'x' * 36}/1",
-        f"{new_id()}0/1",
+        f"{ID}0/1",
     ],
 )
 def test_what_is_no_link_begins_a_new_chain(header: str | None) -> None:

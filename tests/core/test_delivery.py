@@ -39,6 +39,7 @@ from jobs.core.outcome import (
 )
 from jobs.core.store import Standing
 from tests.core.claims import AT, claimed
+from tests.support.ids import case_id
 
 REACH = Reach(40_000)
 DAY = 86_400.0
@@ -104,7 +105,7 @@ def test_a_row_that_was_not_claimed(
         (Raised(Snooze(DAY)), Fate(False, "snoozed, left to a tick")),
         (NotStarted(), Fate(True, "released", SOON_SECONDS)),
     ],
-    ids=repr,
+    ids=case_id,
 )
 def test_a_job_that_was_claimed(ending: Any, expected: Fate) -> None:
     policy = Policy(backoff=fixed(40.2, jitter=0))

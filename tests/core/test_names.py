@@ -8,6 +8,7 @@ import pytest
 
 from jobs.core.errors import ConfigurationError
 from jobs.core.names import RESERVED_QUEUES, check_kind, check_queue, check_tenant
+from tests.support.ids import case_id
 
 GOOD = [
     "a",
@@ -60,7 +61,7 @@ def test_a_name(check: Any, name: str) -> None:
     assert check(name) == name
 
 
-@pytest.mark.parametrize("name", BAD, ids=ascii)
+@pytest.mark.parametrize("name", BAD, ids=case_id)
 @pytest.mark.parametrize(("check", "noun"), [(check_kind, "kind"), (check_queue, "queue")])
 def test_no_name(check: Any, noun: str, name: object) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{noun} "):

@@ -33,6 +33,7 @@ from jobs.core.outcome import (
     pace_marks,
 )
 from tests.core.claims import AT, claimed
+from tests.support.ids import case_id
 
 KEEP_DONE, KEEP_FAILED = 111.0, 222.0
 POLICY = Policy(fixed(10, jitter=0), KEEP_DONE, KEEP_FAILED)
@@ -146,7 +147,7 @@ def test_error_text(ending: Any, error: str, attempt: int) -> None:
         (raised(Snooze(5)), True, "cancelled; its last attempt: Snooze: snoozed for 5 s"),
         (RunnerLost(), True, "cancelled; its last attempt: RunnerLost: runner lost: its lease"),
     ],
-    ids=str,
+    ids=case_id,
 )
 def test_cancelled_says_why(ending: Any, cancel: bool, error: str) -> None:
     assert decided(ending, cancel_requested=cancel).verdict.error.startswith(error)
@@ -500,7 +501,7 @@ def test_deep_recursion_is_described() -> None:
     assert len(trace.encode()) <= TRACEBACK_MAX_BYTES
 
 
-@pytest.mark.parametrize("ending", [Returned(1), NotStarted(), Expired()], ids=repr)
+@pytest.mark.parametrize("ending", [Returned(1), NotStarted(), Expired()], ids=case_id)
 def test_an_ending_without_an_error_has_a_name_alone(ending: Any) -> None:
     assert describe(ending) == (type(ending).__name__, "", "")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from moto.server import ThreadedMotoServer
 
+from jobs.doorbells import sqs
 from tests.support.queues import CREDENTIALS, Endpoint, Queue, stub
 
 MakeQueue = Callable[..., Queue]
@@ -37,6 +38,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.fixture
 def make_queue(aws: pytest.MonkeyPatch, sqs_endpoint: str) -> MakeQueue:
     aws.setenv("AWS_ENDPOINT_URL_SQS", sqs_endpoint)
+    # A busy machine may need longer than a sender waits; what is left out is another test's matter.
+    for patience in ("CONNECT_SECONDS", "READ_SECONDS", "SEND_SECONDS"):
+        aws.setattr(sqs, patience, 60.0)
 
     def make(*, fifo: bool = False, **attributes: str) -> Queue:
         name = f"jobs-{next(_numbers)}{'.fifo' if fifo else ''}"

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,19 @@ class Crasher:
         self._alive.add(pid)
         return pid
 
+    def freeze(self, pid: int) -> None:
+        """Stop it where it stands; on return it really does.
+
+        The signal is only sent by then: on a busy machine its threads may run on for a while.
+        """
+        os.kill(pid, signal.SIGSTOP)
+        threads = Path(f"/proc/{pid}/task")
+        deadline = time.monotonic() + 30
+        while any(_state(each) != "T" for each in threads.glob("*/stat")):
+            if time.monotonic() > deadline:
+                raise TimeoutError("it does not stop")
+            time.sleep(0.001)
+
     def wait(self, pid: int) -> int:
         """Its exit code; the negative number of the signal that ended it."""
         self._alive.discard(pid)
@@ -80,6 +94,14 @@ class Crasher:
         self._zygote.stdin.close()
         self._zygote.wait(10)
         self._zygote.stdout.close()
+
+
+def _state(status: Path) -> str:
+    """The letter for what a thread does; that of a stopped one if it has gone."""
+    try:
+        return status.read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "T"
 
 
 def _serve() -> None:

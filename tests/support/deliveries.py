@@ -72,9 +72,9 @@ class DeliveredStore(SqlStore):
             claimed = super().claim(limit, ids=named, **options)
             for job in claimed:
                 del self.hints.ids[job.id]
+            standing = self.standing(named)
             for job_id in named:
-                found = self.get(job_id)
-                if found is None or found.state in TERMINAL:
+                if job_id not in standing or standing[job_id].state in TERMINAL:
                     self.hints.ids.pop(job_id, None)
         return claimed
 

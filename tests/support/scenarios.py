@@ -57,6 +57,7 @@ def build(url: str, log: str, **settings: Any) -> Tickwork:
         ctx.session.execute(insert(EFFECTS).values(job_id=ctx.job_id, fence=ctx.fence))
         tickwork.enqueue("note", {"parent": ctx.job_id}, session=ctx.session)
         if payload.get("hang"):
+            Path(f"{log}.held").touch()  # all is written, nothing is committed
             wait_for(Path(f"{log}.release").exists)
         return f"attempt {ctx.attempt}"
 
