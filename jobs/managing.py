@@ -180,7 +180,7 @@ class Managing:
             total = tickwork.clean(0, counted.found, state, **which) if counted.found else 0
         else:
             total = self._delete_waiting(which)
-        self._note_many(f"jobs.{action}", state, which, total, reason)
+        self.note_many(f"jobs.{action}", state, which, total, reason)
         return total
 
     def _delete_waiting(self, which: Which) -> int:
@@ -221,7 +221,7 @@ class Managing:
         """Retry all failed jobs of a queue."""
         which = self._which({"queue": queue, "tenant": tenant})
         total = self.tickwork.retry_many(State.FAILED, by=self.by, **which)
-        self._note_many("jobs.retry", State.FAILED, which, total, reason)
+        self.note_many("jobs.retry", State.FAILED, which, total, reason)
         return total
 
     def clean(
@@ -237,22 +237,23 @@ class Managing:
         which = self._which({"queue": queue, "tenant": tenant})
         total = self.tickwork.clean(grace_seconds, 0, state, **which)
         which["older_than"] = grace_seconds
-        self._note_many("jobs.delete", state, which, total, reason)
+        self.note_many("jobs.delete", state, which, total, reason)
         return total
 
     def empty(self, queue: str, *, tenant: str | None = None, reason: str | None = None) -> int:
         """Delete all jobs that wait in a queue; returns how many."""
         which = self._which({"queue": queue, "tenant": tenant})
         total = self.tickwork.empty(queue, tenant=which["tenant"])
-        self._note_many("jobs.delete", State.PENDING, which, total, reason)
+        self.note_many("jobs.delete", State.PENDING, which, total, reason)
         return total
 
     def _which(self, which: Which) -> Which:
         return {**which, "tenant": self.whose(which.get("tenant"))}
 
-    def _note_many(
-        self, action: str, state: State, which: Which, total: int, reason: str | None
+    def note_many(
+        self, action: str, state: str, which: Which, total: int, reason: str | None = None
     ) -> None:
+        """Write down what was done to the jobs of a filter."""
         said = {"state": str(state), **{name: v for name, v in which.items() if v is not None}}
         said.pop("tenant", None)
         subject = ", ".join(f"{name}={value}" for name, value in said.items())

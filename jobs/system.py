@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.chain import Link
@@ -603,11 +603,12 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         if settings.backend == "memory":
             from jobs.stores.memory import MemoryStore
 
-            return MemoryStore(namespace=settings.namespace, clock=clock)
+            stub = _sealed(MemoryStore, settings)
+            return stub(namespace=settings.namespace, clock=clock)
         database = settings.database_url
     from jobs.stores.sql import ANSWER_SECONDS, SqlStore  # late: the stub needs no SQLAlchemy
 
-    return SqlStore(
+    return _sealed(SqlStore, settings)(
         database,
         namespace=settings.namespace,
         prefix=settings.table_prefix,
@@ -616,6 +617,16 @@ def _open_store(settings: Settings, database: Any, clock: Clock) -> Store:
         # A few silences and what they cost fit into a tick.
         answer_seconds=min(ANSWER_SECONDS, max(settings.tick_limit / 4, LEAST_ANSWER_SECONDS)),
     )
+
+
+def _sealed(store: Callable[..., Store], settings: Settings) -> Callable[..., Store]:
+    """The store as it is, or with encrypted rows if there are keys."""
+    if not settings.encryption_keys:
+        return store
+    from jobs.stores.sealing import sealed  # late: most deployments encrypt nothing
+
+    encrypted: Callable[..., Store] = sealed(cast(type, store), settings.encryption_keys)
+    return encrypted
 
 
 def _make_doorbell(settings: Settings) -> Doorbell:

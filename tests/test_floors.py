@@ -54,7 +54,7 @@ MAY_IMPORT = {
 ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
-        *("access", "redact"),
+        *("access", "sealed", "redact"),
         *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *("measure", "store", "outcome", "ring", "doorbell", "events", "delivery"),

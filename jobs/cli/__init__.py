@@ -23,6 +23,8 @@ from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
 from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
+from jobs.cli.tokens import audit, tokens
+from jobs.cli.watch import watch
 from jobs.cli.why import why
 
 __all__ = ["main"]
@@ -44,6 +46,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
-    *(why, doctor, group),
+    *(why, doctor, group, tokens, audit, watch),
 ):
     main.add_command(command)

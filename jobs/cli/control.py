@@ -13,6 +13,7 @@ import click
 
 from jobs import Tickwork
 from jobs.cli.base import CarefulGroup, JsonCommand
+from jobs.cli.desk import desk
 from jobs.cli.shown import SHOWN_STATES
 from jobs.cli.system import opened, opened_with_code
 from jobs.cli.text import say, span, table
@@ -43,7 +44,9 @@ def pause(
     """Start no more jobs of QUEUE (all: of any), in every process; what runs goes on."""
     with opened() as tickwork:
         tickwork.pause(queue, kind=kind, by=by, because=because)
-        control = _control(tickwork, subject_of(queue=queue, kind=kind))
+        subject = subject_of(queue=queue, kind=kind)
+        desk(tickwork, by).note("queue.pause", subject, reason=because)
+        control = _control(tickwork, subject)
     if as_json:
         return control.as_dict()
     again = f"--kind {kind}" if kind else queue
@@ -61,8 +64,10 @@ def resume(
     """Start jobs of QUEUE again. A queue paused by itself stays so when all are resumed."""
     with opened() as tickwork:
         was_paused = tickwork.resume(queue, kind=kind, by=by)
+        subject = subject_of(queue=queue, kind=kind)
+        if was_paused:
+            desk(tickwork, by).note("queue.resume", subject)
         still = [each for each in tickwork.controls() if each.is_paused]
-    subject = subject_of(queue=queue, kind=kind)
     if as_json:
         return {
             "subject": subject,
@@ -129,6 +134,7 @@ def set_queue(
     """
     with opened() as tickwork:
         said = tickwork.set_queue(name, by=by, **dict(map(_setting, settings)))
+        desk(tickwork, by).note("queue.set", f"queue/{name}", reason=", ".join(settings))
     return _tell_set(name, said.as_dict(), as_json)
 
 
@@ -142,6 +148,8 @@ def unset_queue(
     """Take back what was set of queue NAME: the KEYs, or everything."""
     with opened() as tickwork:
         said = tickwork.set_queue(name, by=by, **dict.fromkeys(keys or NAMES))
+        taken = f"taken back: {', '.join(keys) or 'everything'}"
+        desk(tickwork, by).note("queue.set", f"queue/{name}", reason=taken)
     return _tell_set(name, said.as_dict(), as_json)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from jobs.cli.base import CarefulGroup, JsonCommand
+from jobs.cli.desk import desk
 from jobs.cli.system import opened
 from jobs.cli.text import say, table
 from jobs.core.limits import LimitStatus
@@ -70,7 +71,7 @@ def _ended(status: LimitStatus) -> str:
 def reset(name: str, as_json: bool) -> dict[str, Any] | None:
     """Close the circuit breaker NAME (as `limits` shows it) and forget what it counted."""
     with opened(handlers=True) as tickwork:
-        tickwork.reset_breaker(name)
+        desk(tickwork).reset_breaker(name)
     if as_json:
         return {"reset": name}
     say(f"Closed {name}.")

@@ -21,6 +21,7 @@ from jobs.core.codec import cut
 from jobs.core.errors import JobNotFound
 from jobs.core.job import TERMINAL, State
 from jobs.core.store import JobFilter
+from jobs.managing import redactor
 
 # These depend on the clock, so no index has them: the jobs in the stored state are looked through.
 _COMPUTED = {
@@ -72,7 +73,8 @@ def list_where(
         else:
             stored = None if state is None else State(state)
             rows = tickwork.store.list(where._replace(state=stored), limit + 1)
-            jobs = [Shown(job, now, paused) for job in rows]
+            hides = redactor(tickwork.settings.redact)
+            jobs = [Shown(job, now, paused, hides) for job in rows]
     more, jobs = len(jobs) > limit, jobs[:limit]
     if as_json:
         return {"jobs": [each.as_dict() for each in jobs], "more": more}
@@ -96,7 +98,8 @@ def _looked_through(
     where = where._replace(state=stored)
     for _ in range(_LOOKED_THROUGH_AT_MOST // _PAGE):
         page = tickwork.store.list(where, _PAGE)
-        shown = (Shown(job, now, paused) for job in page)
+        hides = redactor(tickwork.settings.redact)
+        shown = (Shown(job, now, paused, hides) for job in page)
         yield from (each for each in shown if each.state == state)
         if len(page) < _PAGE:
             return
@@ -123,23 +126,26 @@ def _print_jobs(jobs: list[Shown]) -> None:
 @click.command(cls=JsonCommand)
 @click.argument("job_id", metavar="ID")
 @click.option("--tenant", help="Whose job it is: needed with a job_id of a tenant's own.")
-def show(job_id: str, tenant: str | None, as_json: bool) -> dict[str, Any] | None:
+@click.option("--reveal", is_flag=True, help="Also passwords, tokens and the like in its data.")
+def show(job_id: str, tenant: str | None, reveal: bool, as_json: bool) -> dict[str, Any] | None:
     """Show everything about a job, with the errors of its attempts."""
     with opened() as tickwork:
         job = tickwork.get(job_id, tenant=tenant)
         if job is None:
             raise JobNotFound(job_id)
-        shown = Shown(job, tickwork.store.now(), tickwork.store.paused())
+        hides = None if reveal else redactor(tickwork.settings.redact)
+        shown = Shown(job, tickwork.store.now(), tickwork.store.paused(), hides)
     if as_json:
         return shown.as_dict()
     for name, value in _facts(shown):
         say(f"{name:<13} {value}")
-    for name, document in (("payload", job.payload), ("result", job.result)):
-        if document is not None:
-            _print_below(name, json.dumps(document, indent=2, ensure_ascii=False))
-    if job.error:
-        _print_below("error", job.error)
-    for entry in job.errors:
+    told = job.as_dict() if reveal else shown.as_dict()
+    for name in ("payload", "result"):
+        if told[name] is not None:
+            _print_below(name, json.dumps(told[name], indent=2, ensure_ascii=False))
+    if told["error"]:
+        _print_below("error", told["error"])
+    for entry in told["errors"]:
         _print_attempt(entry)
     return None
 

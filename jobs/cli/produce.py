@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from jobs.cli.base import JsonCommand
+from jobs.cli.desk import desk
 from jobs.cli.shown import Shown
 from jobs.cli.system import opened
 from jobs.cli.text import say
 from jobs.cli.values import duration, instant, read_payload
+from jobs.managing import redactor
 
 
 @click.command(cls=JsonCommand)
@@ -98,7 +100,9 @@ def enqueue(
             replace=replace or None,
             debounce=debounce,
         )
-        shown = Shown(job, tickwork.clock.now())
+        if not job.existing:
+            desk(tickwork).note("job.enqueue", job.id, job.tenant)
+        shown = Shown(job, tickwork.clock.now(), (), redactor(tickwork.settings.redact))
     if as_json:
         return shown.as_dict()
     if job.existing:

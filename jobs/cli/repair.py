@@ -14,6 +14,7 @@ import click
 
 from jobs import Tickwork
 from jobs.cli.base import JsonCommand
+from jobs.cli.desk import desk
 from jobs.cli.look import list_where
 from jobs.cli.shown import Shown
 from jobs.cli.system import opened, opened_with_code
@@ -21,6 +22,7 @@ from jobs.cli.text import say, span
 from jobs.cli.values import duration, instant
 from jobs.core.job import Job, State
 from jobs.core.store import JobFilter
+from jobs.managing import redactor
 from jobs.runtime.steer import Which
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -109,6 +111,7 @@ def retry(
             ),
             lambda job, shown: f"{job.id} runs again: {shown.when}.",
             as_json,
+            ("job.retry", by),
         )
     if run_at is not None or force:
         raise click.UsageError("--run-at and --force go with IDs")
@@ -118,6 +121,7 @@ def retry(
         total = tickwork.retry_many(
             state, attempts=attempts, per_second=per_second, limit=limit, by=by, **which
         )
+        desk(tickwork, by).note_many("jobs.retry", state, which, total)
     return _told("retried", total, f"Retried {_jobs(total)}.", as_json)
 
 
@@ -140,12 +144,14 @@ def cancel(
             lambda tickwork, job_id: tickwork.cancel(job_id, tenant=tenant),
             _cancelled,
             as_json,
+            ("job.cancel", None),
         )
     which = _which(given)
     states = ["pending", "processing"] if state == "all" else [state]
     with opened() as tickwork:
         _confirm(tickwork, states, which, "Cancel", yes)
         total = sum(tickwork.cancel_many(each, **which) for each in states)
+        desk(tickwork).note_many("jobs.cancel", state, which, total)
     return _told("cancelled", total, f"Cancelled {_jobs(total)}, or asked them to stop.", as_json)
 
 
@@ -189,6 +195,7 @@ def clean(
         with opened() as tickwork:
             _confirm(tickwork, [state], which, "Delete", yes, limit or None)
             total = tickwork.clean(0, limit, state, **which)
+            desk(tickwork).note_many("jobs.delete", state, which, total)
         return _told("deleted", total, f"Deleted {_jobs(total)}.", as_json)
     if limit or which["queue"] or which["error"] or which["older_than"] is not None:
         raise click.UsageError("--empty goes with --kind and --tenant only")
@@ -197,6 +204,7 @@ def clean(
         where: Which = {**which, "queue": empty}
         _confirm(tickwork, ["pending"], where, "Delete", yes)
         total = tickwork.empty(empty, kind=which["kind"], tenant=which["tenant"])
+        desk(tickwork).note_many("jobs.delete", "pending", where, total)
     return _told("deleted", total, f"Deleted {_jobs(total)}.", as_json)
 
 
@@ -210,6 +218,7 @@ def remove(ids: tuple[str, ...], tenant: str | None, as_json: bool) -> dict[str,
         lambda tickwork, job_id: tickwork.remove(job_id, tenant=tenant),
         lambda job, shown: f"Deleted {job.id} ({shown.state}).",
         as_json,
+        ("job.delete", None),
     )
 
 
@@ -233,6 +242,7 @@ def reclaim(older_than: float | None, yes: bool, as_json: bool) -> dict[str, Any
             if not yes:
                 click.confirm("Put them back?", abort=True, err=True)
         total = tickwork.reclaim(older_than)
+        desk(tickwork).note("jobs.reclaim", "stalled", concerned=total)
     return _told("reclaimed", total, f"Put back {_jobs(total)}.", as_json)
 
 
@@ -266,13 +276,17 @@ def _each(
     act: Callable[[Tickwork, str], Job],
     tell: Callable[[Job, Shown], str],
     as_json: bool,
+    noted: tuple[str, str | None],
 ) -> dict[str, Any] | None:
-    """Do it to each; the first that cannot be ends the command."""
+    """Do it to each, and write it down; the first that cannot be ends the command."""
+    action, by = noted
     documents = []
     with opened() as tickwork:
         for job_id in ids:
             job = act(tickwork, job_id)
-            shown = Shown(job, tickwork.store.now(), tickwork.store.paused())
+            desk(tickwork, by).note(action, job.id, job.tenant)
+            hides = redactor(tickwork.settings.redact)
+            shown = Shown(job, tickwork.store.now(), tickwork.store.paused(), hides)
             documents.append(shown.as_dict())
             if not as_json:
                 say(tell(job, shown))

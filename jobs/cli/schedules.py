@@ -9,6 +9,7 @@ import click
 
 from jobs import Tickwork
 from jobs.cli.base import CarefulGroup, JsonCommand
+from jobs.cli.desk import desk
 from jobs.cli.system import opened
 from jobs.cli.text import say, span, table
 from jobs.cli.values import duration, read_payload
@@ -17,7 +18,7 @@ from jobs.core.schedule import Schedule
 BY_CLI = "command line"
 
 
-class _ListsByDefault(CarefulGroup):
+class ListsByDefault(CarefulGroup):
     """A group that means its ``list`` when no command is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -27,7 +28,7 @@ class _ListsByDefault(CarefulGroup):
         return super().parse_args(ctx, args)
 
 
-@click.group("schedules", cls=_ListsByDefault)
+@click.group("schedules", cls=ListsByDefault)
 def schedules() -> None:
     """List and steer what runs by itself; alone, it lists.
 
@@ -100,6 +101,7 @@ def add(
         made = tickwork.schedules.add(
             name, parts.pop("cron", None), kind, value, by=BY_CLI, **parts, **options
         )
+        desk(tickwork).note("schedule.set", name, made.tenant, reason=made.rule)
         return _told(tickwork, made, as_json, f"Schedule {name} makes jobs of {kind}")
 
 
@@ -110,6 +112,7 @@ def enable(name: str, tenant: str, as_json: bool) -> dict[str, Any] | None:
     """Switch a schedule on, from its next slot."""
     with opened() as tickwork:
         changed = tickwork.schedules.enable(name, tenant, by=BY_CLI)
+        desk(tickwork).note("schedule.enable", name, tenant)
         return _told(tickwork, changed, as_json, f"Schedule {name} is on")
 
 
@@ -120,6 +123,7 @@ def disable(name: str, tenant: str, as_json: bool) -> dict[str, Any] | None:
     """Switch a schedule off, until somebody enables it. Its waiting jobs still run."""
     with opened() as tickwork:
         changed = tickwork.schedules.disable(name, tenant, by=BY_CLI)
+        desk(tickwork).note("schedule.disable", name, tenant)
         return _told(tickwork, changed, as_json, f"Schedule {name} is off")
 
 
@@ -129,7 +133,7 @@ def disable(name: str, tenant: str, as_json: bool) -> dict[str, Any] | None:
 def run(name: str, tenant: str, as_json: bool) -> dict[str, Any] | None:
     """Enqueue one of its jobs now, beside its slots."""
     with opened(handlers=True) as tickwork:
-        job = tickwork.schedules.run(name, tenant)
+        job = desk(tickwork).run_schedule(name, tenant)
     if as_json:
         return job.as_dict()
     say(f"Enqueued {job.id}: {job.kind} in queue {job.queue}.")
@@ -142,7 +146,7 @@ def run(name: str, tenant: str, as_json: bool) -> dict[str, Any] | None:
 def remove(name: str, tenant: str, as_json: bool) -> dict[str, Any] | None:
     """Delete a schedule; the jobs it has made stay."""
     with opened() as tickwork:
-        tickwork.schedules.remove(name, tenant)
+        desk(tickwork).remove_schedule(name, tenant)
     if as_json:
         return {"removed": name, "tenant": tenant}
     say(f"Removed {name}.")

@@ -12,6 +12,7 @@ from jobs.cli.text import mask, span
 from jobs.core.controls import holds_back
 from jobs.core.job import SHOWN_STATES as SHOWN_STATES
 from jobs.core.job import Job, shown_state
+from jobs.core.redact import Redactor
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Shown:
     job: Job
     now: datetime
     paused: Collection[str] = ()
+    redactor: Redactor | None = None
 
     @cached_property
     def state(self) -> str:
@@ -73,10 +75,12 @@ class Shown:
         """The job for ``--json``, with ``shown_state`` beside the stored one."""
         document = self.job.as_dict()
         document["shown_state"] = self.state
-        # A driver's message may hold a password. Payload and result are data and stay as they are.
-        document["error"] = None if self.job.error is None else mask(self.job.error)
+        if self.redactor is not None:
+            document = self.redactor.job(document)
+        # A driver's message may hold a password.
+        document["error"] = None if document["error"] is None else mask(document["error"])
         document["errors"] = [
             {name: mask(text) if isinstance(text, str) else text for name, text in entry.items()}
-            for entry in self.job.errors
+            for entry in document["errors"]
         ]
         return document

@@ -196,6 +196,12 @@ class NewerPayload(Snooze):
         )
 
 
+class LockedPayload(Snooze):
+    """The job's payload is encrypted with a key that is not here: whoever has it is to take it."""
+
+    reason = "waits for a deployment with the key of its payload (JOBS_ENCRYPTION_KEYS)"
+
+
 class Discard(Steering):
     """Give up at once: the job becomes a dead letter with this reason, whatever is left to try."""
 

@@ -19,6 +19,7 @@ from jobs.core.errors import (
     Continue,
     Discard,
     JobCancelled,
+    LockedPayload,
     NeverEnds,
     NewerPayload,
     PayloadError,
@@ -234,7 +235,7 @@ def _put_off(
         keep_seconds=policy.keep_failed_seconds,
         **tail,
     )
-    if isinstance(steering, NewerPayload):
+    if isinstance(steering, NewerPayload | LockedPayload):
         # Like a kind without a handler here: it waits for as long as it takes.
         waits = put_off._replace(delay_seconds=steering.seconds, error=steering.reason)
         return Outcome("snoozed", waits, claimed.kind)

@@ -12,6 +12,8 @@ import typing
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from jobs.core.sealed import SHOWN, is_sealed
+
 HIDDEN = "[redacted]"
 # Parts of names, without case, dashes and underscores: `API-Key` and `clientApiKey` are both meant.
 SECRET_PARTS = (
@@ -56,6 +58,8 @@ class Redactor:
         """JSON with the values of secret names hidden at any depth; ``also`` are more names."""
         if _depth > _DEEPEST:
             return HIDDEN
+        if is_sealed(value):
+            return SHOWN
         if isinstance(value, Mapping):
             return {
                 name: HIDDEN

@@ -68,6 +68,7 @@ class Settings:
     admin_token: str | None = None
     secret_key: str | None = None
     redact: tuple[str, ...] = ()
+    encryption_keys: tuple[str, ...] = ()
 
     @property
     def is_development(self) -> bool:
@@ -78,7 +79,7 @@ class Settings:
         shown = []
         for each in fields(self):
             value = getattr(self, each.name)
-            if value is not None and each.name in SECRET_FIELDS:
+            if value and each.name in SECRET_FIELDS:
                 value = "***"
             elif isinstance(value, str) and (each.name.endswith("_url") or "://" in value):
                 value = mask_url(value)
@@ -89,7 +90,7 @@ class Settings:
 SECRET_FIELDS = frozenset(
     {
         *("cron_secret", "cron_secret_previous", "bypass_secret"),
-        *("resend_api_key", "admin_token", "secret_key"),
+        *("resend_api_key", "admin_token", "secret_key", "encryption_keys"),
     }
 )
 
@@ -403,4 +404,5 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),
     ("redact", ("JOBS_REDACT",), _words),
+    ("encryption_keys", ("JOBS_ENCRYPTION_KEYS",), _words),
 )

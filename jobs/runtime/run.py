@@ -18,6 +18,7 @@ from jobs.core.errors import (
     Discard,
     JobCancelled,
     LeaseLost,
+    LockedPayload,
     NeverEnds,
     NewerPayload,
     PayloadError,
@@ -38,6 +39,7 @@ from jobs.core.outcome import (
 )
 from jobs.core.payload import load
 from jobs.core.registry import Handler
+from jobs.core.sealed import is_sealed
 from jobs.core.settings import Settings
 from jobs.core.store import StoreTransaction, Touch
 from jobs.runtime.base import Runtime
@@ -49,6 +51,7 @@ from jobs.runtime.terms import Terms
 log = logging.getLogger("tickwork.run")
 # How long a job waits that is for newer code: a deployment may be under way.
 NEWER_PAYLOAD_SECONDS = 60.0
+LOCKED_PAYLOAD_SECONDS = 60.0
 
 
 class NotBegun(Exception):
@@ -238,6 +241,9 @@ class Run:
         if handler.takes_payload:
             try:
                 payload = decode(claimed.payload)
+                if is_sealed(payload):
+                    log.error("job %s: no key here opens its payload; it waits", claimed.id)
+                    raise LockedPayload(LOCKED_PAYLOAD_SECONDS)
                 if claimed.version != handler.version:
                     payload = _upgraded(handler, payload, claimed.version)
                 arguments.append(load(payload, handler.payload_type))

@@ -166,7 +166,7 @@ class TestOneJob:
     def test_why(self, office: Office) -> None:
         job = office.tickwork.enqueue("note", {}, delay=60)
         told = office.admin.get(f"/api/jobs/notes/jobs/{job.id}/why")
-        assert told["reason"] == "not-due"
+        assert told["reason"] == "delayed"
         assert told["claimable"] is False
 
     def test_retry(self, office: Office) -> None:

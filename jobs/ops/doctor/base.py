@@ -151,6 +151,10 @@ def first_line(failure: BaseException) -> str:
     return f"{type(failure).__name__}: {said}" if said else type(failure).__name__
 
 
+def _each(secret: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return secret if isinstance(secret, tuple) else (secret or "",)
+
+
 class Veil:
     """Hides the values of secrets, and the passwords of URLs, in whatever a check says."""
 
@@ -158,7 +162,7 @@ class Veil:
         values = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
         urls = [value for value in environ.values() if "://" in value]
         if settings is not None:
-            values |= {getattr(settings, name) or "" for name in SECRET_FIELDS}
+            values |= {value for name in SECRET_FIELDS for value in _each(getattr(settings, name))}
             urls += [settings.database_url or ""]
         for url in urls:
             values |= set(_passwords(url))

@@ -1,0 +1,16 @@
+"""What encrypted data looks like in a row: a JSON object whose ``$sealed`` is a Fernet token.
+
+Only the shape: keys and ciphers are :mod:`jobs.stores.sealing`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SEALED = "$sealed"
+SHOWN = "<encrypted>"
+
+
+def is_sealed(value: Any) -> bool:
+    """Whether this is encrypted, and was not opened for want of the key."""
+    return isinstance(value, dict) and isinstance(value.get(SEALED), str)
