@@ -13,7 +13,7 @@ from jobs.core.names import check_queue
 from jobs.http.dashboard import rhythm
 from jobs.http.dashboard.desk import Desk, link
 from jobs.http.dashboard.detail import reason_of
-from jobs.http.dashboard.overview import COUNT_CAP, queue_rows
+from jobs.http.dashboard.overview import BOARD_CAP, COUNT_CAP, queue_rows
 from jobs.ops.words import many
 
 WHOLE_NUMBERS = ("max_concurrency", "concurrency_in_process", "max_attempts", "priority")
@@ -30,7 +30,7 @@ HINTS = {
 
 def show(desk: Desk) -> Response:
     """``GET /queues``."""
-    board = desk.store.board(COUNT_CAP, desk.tenant)
+    board = desk.store.board(BOARD_CAP, desk.tenant)
     desk.now = board.now
     system, is_all = desk.tickwork, desk.tenant is None
     known = {handler.queue for handler in system.registry} | set(system.queues())
