@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import aws, core, dashboard, flow, latency
+from benchmarks import aws, core, dashboard, flow, latency, worker
 
 
 def main() -> int:
@@ -23,7 +23,9 @@ def main() -> int:
     two.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     two.add_argument("--jobs", type=int, default=1000, help="how many no-op jobs in a turn")
     two.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    four = suites.add_parser("latency", help="enqueue to start by kick, cost of kick, idle tick")
+    four = suites.add_parser(
+        "latency", help="enqueue to start, by kick and by worker; their costs; idle ticks"
+    )
     four.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     four.add_argument("--jobs", type=int, default=300, help="how many enqueues to measure")
     four.add_argument("--json", action="store_true", help="one JSON object and nothing else")
@@ -31,10 +33,10 @@ def main() -> int:
     three.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     three.add_argument("--rows", type=int, default=200_000, help="the larger backlog")
     three.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    five = suites.add_parser("dashboard", help="every page of the dashboard with a million jobs")
-    five.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
-    five.add_argument("--rows", type=int, default=1_000_000, help="how many jobs there are")
-    five.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    pages = suites.add_parser("dashboard", help="every page of the dashboard, a million jobs")
+    pages.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
+    pages.add_argument("--rows", type=int, default=1_000_000, help="how many jobs there are")
+    pages.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     options = parser.parse_args()
     say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr))
     if options.suite != "core":
@@ -42,6 +44,7 @@ def main() -> int:
             figures = aws.measure(options.database, options.jobs, say)
         elif options.suite == "latency":
             figures = latency.measure(options.database, options.jobs, say)
+            figures |= worker.measure(options.database, options.jobs, say)
         elif options.suite == "dashboard":
             figures = dashboard.measure(options.database, options.rows, say)
         else:

@@ -91,9 +91,9 @@ def _starts(tickwork: Tickwork, bell: KickDoorbell, folder: Path, jobs: int) -> 
     for number in range(jobs):
         begun = time.monotonic()
         tickwork.enqueue("noop", {"n": number})
-        started = _started(file, number)
+        at = started(file, number)
         if number >= 10:  # a server's first ticks open connections and prepare statements
-            waits.append((started - begun) * 1000)
+            waits.append((at - begun) * 1000)
         # Apart enough for each to be a kick of its own, as orders of a small shop are.
         time.sleep(0.21)
     waits.sort()
@@ -105,7 +105,7 @@ def _starts(tickwork: Tickwork, bell: KickDoorbell, folder: Path, jobs: int) -> 
     }
 
 
-def _started(file: Path, number: int) -> float:
+def started(file: Path, number: int) -> float:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if file.exists():
@@ -148,7 +148,7 @@ def _server(folder: Path, url: str) -> Iterator[int]:
     environ = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
-        "DATABASE_URL": _absolute(url),
+        "DATABASE_URL": absolute(url),
         "JOBS_TABLE_PREFIX": "bench_",
         "CRON_SECRET": SECRET,
         "JOBS_HANDLERS": "handlers_of_the_measurement",
@@ -167,7 +167,7 @@ def _server(folder: Path, url: str) -> Iterator[int]:
         server.wait(30)
 
 
-def _absolute(url: str) -> str:
+def absolute(url: str) -> str:
     """A relative SQLite file, as the server in another folder is to find it."""
     path = url.removeprefix("sqlite:///")
     return url if path == url or path.startswith("/") else f"sqlite:///{Path(path).resolve()}"

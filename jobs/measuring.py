@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from jobs.core.measure import (
-    CADENCE_TICKS,
-    REGULAR,
-    Bucket,
-    Depth,
-    Measures,
-    Pulse,
-    TickRecord,
-    take_pulse,
-)
+from jobs.core.measure import Bucket, Depth, Measures, Pulse, TickRecord
 from jobs.parts import Parts
+from jobs.runtime.pulse import read_pulse
 
-DEPTH_CAP = 100_000
+DEPTH_CAP = 10_000
 FAILED_CAP = 10_000
 
 
@@ -69,6 +61,4 @@ class Measuring(Parts):
 
     def pulse(self) -> Pulse:
         """Whether ticks come as often as they should: ``JOBS_TICK_EVERY``, or as they used to."""
-        regular = self.store.ticks(CADENCE_TICKS, triggers=REGULAR)
-        last = regular[0] if regular else self.store.last_tick()
-        return take_pulse(self.store.now(), last, regular, self.settings.tick_every)
+        return read_pulse(self.store, self.settings.tick_every)

@@ -18,7 +18,7 @@ from jobs.core.queues import QueueSettings, queue_settings
 from jobs.core.store import Capability, JobFilter
 from jobs.parts import Parts
 from jobs.runtime import steer
-from jobs.runtime.enqueue import announce_inserted, seconds_of
+from jobs.runtime.enqueue import seconds_of
 from jobs.runtime.steer import Which
 from jobs.runtime.terms import sources
 from jobs.runtime.unique import find_job
@@ -109,7 +109,7 @@ class Steering(Parts):
         if not report.accepted:
             raise JobStateConflict(report.job.id, report.job.state, "cancelled")
         if report.job.group_id is not None:
-            announce_inserted(self._runtime, self.store.check_groups(1, [report.job.group_id]))
+            steer.end_groups(self._runtime, [report.job.group_id])
         return report.job
 
     def count(
@@ -140,7 +140,8 @@ class Steering(Parts):
 
         It begins anew: its attempts count from 0, up to ``attempts`` or as many as before. Its
         fence and its error history stay; the history notes the retry and who asked for it (``by``).
-        With ``force`` a completed one runs once more. A pending one only becomes due.
+        With ``force`` a completed one runs once more. A pending one only becomes due; one that is
+        due already keeps its place.
 
         Raises :class:`~jobs.core.errors.JobNotFound` (also for another ``tenant``'s), and
         :class:`~jobs.core.errors.JobStateConflict` for one that runs or has completed.

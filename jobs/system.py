@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from jobs.alarms import Alarms, Unreachable
 from jobs.core.backoff import BackoffCallable, BackoffLike
 from jobs.core.chain import Link
 from jobs.core.clock import Clock, SystemClock
@@ -22,11 +23,14 @@ from jobs.core.events import EventName, Events, Listener
 from jobs.core.ids import new_ids
 from jobs.core.job import DEFAULT_QUEUE, Job, NewJob
 from jobs.core.limits import Breaker, RateLike
+from jobs.core.loglines import LogContext
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
 from jobs.core.settings import Settings, read_settings, unused_variables
 from jobs.core.store import Capability, Store
 from jobs.measuring import Measuring
+from jobs.ops import logs, sentry
+from jobs.ops.joblines import log_jobs
 from jobs.runtime import steer
 from jobs.runtime.base import Runtime
 from jobs.runtime.chain import can_chain, chain_on
@@ -35,7 +39,9 @@ from jobs.runtime.drain import drain
 from jobs.runtime.enqueue import Draft, Enqueued, EnqueueOptions, build_job, draft, is_heard
 from jobs.runtime.groups import GroupBuilder
 from jobs.runtime.tick import TickResult, run_tick
+from jobs.runtime.tracing import enqueueing
 from jobs.runtime.upkeep import reclaim
+from jobs.runtime.watch import channels_of
 from jobs.scheduling import Scheduling
 from jobs.steering import Steering
 
@@ -45,13 +51,14 @@ if TYPE_CHECKING:
     from jobs.core.delivery import Fate
     from jobs.runtime.deliver import Delivery
     from jobs.runtime.local import LocalRunner
+    from jobs.runtime.worker import Worker
 
 log = logging.getLogger("tickwork")
 LEAST_ANSWER_SECONDS = 4.0
 ANSWER_MARGIN_SECONDS = 10.0
 
 
-class Tickwork(Scheduling, Steering, Measuring):
+class Tickwork(Scheduling, Steering, Measuring, Alarms):
     """Background jobs in the user's own SQL database, or in memory.
 
     >>> tickwork = Tickwork("sqlite:///jobs.db")      # or Tickwork.from_env()
@@ -96,7 +103,7 @@ class Tickwork(Scheduling, Steering, Measuring):
         clock = clock or SystemClock()
         if store is None:
             store = _open_store(settings, database, clock)
-        bell = doorbell or _make_doorbell(settings)
+        bell = doorbell or _make_doorbell(settings, store)
         self._runtime = Runtime(
             store=store,
             registry=Registry(),
@@ -107,6 +114,14 @@ class Tickwork(Scheduling, Steering, Measuring):
             rules=getattr(bell, "rules", None),
             heartbeat=_make_heartbeat(settings, clock),
         )
+        # Before the lines: Sentry is to leave those alone.
+        sentry.report_failures(self._runtime.events)
+        log_jobs(self._runtime.events, self._runtime.registry)
+        self._unreachable = Unreachable(settings, clock)
+        if settings.alerts and channels_of(settings):
+            from jobs.handlers.alerting import alert_handler  # late: where something is delivered
+
+            self.register(alert_handler())
         self._consuming: Runtime | None = None
         self._local: LocalRunner | None = None
         self.modules: list[ModuleType] = []  # of handlers; an application mounts their routes
@@ -118,7 +133,8 @@ class Tickwork(Scheduling, Steering, Measuring):
         """The system that the environment describes.
 
         Without arguments it is one per process, so that every module that asks for it declares its
-        handlers on the same one. With ``environ`` or overrides it is a new one.
+        handlers on the same one, and its log lines go where ``JOBS_LOG_FORMAT`` says. With
+        ``environ`` or overrides it is a new one.
         """
         if environ is not None or overrides:
             settings = read_settings(environ, **overrides)
@@ -127,6 +143,7 @@ class Tickwork(Scheduling, Steering, Measuring):
         with cls._from_env_lock:
             if cls._from_env is None:
                 settings = read_settings()
+                logs.install(settings)
                 _warn_of_unused(os.environ)
                 bare = cls(settings=replace(settings, handlers=()))
                 bare.settings = bare._runtime.settings = settings
@@ -168,6 +185,8 @@ class Tickwork(Scheduling, Steering, Measuring):
         rate_limit_per_key: RateLike | None = None,
         concurrency_in_process: int | None = None,
         breaker: Breaker | None = None,
+        log_context: LogContext | None = None,
+        metrics: str | None = None,
         redact: Collection[str] = (),
     ) -> Callable[[Callable[..., Any]], Handler]:
         """Declare a function as the handler of a kind.
@@ -190,6 +209,11 @@ class Tickwork(Scheduling, Steering, Measuring):
         ``upgrade(payload, from_version)`` before they run. A job may be put off (Snooze, Continue)
         ``max_continues`` times, 1,000 by default, until it is ``max_age`` seconds old, by default
         seven days.
+
+        Logs show nothing of a payload but what ``log_context`` says: a list of its keys, or a
+        function of the payload that returns a dict. With ``metrics="export"`` the ends of its jobs
+        are logged as counters, ``export.success`` and ``export.error``, and a time,
+        ``export.duration``.
         """
         declare = declare_handler(
             kind,
@@ -215,6 +239,8 @@ class Tickwork(Scheduling, Steering, Measuring):
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            log_context=log_context,
+            metrics=metrics,
             redact=redact,
         )
         return lambda function: self.register(declare(function))
@@ -284,8 +310,10 @@ class Tickwork(Scheduling, Steering, Measuring):
         Raises :class:`~jobs.core.errors.PayloadError` for a payload that cannot be stored,
         :class:`~jobs.core.errors.ConfigurationError` for options that make no sense.
         """
-        new = build_job(self._runtime, kind, payload, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -329,8 +357,10 @@ class Tickwork(Scheduling, Steering, Measuring):
                 "aenqueue's session is an AsyncSession or AsyncConnection; "
                 "use enqueue() with a plain one"
             )
-        new = build_job(self._runtime, kind, payload, options)
-        job = (await self.store.ainsert([new], session))[0]
+        with enqueueing() as span:
+            new = build_job(self._runtime, kind, payload, options)
+            job = (await self.store.ainsert([new], session))[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -369,7 +399,9 @@ class Tickwork(Scheduling, Steering, Measuring):
                     told.append(Enqueued.of(self._runtime, new))
                 yield new
 
-        self.store.insert_many(built(), session, existing=existing)
+        with enqueueing() as span:
+            self.store.insert_many(built(), session, existing=existing)
+            span.tell(count=len(ids) - len(existing))
         if existing:
             told = [each for each in told if each.id not in existing]
             ids = [existing.get(job_id, job_id) for job_id in ids]
@@ -394,8 +426,10 @@ class Tickwork(Scheduling, Steering, Measuring):
 
         Raises as :meth:`enqueue`; typed payloads of later steps are checked when they run.
         """
-        new = build_chain(self._runtime, steps, options)
-        job = self.store.insert([new], session)[0]
+        with enqueueing() as span:
+            new = build_chain(self._runtime, steps, options)
+            job = self.store.insert([new], session)[0]
+            span.tell(job)
         if not job.existing:
             self._announce([new], session)
         return job
@@ -460,19 +494,19 @@ class Tickwork(Scheduling, Steering, Measuring):
         something to do, for a statement more. The tick is recorded with its ``trigger``, one of
         :data:`jobs.core.measure.TRIGGERS`. Safe to call from several processes at once.
         """
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
-        return run_tick(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-            begun=begun,
-            counts_left=can_chain(self._runtime),
-            looks_ahead=look_ahead,
-            trigger=trigger,
-        )
+        _check_limit(limit)
+        with self._unreachable.watched(self.clock.monotonic()):
+            return run_tick(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                begun=begun,
+                counts_left=can_chain(self._runtime),
+                looks_ahead=look_ahead,
+                trigger=trigger,
+            )
 
     def go_on(self, result: TickResult, chain: str | None = None) -> bool:
         """Start the next tick if this one left work: what a server does before it answers.
@@ -509,16 +543,16 @@ class Tickwork(Scheduling, Steering, Measuring):
         never run side by side. Stops when a tick only put off what is due: the last result then
         says what remains. ``time_budget`` and ``tick_limit`` (seconds) are those of each tick.
         """
-        if limit is not None and limit < 1:
-            raise ConfigurationError(f"limit is 1 or more, not {limit!r}")
-        return drain(
-            self._runtime,
-            limit=limit,
-            time_budget=time_budget,
-            tick_limit=tick_limit,
-            slots=concurrency,
-            trigger=trigger,
-        )
+        _check_limit(limit)
+        with self._unreachable.watched(self.clock.monotonic()):
+            return drain(
+                self._runtime,
+                limit=limit,
+                time_budget=time_budget,
+                tick_limit=tick_limit,
+                slots=concurrency,
+                trigger=trigger,
+            )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
         """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""
@@ -563,6 +597,38 @@ class Tickwork(Scheduling, Steering, Measuring):
         Returns whether they have ended; one that has not runs on, as long as the process does.
         """
         return self._local is None or self._local.stop(timeout_seconds)
+
+    def worker(
+        self,
+        *,
+        concurrency: int | None = None,
+        kinds: Iterable[str] | None = None,
+        queues: Iterable[str] | None = None,
+        when_ended: Callable[[], None] | None = None,
+    ) -> Worker:
+        """The worker of this process, not started yet: what ``tickwork worker`` runs.
+
+        ``concurrency`` is how many jobs run at once (``JOBS_CONCURRENCY`` by default); ``kinds``
+        and ``queues`` are those it takes jobs of, all by default. With ``JOBS_NOTIFY`` it is woken
+        by PostgreSQL. Stopped, it starts no more, nor does anything else in this process.
+        """
+        from jobs.runtime.worker import Worker  # late: most processes run none
+
+        return Worker(
+            self._runtime,
+            slots=concurrency,
+            kinds=None if kinds is None else frozenset(kinds),
+            queues=None if queues is None else frozenset(queues),
+            listener=self._make_listener(),
+            when_ended=when_ended,
+        )
+
+    def _make_listener(self) -> Any:
+        if not self.settings.notify or _notify_engine(self.store) is None:
+            return None
+        from jobs.doorbells.postgres import NotifyListener  # late: only workers with JOBS_NOTIFY
+
+        return NotifyListener(_notify_engine(self.store), _channel(self.settings))
 
     def stop_starting(self, give_up_seconds: float | None = None) -> None:
         """Start no more jobs in this process, for good: what a server calls before it ends.
@@ -629,7 +695,31 @@ def _sealed(store: Callable[..., Store], settings: Settings) -> Callable[..., St
     return encrypted
 
 
-def _make_doorbell(settings: Settings) -> Doorbell:
+def _make_doorbell(settings: Settings, store: Store) -> Doorbell:
+    first = _make_first_doorbell(settings)
+    engine = _notify_engine(store) if settings.notify else None
+    if engine is None:
+        return first
+    from jobs.doorbells.postgres import Doorbells, NotifyDoorbell  # late: only with JOBS_NOTIFY
+
+    second = NotifyDoorbell(engine, _channel(settings))
+    return second if isinstance(first, SilentDoorbell) else Doorbells(first, second)
+
+
+def _notify_engine(store: Store) -> Any:
+    """The store's engine, if it is one that can LISTEN and NOTIFY."""
+    engine = getattr(store, "engine", None)
+    is_psycopg = engine is not None and engine.name == "postgresql" and engine.driver == "psycopg"
+    return engine if is_psycopg else None
+
+
+def _channel(settings: Settings) -> str:
+    from jobs.doorbells.postgres import channel_of  # late, as above
+
+    return channel_of(settings.table_prefix, settings.namespace, settings.schema)
+
+
+def _make_first_doorbell(settings: Settings) -> Doorbell:
     if settings.backend == "sql" and settings.kick_url is not None:
         return _make_kick(settings)
     if settings.backend != "sqs" or settings.sqs_queue_url is None:
@@ -675,3 +765,8 @@ def _warn_of_unused(environ: Mapping[str, str]) -> None:
 def _endless_ids() -> Iterator[str]:
     while True:
         yield from new_ids(256)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"limit is 1 or more, not {limit!r}")

@@ -7,13 +7,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, insert, make_url, select, text
+from sqlalchemy import create_engine, event, insert, make_url, select, text
 
 from jobs import JobContext, State, StoreUnavailable, Tickwork
+from jobs.core.ids import new_id
+from jobs.core.job import NewJob
+from jobs.core.store import Verdict
+from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import normalize_url
 from tests.support.databases import Database
 from tests.support.proxy import Cut, Proxy, proxied
@@ -212,6 +217,57 @@ def test_a_pool_that_is_used_up_only_delays(server_database: Database) -> None:
     assert (waiting.kind, waiting.attempts, waiting.errors) == ("slow", 0, [])
     assert tickwork.tick().succeeded == 1
     tickwork.close()
+    engine.dispose()
+
+
+def test_claims_leave_a_connection_to_results(server_database: Database) -> None:
+    """Two connections; every claim keeps the one it has until a result is written."""
+    engine = create_engine(
+        normalize_url(server_database.url), pool_size=2, max_overflow=0, pool_timeout=20
+    )
+    store = SqlStore(engine)
+    store.create_schema()
+    ids = [new_id() for _ in range(8)]
+    store.insert([NewJob(id=job_id, kind="alpha", payload="{}") for job_id in ids])
+    (taken,) = store.claim(1, kinds={"alpha"}, lease_seconds=60, mark=1)
+    claiming, settled = threading.Semaphore(0), threading.Event()
+    waited: list[bool] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def hold(*_: Any) -> None:
+        # At the first statement of each claim: it has its connection then, and no row locked yet.
+        if threading.current_thread().name.startswith("claims"):
+            claiming.release()
+            waited.append(settled.wait(10))
+
+    def claim_one(_number: int) -> list[str]:
+        claimed = store.claim(1, kinds={"alpha"}, lease_seconds=60, mark=1)
+        return [job.id for job in claimed]
+
+    with ThreadPoolExecutor(6, thread_name_prefix="claims") as threads:
+        claims = [threads.submit(claim_one, number) for number in range(6)]
+        assert claiming.acquire(timeout=10)
+        late = store.settle([Verdict(taken.id, taken.fence, State.COMPLETED)])
+        settled.set()
+        claimed = [job_id for each in claims for job_id in each.result(timeout=30)]
+    assert late == frozenset()
+    assert all(waited)
+    assert len(set(claimed)) == len(claimed) == 6
+    engine.dispose()
+
+
+def test_a_claim_that_waits_too_long_for_others_says_so(server_database: Database) -> None:
+    engine = create_engine(
+        normalize_url(server_database.url), pool_size=2, max_overflow=0, pool_timeout=0.1
+    )
+    store = SqlStore(engine)
+    store.create_schema()
+    with (
+        store._claim_turns.one(),
+        pytest.raises(StoreUnavailable, match="other claims of this process"),
+    ):
+        store.claim(1, kinds={"alpha"}, lease_seconds=60)
+    assert store.claim(1, kinds={"alpha"}, lease_seconds=60) == []
     engine.dispose()
 
 

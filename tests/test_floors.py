@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "scheduling": (*STORAGE, "runtime", "parts"),
     "steering": (*BELOW_SYSTEM, "parts"),
     "measuring": (*STORAGE, "runtime", "parts"),
-    "system": (*BELOW_SYSTEM, "parts", "scheduling", "steering", "measuring"),
+    "alarms": (*BELOW_SYSTEM, "parts"),
+    "system": (*BELOW_SYSTEM, "alarms", "parts", "scheduling", "steering", "measuring"),
     "managing": (*BELOW_SYSTEM, "system"),
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
@@ -55,55 +56,39 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("access", "sealed", "redact"),
-        *("flow", "limits", "chain", "settings", "deadline", "context", "enqueuer", "registry"),
+        *("flow", "limits", "chain", "settings", "deadline", "masking", "loglines", "context"),
+        *("enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
-        *("measure", "store", "outcome", "ring", "doorbell", "events", "delivery"),
+        *("measure", "alerts", "store", "outcome", "ring", "doorbell", "events", "delivery"),
     ),
     "jobs.stores.memory": (
         *("rows", "keys", "limits", "schedules", "groups", "base"),
-        *("controls", "people", "timetable", "upkeep", "access", "records", "store"),
+        *("controls", "people", "timetable", "upkeep", "records", "alerting", "access", "store"),
     ),
     "jobs.stores.sql": (
         *("tables", "dialects", "lines", "engine", "rowlist", "lanes", "texts", "upkeep_texts"),
         *("statements", "rows", "claim", "limits", "bulk", "sessions", "inspect", "schema"),
-        *("writer", "attempts", "rings", "chains", "schedules", "controls", "keys", "edits"),
-        *("commits", "transaction"),
+        *("writer", "claiming", "attempts", "rings", "chains", "schedules", "controls", "keys"),
+        *("edits", "commits", "transaction"),
         *("groups", "ticks", "base", "browse", "reading", "browsing", "records", "enqueueing"),
-        *("steering", "upkeep", "access", "store"),
+        *("steering", "upkeep", "alerting", "access", "store"),
     ),
     "jobs.stores.sql.limits": ("wanted", "rows", "usage", "breakers", "turns"),
     "jobs.runtime": (
-        *(
-            "loop",
-            "gate",
-            "terms",
-            "recorder",
-            "base",
-            "ring",
-            "unique",
-            "enqueue",
-            "chains",
-            "groups",
-        ),
-        *(
-            "settle",
-            "breakers",
-            "run",
-            "execute",
-            "record",
-            "schedules",
-            "timetable",
-            "upkeep",
-            "steer",
-        ),
-        *("tick", "chain", "drain", "deliver", "worker", "local"),
+        *("tracing", "loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique"),
+        *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
+        *("schedules", "timetable", "upkeep", "steer", "watch"),
+        *("tick", "chain", "drain", "deliver", "stream", "worker", "local"),
     ),
-    "jobs.aws": ("event", "queue", "consumer", "lambdas", "source", "redrive"),
+    "jobs.aws": ("event", "emf", "queue", "consumer", "lambdas", "source", "redrive"),
 }
 
 NEVER = ("api", "benchmarks", "examples", "tests")  # outside the wheel
 
-HEAVY = ("alembic", "boto3", "botocore", "flask", "pydantic", "rich", "sqlalchemy.orm")
+HEAVY = (
+    *("alembic", "boto3", "botocore", "flask", "opentelemetry", "pydantic", "rich", "sentry_sdk"),
+    "sqlalchemy.orm",
+)
 
 
 @dataclass

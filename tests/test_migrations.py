@@ -70,6 +70,7 @@ def all_tables(*prefixes: str) -> list[str]:
     """The tables of upgrades under these prefixes, as ``made`` lists them."""
     names = [
         "alembic_version",
+        "alerts",
         "audit",
         "controls",
         "groups",
@@ -79,6 +80,7 @@ def all_tables(*prefixes: str) -> list[str]:
         "measures",
         "schedules",
         "takings",
+        "ticks",
         "tokens",
         "ticks",
     ]

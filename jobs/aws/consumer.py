@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jobs.aws import emf
 from jobs.aws.event import Record, answer, read_records, region_of
 from jobs.aws.queue import brief, name_of_arn, name_of_url, open_client, set_visibility, url_of_arn
 from jobs.core.deadline import Budget, invocation_budget
@@ -23,6 +24,7 @@ from jobs.core.delivery import (
     ack,
 )
 from jobs.core.settings import Settings
+from jobs.ops import sentry
 from jobs.runtime.deliver import Delivery
 from jobs.system import Tickwork
 
@@ -77,8 +79,10 @@ class Consumer:
             log.exception("sqs: a batch could not be run, or its ends not be written")
             fates = {each.key: each.fate or Fate(True, "unsettled") for each in deliveries}
         self._tell(records, fates)
+        self._measure(fates, budget)
         kept = [(record, fates[key]) for key, record in enumerate(records) if fates[key].keep]
         self._hide(kept, budget)
+        sentry.flush()
         return answer([record.message_id for record, _ in kept])
 
     def _delivery(self, key: int, record: Record, budget: Budget) -> Delivery:
@@ -115,6 +119,13 @@ class Consumer:
         if records:
             ends = ", ".join(f"{count} {word}" for word, count in reasons.most_common())
             log.info("sqs: %d messages: %s", len(records), ends)
+
+    def _measure(self, fates: Mapping[int, Fate], budget: Budget) -> None:
+        clock = self.tickwork.clock
+        took_ms = (clock.monotonic() - budget.begun) * 1000
+        reasons = Counter(fate.reason for fate in fates.values())
+        values = emf.of_batch(reasons, took_ms)
+        emf.write(values, self.tickwork.settings, at_seconds=clock.now().timestamp())
 
     def _hide(self, kept: Sequence[tuple[Record, Fate]], budget: Budget) -> None:
         by_queue: dict[str, dict[str, int]] = defaultdict(dict)

@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from jobs.aws import emf
 from jobs.aws.consumer import Consumer, room_seconds, seconds_left
 from jobs.core.deadline import start_seconds
 from jobs.core.errors import ConfigurationError
+from jobs.ops import sentry
 from jobs.system import Tickwork
 
 
@@ -31,7 +33,12 @@ def tick(event: object = None, context: Any = None) -> dict[str, Any]:
     tickwork = Tickwork.from_env()
     left = seconds_left(tickwork.settings, context)
     starts = start_seconds(left, room_seconds(tickwork.settings))
-    return tickwork.tick(time_budget=starts, tick_limit=left, trigger="cron").as_dict()
+    try:
+        result = tickwork.tick(time_budget=starts, tick_limit=left, trigger="cron")
+    finally:
+        sentry.flush()
+    emf.write(emf.of_tick(result), tickwork.settings, at_seconds=tickwork.clock.now().timestamp())
+    return result.as_dict()
 
 
 def http(event: dict[str, Any], context: Any = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from jobs import __version__
+from jobs.cli.alerts import alerts
 from jobs.cli.base import CarefulGroup
 from jobs.cli.control import pause, queues, resume
 from jobs.cli.database import database
@@ -18,14 +19,16 @@ from jobs.cli.groups import group
 from jobs.cli.limits import limits
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import enqueue
-from jobs.cli.queue import redrive, worker
+from jobs.cli.queue import redrive
 from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
 from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
+from jobs.cli.ticks import ticks
 from jobs.cli.tokens import audit, tokens
 from jobs.cli.watch import watch
 from jobs.cli.why import why
+from jobs.cli.worker import worker
 
 __all__ = ["main"]
 
@@ -46,6 +49,6 @@ def main() -> None:
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
     *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
-    *(why, doctor, group, tokens, audit, watch),
+    *(why, doctor, group, ticks, alerts, tokens, audit, watch),
 ):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""``tickwork worker`` and ``redrive``: a queue's messages run, or put back."""
+"""``tickwork worker --sqs`` and ``redrive``: a queue's messages run, or put back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.base import Command, JsonCommand
+from jobs.cli.base import JsonCommand
 from jobs.cli.system import opened
 from jobs.cli.text import say
 from jobs.cli.tick import tell_of_jobs
@@ -20,35 +20,8 @@ if TYPE_CHECKING:
     from jobs.aws.source import QueueSource
 
 
-@click.command(cls=Command)
-@click.option("--sqs", is_flag=True, help="Run what arrives in SQS_QUEUE_URL, as Lambda does.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(1, 900),
-    help="Seconds that a batch may take, as the function's timeout.  [default: JOBS_TICK_LIMIT]",
-)
-@click.option(
-    "--batch", type=click.IntRange(1, 10), default=10, show_default=True, help="Messages per batch."
-)
-@click.option(
-    "--wait",
-    type=click.IntRange(0, 20),
-    default=5,
-    show_default=True,
-    help="Seconds that a look at the queue waits; ending waits for it.",
-)
-def worker(sqs: bool, timeout: float | None, batch: int, wait: int) -> None:
-    """Run jobs as their messages arrive, until SIGTERM or Ctrl-C.
-
-    It is AWS's event source on a laptop: batches, visibility and partial failures are as on Lambda.
-    When it ends, what runs comes to its end and what has not begun goes back to the queue; a second
-    signal leaves at once.
-    """
-    if not sqs:
-        raise click.UsageError(
-            "say --sqs: this version's worker runs what arrives in an SQS queue. "
-            "Without a queue, `tickwork tick` from a cron runs what is due"
-        )
+def run_queue(timeout: float | None, batch: int, wait: int) -> None:
+    """Run jobs as their messages arrive in SQS, until SIGTERM or Ctrl-C."""
     with opened(handlers=True) as tickwork:
         url = _queue_url(tickwork.settings)
         from jobs.aws.consumer import Consumer  # late: only these commands need AWS

@@ -7,16 +7,15 @@ import logging
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import click
 
-# Joiners shape letters in several scripts; of the invisible characters only these are kept.
-_KEPT = frozenset("\n\u200c\u200d")
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+from jobs.core.loglines import LOGGER
+from jobs.core.masking import visible
+
 _URL_PASSWORD = re.compile(r"(://[^\s/@:]*):[^\s/]*@")
 _WITH_PASSWORDS = ("DATABASE_URL", "EXPORT_SOURCE_URL", "SMTP_URL")
 _SHORTEST_PASSWORD = 4
@@ -37,16 +36,7 @@ def safe(text: str) -> str:
     >>> safe("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
     """
-    text = mask(text).replace("\t", "    ")
-    if text.isprintable():
-        return text
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    if character in _KEPT or unicodedata.category(character) not in _HIDDEN:
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return visible(mask(text).replace("\t", "    "))
 
 
 def mask(text: str) -> str:
@@ -150,6 +140,8 @@ def log_to_stderr(*, verbose: bool) -> Iterator[None]:
     root, handler = logging.getLogger(), _Handler()
     level = root.level
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if not verbose:
+        handler.addFilter(_is_no_job_line)
     root.addHandler(handler)
     root.setLevel(logging.INFO if verbose else logging.WARNING)
     # At INFO they would log every statement with its values, and every look of the local runner.
@@ -160,6 +152,11 @@ def log_to_stderr(*, verbose: bool) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
+
+
+def _is_no_job_line(record: logging.LogRecord) -> bool:
+    """A command tells of jobs itself; a server, which shows what it does, has the lines of it."""
+    return record.name != LOGGER or logging.getLogger().level <= logging.INFO
 
 
 class _Handler(logging.Handler):

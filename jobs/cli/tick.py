@@ -14,7 +14,7 @@ from jobs.cli.text import first_line, say, span
 from jobs.core.events import EventName, JobEvent
 from jobs.runtime.tick import TickResult
 
-_TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
+TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 _COUNTED = (
     *("processed", "succeeded", "failed", "retried", "released"),
     *("cancelled", "snoozed", "late", "reclaimed"),
@@ -88,7 +88,7 @@ def _sum(results: list[TickResult]) -> dict[str, Any]:
 
 def tell_of_jobs(tickwork: Tickwork) -> None:
     """Print a line at every job that ends or is put off."""
-    for name in _TOLD:
+    for name in TOLD:
         tickwork.on(name, _tell)
 
 

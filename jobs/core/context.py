@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jobs.core.codec import clean_text, decode, encode
 from jobs.core.errors import UNCHANGED, ConfigurationError
 from jobs.core.job import Claimed
+from jobs.core.loglines import LOGGER, error_text, job_fields, plain_fields
 
 if TYPE_CHECKING:
     from jobs.core.settings import Settings
 
 NOTE_MAX_CHARS = 500
 CURSOR_MAX_BYTES = 100_000
+LogLevel = Literal["debug", "info", "warning", "error"]
+_lines = logging.getLogger(LOGGER)
 
 
 class RunPort(Protocol):
@@ -37,6 +41,9 @@ class RunPort(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def tick(self) -> str: ...
 
 
 class JobContext:
@@ -118,6 +125,21 @@ class JobContext:
                 f"kind {self.kind!r} has no session: declare it with transactional=True"
             )
         return session
+
+    def log(self, message: str, *, level: LogLevel = "info", **fields: Any) -> None:
+        """Log a line that bears the job's ids, and ``fields`` beside them; nothing is stored.
+
+        The line goes to the logger ``tickwork.jobs``. A message or a field that is long is cut, and
+        credentials in it are masked.
+        """
+        number = logging.getLevelNamesMapping()[level.upper()]
+        if not _lines.isEnabledFor(number):
+            return
+        job = self._claimed
+        said = plain_fields(fields)
+        ids = job_fields(job.id, job.queue, job.kind, tenant=job.tenant, tick=self._port.tick)
+        ids.update(attempt=job.attempt, maxAttempts=job.max_attempts)
+        _lines.log(number, "%s", error_text(str(message)), extra={**said, **ids})
 
     def progress(self, percent: float, note: str | None = None) -> None:
         """Say how far the work is, 0 to 100; written at the runner's next flush."""

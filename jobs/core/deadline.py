@@ -15,6 +15,9 @@ SETTLE_MARGIN_SECONDS = 1.0
 # covers the way from its clock to the database's.
 LEASE_MARGIN_SECONDS = 5.0
 HEARTBEAT_LEASE_SECONDS = 30.0
+# A worker may be moved or stopped for a while by the machine it shares; its jobs wait that long for
+# another runner only if it is killed.
+WORKER_LEASE_SECONDS = 60.0
 # What a tick is given at least, whatever a deadline says.
 LEAST_LIMIT_SECONDS = 2.0
 _INSTANT = re.compile(
@@ -74,14 +77,19 @@ def invocation_budget(now: float, left_seconds: float, room_seconds: float) -> B
     )
 
 
-def unlimited_budget(now: float, time_budget: float = math.inf) -> Budget:
+def unlimited_budget(
+    now: float,
+    time_budget: float = math.inf,
+    *,
+    lease_seconds: float = HEARTBEAT_LEASE_SECONDS,
+) -> Budget:
     """The budget of a runner that nobody kills: it heartbeats for as long as a handler runs."""
     return Budget(
         begun=now,
         start_deadline=now + time_budget,
         give_up_deadline=math.inf,
-        lease_seconds=HEARTBEAT_LEASE_SECONDS,
-        heartbeat_lease_seconds=HEARTBEAT_LEASE_SECONDS,
+        lease_seconds=lease_seconds,
+        heartbeat_lease_seconds=lease_seconds,
     )
 
 

@@ -32,9 +32,9 @@ class NewJob(NamedTuple):
     What most jobs leave at its default stands at the end, from ``flow`` on (see :attr:`is_plain`).
     ``flow`` is :func:`jobs.core.flow.flow_of` its tenant and key; ``slot`` the instant
     that its schedule made it for, as text; ``chain`` the JSON of the steps still to follow;
-    ``version`` that of its payload. ``replaces`` is what a waiting job of the same key or alias
-    takes over from this one, ``debounce_max_seconds`` how long after its own enqueue that job may
-    be put off by it.
+    ``version`` that of its payload, ``trace`` the W3C traceparent of its enqueue. ``replaces`` is
+    what a waiting job of the same key or alias takes over from this one, ``debounce_max_seconds``
+    how long after its own enqueue that job may be put off by it.
     """
 
     id: str
@@ -63,6 +63,7 @@ class NewJob(NamedTuple):
     version: int = 1
     replaces: tuple[str, ...] = ()
     debounce_max_seconds: float | None = None
+    trace: str | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -102,6 +103,7 @@ class Claimed(NamedTuple):
     cursor: str | None = None
     continues: int = 0
     version: int = 1
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class Job:
     cursor: Any = None
     continues: int = 0
     version: int = 1
+    trace: str | None = None
 
     @property
     def status(self) -> str:

@@ -15,6 +15,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple, Self
 
+from jobs.core.codec import decode
+
 # What a tick was started by. "call" is the application's own code, "local" the stub's runner.
 TRIGGERS = ("cron", "kick", "chain", "cli", "worker", "local", "sqs", "call")
 # Upper bounds in milliseconds, the same for ever: old counts and new ones are added up.
@@ -87,6 +89,14 @@ class Histogram:
             found.append((bound, seen))
         return found
 
+    def add_plain(self, plain: Sequence[Any]) -> None:
+        """Add what :meth:`to_plain` gave, without making a histogram of it first."""
+        counts, last = self.counts, len(BOUNDS_MS)
+        self.sum_ms += plain[0]
+        for at in range(1, len(plain), 2):
+            place = min(plain[at], last)  # should newer code have more bounds
+            counts[place] = counts.get(place, 0) + plain[at + 1]
+
     def to_plain(self) -> list[Any]:
         """Plain JSON-ready values."""
         places = sorted(self.counts)
@@ -95,11 +105,9 @@ class Histogram:
     @classmethod
     def from_plain(cls, plain: Sequence[Any]) -> Self:
         """What :meth:`to_plain` gave."""
-        places = [min(max(int(place), 0), len(BOUNDS_MS)) for place in plain[1::2]]
-        counts: dict[int, int] = {}
-        for place, count in zip(places, plain[2::2], strict=True):
-            counts[place] = counts.get(place, 0) + int(count)
-        return cls(counts, float(plain[0]))
+        made = cls()
+        made.add_plain(plain)
+        return made
 
 
 _COUNTS = ("completed", "failed", "retried", "released", "snoozed", "cancelled", "lost")
@@ -147,6 +155,19 @@ class Measure:
         self.ran.add(other.ran)
         self.waited.add(other.waited)
 
+    def add_plain(self, plain: Mapping[str, Any]) -> None:
+        """Add what :meth:`to_plain` gave; what newer code counts besides is left out.
+
+        Thousands are added up at a scrape: no measure is made of each.
+        """
+        for name, value in plain.items():
+            if name == "ran":
+                self.ran.add_plain(value)
+            elif name == "waited":
+                self.waited.add_plain(value)
+            elif name in _COUNTS:
+                setattr(self, name, getattr(self, name) + value)
+
     def to_plain(self) -> dict[str, Any]:
         """Plain JSON-ready values, without what is 0."""
         plain: dict[str, Any] = {name: value for name in _COUNTS if (value := getattr(self, name))}
@@ -158,13 +179,10 @@ class Measure:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """What :meth:`to_plain` gave; what newer code counts besides is left out."""
-        counts = {name: int(plain.get(name, 0)) for name in _COUNTS}
-        ran, waited = (
-            Histogram.from_plain(plain[name]) if name in plain else Histogram()
-            for name in ("ran", "waited")
-        )
-        return cls(**counts, ran=ran, waited=waited)
+        """What :meth:`to_plain` gave."""
+        made = cls()
+        made.add_plain(plain)
+        return made
 
     def as_dict(self) -> dict[str, Any]:
         """For people and programs: the counts, and of both histograms count, mean, p50 and p95."""
@@ -213,12 +231,14 @@ def measures_to_json(measures: Mapping[Key, Measure]) -> str | None:
 
 def measures_from_json(text: str | None) -> Measures:
     """What :func:`measures_to_json` gave."""
+    return {key: Measure.from_plain(plain) for key, plain in plain_measures(text)}
+
+
+def plain_measures(text: str | None) -> list[tuple[Key, dict[str, Any]]]:
+    """As :func:`measures_from_json`, each measure still as plain values, to be added to another."""
     if not text:
-        return {}
-    return {
-        Key(tenant, queue, kind): Measure.from_plain(plain)
-        for tenant, queue, kind, plain in json.loads(text)
-    }
+        return []
+    return [(Key(tenant, queue, kind), plain) for tenant, queue, kind, plain in decode(text)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 from jobs.core.errors import ConfigurationError
 
@@ -32,20 +33,29 @@ def check_schedule(name: object) -> str:
 
 def check_tenant(tenant: object) -> str:
     """The tenant, or a ConfigurationError: printable text of up to 100 characters."""
-    if not isinstance(tenant, str) or len(tenant) > TENANT_MAX_CHARS or not tenant.isprintable():
+    if not _is_text(tenant, TENANT_MAX_CHARS):
         raise ConfigurationError(
-            f"tenant {tenant!r} must be printable text of at most {TENANT_MAX_CHARS} characters"
+            f"tenant {tenant!r} must be printable text of at most {TENANT_MAX_CHARS} characters "
+            "with no space at its ends"
         )
     return tenant
 
 
 def check_concurrency_key(key: object) -> str:
     """The concurrency key, or a ConfigurationError: printable text of 1 to 200 characters."""
-    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX_CHARS or not key.isprintable():
+    if not _is_text(key, KEY_MAX_CHARS) or not key:
         raise ConfigurationError(
-            f"concurrency_key {key!r} must be printable text of 1 to {KEY_MAX_CHARS} characters"
+            f"concurrency_key {key!r} must be printable text of 1 to {KEY_MAX_CHARS} characters "
+            "with no space at its ends"
         )
     return key
+
+
+def _is_text(name: object, most: int) -> TypeGuard[str]:
+    # To MySQL's collations a name and the same with spaces behind it are one.
+    return (
+        isinstance(name, str) and len(name) <= most and name.isprintable() and name == name.strip()
+    )
 
 
 def _check(noun: str, name: object) -> str:

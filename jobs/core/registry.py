@@ -16,8 +16,9 @@ from jobs.core.context import JobContext
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError, UnknownKind
 from jobs.core.job import DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
 from jobs.core.limits import Breaker, Limit, RateLike, as_rate, check_at_once
+from jobs.core.loglines import LogContext, check_log_context, plain_fields
 from jobs.core.names import check_kind, check_queue
-from jobs.core.payload import payload_type
+from jobs.core.payload import load, payload_type
 
 if TYPE_CHECKING:
     from jobs.core.enqueuer import Enqueuer
@@ -75,7 +76,8 @@ class Handler:
     Left at ``None``, ``priority``, ``max_attempts``, ``backoff``, ``timeout`` (seconds) and how
     long finished jobs stay come from its queue, or from the settings of the system that the handler
     is registered with. ``dedupe_key`` makes a job's key of its payload (as the handler gets it;
-    ``None`` for no key), held for ``dedupe_window`` seconds.
+    ``None`` for no key), held for ``dedupe_window`` seconds. ``log_context`` says what logs may
+    show of the payload, ``metrics`` under which name its ends are counted in them.
     """
 
     kind: str
@@ -102,6 +104,8 @@ class Handler:
     rate_limit_per_key: RateLike | None = None
     concurrency_in_process: int | None = None
     breaker: Breaker | None = None
+    log_context: LogContext | None = None
+    metrics: str | None = None
     redact: Collection[str] = ()
     system: Any = field(default=None, repr=False)
     payload_type: type | None = field(init=False, default=None)
@@ -133,6 +137,9 @@ class Handler:
         if self.max_age is not None:
             check_max_age(self.max_age)
         self._check_limits()
+        self.log_context = check_log_context(self.log_context)
+        if self.metrics is not None:
+            check_kind(self.metrics)
         if isinstance(self.redact, str) or not all(isinstance(name, str) for name in self.redact):
             raise ConfigurationError(
                 f"kind {self.kind!r}: redact is names of fields, not {self.redact!r}"
@@ -237,6 +244,18 @@ class Handler:
         if self.takes_payload and first is not None:
             self.payload_type = payload_type(hints.get(first.name))
 
+    def logged(self, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """What logs may show of a payload, by ``log_context``; never raises."""
+        said = self.log_context
+        if said is None:
+            return None
+        try:
+            if callable(said):
+                return plain_fields(said(load(payload, self.payload_type)))
+            return plain_fields({key: payload[key] for key in said if key in payload})
+        except Exception as error:  # noqa: BLE001 - a function of somebody else's
+            return {"logContextError": type(error).__name__}
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
@@ -322,6 +341,8 @@ def handler(
     rate_limit_per_key: RateLike | None = None,
     concurrency_in_process: int | None = None,
     breaker: Breaker | None = None,
+    log_context: LogContext | None = None,
+    metrics: str | None = None,
     redact: Collection[str] = (),
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a handler that belongs to no system yet.
@@ -365,6 +386,8 @@ def handler(
             rate_limit_per_key=rate_limit_per_key,
             concurrency_in_process=concurrency_in_process,
             breaker=breaker,
+            log_context=log_context,
+            metrics=metrics,
             redact=redact,
         )
         functools.update_wrapper(declared, function, updated=())

@@ -71,6 +71,10 @@ class Schedule:
             shown[name] = value
         return shown
 
+    def is_as_seen(self, seen: Schedule) -> bool:
+        """Whether nobody has changed it since it was seen so."""
+        return all(getattr(self, name) == getattr(seen, name) for name in SEEN)
+
     def with_last_job(self, job_id: str) -> Schedule:
         """The same, with the job that its last slot made."""
         return dataclasses.replace(self, last_job_id=job_id)
@@ -80,6 +84,8 @@ class Schedule:
         return all(getattr(self, name) == getattr(other, name) for name in DEFINITION)
 
 
+# What is compared before a row is written over: all that somebody else may have changed shows here.
+SEEN = ("rule", "enabled", "next_at", "last_at", "changed_at", "changed_by")
 # What a declaration says; the rest is what became of it.
 DEFINITION = (
     *("kind", "rule", "payload", "options", "timezone"),

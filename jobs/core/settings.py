@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import re
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from jobs.core.codec import DEFAULT_MAX_BYTES
 from jobs.core.errors import ConfigurationError
@@ -17,6 +18,8 @@ from jobs.core.names import NAME
 
 ENVIRONMENTS = ("production", "development")
 BACKENDS = ("memory", "sql", "sqs")
+LOG_FORMATS = ("json", "text", "off")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 STUB_CONCURRENCY = 3
 _UNUSED = ("RESEND_API_KEY",)
 WEAK_SECRET_CHARS = 16
@@ -46,6 +49,7 @@ class Settings:
     auto_start: bool | None = None
     kick_url: str | None = None
     kick_debounce: float = 0.2
+    notify: bool = False
     chain_limit: int = 1000
     chain_per_hour: int = 3600
     bypass_secret: str | None = None
@@ -66,9 +70,18 @@ class Settings:
     export_datasets: str | None = None
     export_source_url: str | None = None
     admin_token: str | None = None
+    metrics_token: str | None = None
     secret_key: str | None = None
     redact: tuple[str, ...] = ()
     encryption_keys: tuple[str, ...] = ()
+    log_format: str | None = None
+    log_level: str = "info"
+    emf_namespace: str = "Tickwork"
+    alerts: bool = True
+    alert_webhook_url: str | None = None
+    alert_webhook_secret: str | None = None
+    alert_slack_url: str | None = None
+    alert_email: tuple[str, ...] = ()
 
     @property
     def is_development(self) -> bool:
@@ -90,9 +103,30 @@ class Settings:
 SECRET_FIELDS = frozenset(
     {
         *("cron_secret", "cron_secret_previous", "bypass_secret"),
-        *("resend_api_key", "admin_token", "secret_key", "encryption_keys"),
+        *("resend_api_key", "admin_token", "metrics_token", "secret_key", "encryption_keys"),
+        # Whoever knows these URLs can post there.
+        *("alert_webhook_url", "alert_webhook_secret", "alert_slack_url"),
     }
 )
+
+
+def passwords_of(settings: Settings) -> set[str]:
+    """The passwords in the URLs of these settings, as written and as decoded.
+
+    One that is also the user's or the database's name is no secret to keep by hiding a word.
+    """
+    found: set[str] = set()
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, str) and "://" in value and "@" in value:
+            try:
+                url = urlsplit(value)
+                known = {url.username, url.hostname, url.path.strip("/")}
+            except ValueError:
+                continue
+            if url.password and url.password not in known:
+                found |= {url.password, unquote(url.password)}
+    return found
 
 
 def mask_url(url: str) -> str:
@@ -132,6 +166,13 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
         reader.problems.append(
             f"JOBS_TIME_BUDGET ({settings.time_budget:g} s) must be below JOBS_TICK_LIMIT "
             f"({settings.tick_limit:g} s): jobs started last need time to end"
+        )
+    if settings.notify and not re.match("postgres", settings.database_url or ""):
+        reader.problems.append("JOBS_NOTIFY=1 needs PostgreSQL: NOTIFY is what it says")
+    if settings.alert_webhook_url and not settings.alert_webhook_secret:
+        reader.problems.append(
+            "JOBS_ALERT_WEBHOOK_URL needs JOBS_ALERT_WEBHOOK_SECRET, which alerts are signed with: "
+            "whsec_ and 32 random bytes in base64"
         )
     if reader.problems:
         raise ConfigurationError(reader.problems)
@@ -281,6 +322,31 @@ def _name(raw: str) -> str:
     return raw
 
 
+def _webhook_secret(raw: str) -> str:
+    """As Standard Webhooks has it."""
+    wrong = ValueError("is not whsec_ and 24 to 64 random bytes in base64")
+    try:
+        key = base64.b64decode(raw.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise wrong from None
+    if not raw.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise wrong
+    return raw
+
+
+def _addresses(raw: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in raw.split(",") if part.strip())
+    if not all(re.fullmatch(r"[^@\s]+@[^@\s]+", each) for each in found):
+        raise ValueError("is not one or more mail addresses, comma-separated")
+    return found
+
+
+def _emf_namespace(raw: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}", raw) or raw.startswith("AWS/"):
+        raise ValueError("is not a namespace of CloudWatch, nor off")
+    return "off" if raw.lower() == "off" else raw
+
+
 def _prefix(raw: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,29}", raw):
         raise ValueError("is not a table prefix: up to 30 ASCII letters, digits and _")
@@ -357,7 +423,10 @@ def _toml(raw: str) -> str:
     return raw
 
 
-_UNSHOWN: tuple[Callable[[str], Any], ...] = (str, _database, _url, _own_url, _blobs, _mail)
+_UNSHOWN: tuple[Callable[[str], Any], ...] = (
+    *(str, _database, _url, _own_url, _blobs, _mail),
+    _webhook_secret,
+)
 _ATTEMPTS = _whole(1, 100_000)
 _CONCURRENCY = _whole(1, 256)
 _Variable = tuple[str, tuple[str, ...], Callable[[str], Any]]
@@ -382,6 +451,7 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("auto_start", ("JOBS_AUTO_START",), _flag),
     ("kick_url", ("JOBS_KICK_URL",), _own_url),
     ("kick_debounce", ("JOBS_KICK_DEBOUNCE",), _seconds(0, 60)),
+    ("notify", ("JOBS_NOTIFY",), _flag),
     ("chain_limit", ("JOBS_CHAIN_LIMIT",), _whole(0, 1_000_000)),
     ("chain_per_hour", ("JOBS_CHAIN_PER_HOUR",), _whole(0, 10_000_000)),
     ("bypass_secret", ("VERCEL_AUTOMATION_BYPASS_SECRET",), str),
@@ -402,7 +472,16 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("export_datasets", ("EXPORT_DATASETS",), _toml),
     ("export_source_url", ("EXPORT_SOURCE_URL",), _database),
     ("admin_token", ("ADMIN_TOKEN",), str),
+    ("metrics_token", ("METRICS_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),
     ("redact", ("JOBS_REDACT",), _words),
     ("encryption_keys", ("JOBS_ENCRYPTION_KEYS",), _words),
+    ("log_format", ("JOBS_LOG_FORMAT",), _choice(*LOG_FORMATS)),
+    ("log_level", ("JOBS_LOG_LEVEL",), _choice(*LOG_LEVELS)),
+    ("emf_namespace", ("JOBS_EMF_NAMESPACE",), _emf_namespace),
+    ("alerts", ("JOBS_ALERTS",), _flag),
+    ("alert_webhook_url", ("JOBS_ALERT_WEBHOOK_URL",), _url),
+    ("alert_webhook_secret", ("JOBS_ALERT_WEBHOOK_SECRET",), _webhook_secret),
+    ("alert_slack_url", ("JOBS_ALERT_SLACK_URL",), _url),
+    ("alert_email", ("JOBS_ALERT_EMAIL",), _addresses),
 )

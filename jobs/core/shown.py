@@ -54,4 +54,5 @@ def shown_job(given: Any, row: Any) -> Job:
         cursor=None if row.cursor is None else decode(row.cursor),
         continues=row.continues,
         version=given.version,
+        trace=given.trace,
     )

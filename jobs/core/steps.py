@@ -14,7 +14,7 @@ from jobs.core.job import Claimed, NewJob
 _SAID = (
     *("queue", "priority", "max_attempts", "delay_seconds", "timeout_seconds", "backoff"),
     *("expires_in_seconds", "tenant", "ring_after_seconds", "flow", "concurrency_key"),
-    "version",
+    *("version", "trace"),
 )
 _DEFAULT = NewJob("", "", "")
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from jobs.core.access import AccessStore
+from jobs.core.alerts import Alert, Evaluation, Look
 from jobs.core.chain import Hold
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
@@ -122,7 +123,8 @@ class Due(NamedTuple):
     of very many flows only some, others each time; ``unrung``: a pending row is to be rung;
     ``scheduled``: the slot of a schedule has come; ``keys``: a name is to be looked at, whether a
     job still holds it; ``said``: what the controls say; ``groups``: a group is to be looked at;
-    ``ticks``: there are more records of ticks than are kept; ``at``: the store's now.
+    ``ticks``: there are more records of ticks than are kept; ``at``: the store's now;
+    ``alerts``: who is to look at the alerts.
     """
 
     stalled: bool
@@ -135,25 +137,30 @@ class Due(NamedTuple):
     said: Said = NOTHING_SAID
     ticks: bool = False
     at: datetime | None = None
+    alerts: Look = Look.NOBODY
 
 
 class Ahead(NamedTuple):
     """When there will be something to do.
 
     ``at`` is the next instant for whatever reason, past if it is now and ``None`` if nothing waits
-    for anything; ``rows_in_seconds`` is until the first pending row alone is due (0: it is).
+    for anything, ``in_seconds`` how far that is ahead; ``rows_in_seconds`` is until the first
+    pending row alone is due (0: it is).
     """
 
     at: datetime | None
     rows_in_seconds: float | None
+    in_seconds: float | None = None
 
 
 def ahead_of(rows: Sequence[datetime], others: Sequence[datetime], now: datetime) -> Ahead:
     """What these pending rows' instants, and those of leases and schedules, come to."""
     first = min(rows, default=None)
+    at = min((*rows, *others), default=None)
     return Ahead(
-        min((*rows, *others), default=None),
+        at,
         None if first is None else max(0.0, (first - now).total_seconds()),
+        None if at is None else max(0.0, (at - now).total_seconds()),
     )
 
 
@@ -585,6 +592,10 @@ class Store(AccessStore, Protocol):
         """
         ...
 
+    def groups_of(self, ids: Collection[str]) -> frozenset[str]:
+        """The groups that those jobs belong to."""
+        ...
+
     def group(self, group_id: str) -> Group | None:
         """A group with its jobs counted by state, or ``None``."""
         ...
@@ -710,8 +721,9 @@ class Store(AccessStore, Protocol):
         and ``refused`` is given, by its id, that of the other.
 
         One that had ended begins anew: attempts count from 0, result, finish and expiry are gone,
-        its fence stays. One that is pending only changes when it is due. With ``run_at`` all are
-        due at that instant, whatever their delays. Returns how many.
+        its fence stays. One that is pending is only brought forward: one that is due before its
+        delay ends keeps its place. With ``run_at`` all are due at that instant, whatever their
+        delays. Returns how many.
         """
         ...
 
@@ -816,6 +828,26 @@ class Store(AccessStore, Protocol):
 
     def failed_counts(self, kinds: Collection[str], cap: int) -> dict[str, int]:
         """How many dead letters there are of each of these kinds, each counted up to ``cap``."""
+        ...
+
+    # Alerts are rows by rule and subject. One evaluation at a time is let in, and what it decided
+    # is written only if nobody wrote a row since it was read.
+
+    def claim_alerts(self, every_seconds: float) -> bool:
+        """Whether it is the caller who looks at the alerts now: nobody did for so long."""
+        ...
+
+    def alerts(self) -> builtins.list[Alert]:
+        """Every alert, by name and subject, those that are over for a while included."""
+        ...
+
+    def save_alerts(self, evaluation: Evaluation, jobs: Sequence[NewJob]) -> bool:
+        """Write what was decided, and ``jobs`` with it; ``False``, and nothing of it, if a row has
+        changed since it was read."""
+        ...
+
+    def acknowledge_alert(self, name: str, subject: str | None, by: str) -> int:
+        """Note who knows of the open alerts of a rule (``subject`` ``None``: all); how many."""
         ...
 
     def clear(self) -> int:

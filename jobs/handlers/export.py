@@ -20,7 +20,7 @@ from jobs.handlers.exporting import ExportRequest, ExportResult, run_export
 __all__ = ["ExportRequest", "ExportResult", "export", "run_export"]
 
 
-@handler("export", queue="exports", max_attempts=2, timeout=600)
+@handler("export", queue="exports", max_attempts=2, timeout=600, metrics="export")
 def export(request: ExportRequest, ctx: JobContext) -> dict[str, Any]:
     """Export a dataset; a mistake in the request or the configuration gives the job up at once."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
@@ -34,16 +34,12 @@ class Gatekeeper:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
         """Reads the secrets once, and warns of what is missing or weak."""
-        named = {
-            "CRON_SECRET": settings.cron_secret,
-            "CRON_SECRET_PREVIOUS": settings.cron_secret_previous,
-        }
-        self._secrets = [
-            # As the header's bytes will come: an environment may hold any bytes.
-            value.encode("utf-8", "surrogateescape")
-            for name, secret in named.items()
-            if (value := _checked(name, secret))
-        ]
+        self._secrets = usable_secrets(
+            {
+                "CRON_SECRET": settings.cron_secret,
+                "CRON_SECRET_PREVIOUS": settings.cron_secret_previous,
+            }
+        )
         self._laptop = settings.is_development and not on_platform(environ)
         if not self._secrets and not self._laptop:
             log.error(
@@ -51,10 +47,15 @@ class Gatekeeper:
                 "set it to 16 or more random characters"
             )
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anybody can prove a right to it."""
+        return bool(self._secrets)
+
     def refusal(self, asking: Request) -> Response | None:
         """The answer to somebody who may not, or ``None``."""
         if self._secrets:
-            return None if self._knows(asking.headers.get("Authorization", "")) else unauthorized()
+            return None if bearer_is_one_of(asking, self._secrets) else unauthorized()
         if self._laptop and is_this_machine(asking):
             return None
         log.error("a tick was refused: CRON_SECRET is not set, so nobody can prove a right to it")
@@ -74,12 +75,24 @@ class Gatekeeper:
 
         return guarded
 
-    def _knows(self, header: str) -> bool:
-        # A server hands the header's bytes over as latin-1. Both secrets are always compared, so
-        # that the time taken does not tell which one was near.
-        presented = header.encode("latin-1", "replace")
-        known = [hmac.compare_digest(presented, SCHEME + secret) for secret in self._secrets]
-        return any(known)
+
+def usable_secrets(named: Mapping[str, str | None]) -> list[bytes]:
+    """Those that are secrets, as a header's bytes will come; warns of what is none, or weak."""
+    # An environment may hold any bytes.
+    return [
+        value.encode("utf-8", "surrogateescape")
+        for name, secret in named.items()
+        if (value := _checked(name, secret))
+    ]
+
+
+def bearer_is_one_of(asking: Request, secrets: Sequence[bytes]) -> bool:
+    """Whether ``Authorization: Bearer <secret>`` brings one of these."""
+    # A server hands the header's bytes over as latin-1. All secrets are always compared, so that
+    # the time taken does not tell which one was near.
+    presented = asking.headers.get("Authorization", "").encode("latin-1", "replace")
+    known = [hmac.compare_digest(presented, SCHEME + secret) for secret in secrets]
+    return any(known)
 
 
 def unauthorized() -> Response:

@@ -19,6 +19,7 @@ from jobs.http.auth import Gatekeeper
 from jobs.http.deadline import deadline_of
 from jobs.http.ending import Busy
 from jobs.http.problems import RETRY_AFTER_SECONDS
+from jobs.ops import sentry
 from jobs.runtime.tick import TickResult
 from jobs.system import Tickwork
 
@@ -112,6 +113,7 @@ class Ticks:
                 return result
         finally:
             self._gate.release()
+            sentry.flush()
 
     def _stats(self) -> dict[str, Any]:
         waiting: Counter[str] = Counter(dict.fromkeys(self._tickwork.registry.kinds, 0))

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response
 
-from jobs.http import access, autostart, cron, ending, health, login, manage, pages, problems
+from jobs.http import (
+    access,
+    autostart,
+    cron,
+    ending,
+    health,
+    login,
+    manage,
+    metrics,
+    pages,
+    problems,
+)
 from jobs.http.access import Identify
 from jobs.http.auth import Gatekeeper
 from jobs.system import Tickwork
@@ -46,9 +57,10 @@ def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = 
         app.debug = False  # FLASK_DEBUG may have been left on
     app.after_request(_add_headers)
     problems.install(app)
-    health.install(app)
-    busy = ending.Busy()
-    cron.install(app, tickwork, Gatekeeper(settings), busy)
+    health.install(app, tickwork)
+    busy, gatekeeper = ending.Busy(), Gatekeeper(settings)
+    cron.install(app, tickwork, gatekeeper, busy)
+    metrics.install(app, tickwork, gatekeeper)
     ending.install(tickwork, busy)
     doors = access.install(app, tickwork, identify)
     login.install(app, tickwork, doors)

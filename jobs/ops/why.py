@@ -20,6 +20,7 @@ from jobs.core.limits import LimitUse, Rate, key_label
 from jobs.core.store import JobFilter
 from jobs.ops.words import age, instant, many
 from jobs.runtime.base import Runtime
+from jobs.runtime.pulse import read_pulse
 from jobs.runtime.steer import learn_queues
 
 AHEAD_CAP = 10_000
@@ -418,11 +419,11 @@ def _next(runtime: Runtime, job: Job, now: datetime) -> Reason:
             "wait for the next ticks, or raise that limit",
             holds=False,
         )
-    if waited > LATE_SECONDS:
+    missing = _missing(runtime, waited, facts)
+    if missing:
         return Reason(
             "ticks-missing",
-            f"the next tick takes it, but it has been due for {age(waited)}: no tick has come "
-            "since, or none that could take it",
+            f"the next tick takes it, but {missing}",
             facts,
             "look at the platform's cron log, and run `tickwork doctor`; `tickwork tick` runs one "
             "by hand",
@@ -430,6 +431,29 @@ def _next(runtime: Runtime, job: Job, now: datetime) -> Reason:
         )
     return Reason(
         "next-tick", "the next tick takes it", facts, "`tickwork tick` runs one now", holds=False
+    )
+
+
+def _missing(runtime: Runtime, waited: float, facts: dict[str, Any]) -> str:
+    """What the records say of ticks that should have come; "" if none is missing."""
+    pulse = read_pulse(runtime.store, runtime.settings.tick_every)
+    last = runtime.store.last_tick()
+    # Of any trigger: a kick would have taken the job as well.
+    since = None if last is None else (runtime.store.now() - last.ended_at).total_seconds()
+    facts["last_tick_at"] = None if last is None else last.ended_at
+    facts["cadence_seconds"] = pulse.cadence_seconds
+    if since is not None and since > pulse.allowed_seconds:
+        every = age(pulse.cadence_seconds)
+        return f"there was no tick for {age(since)}; they are to come every {every}"
+    if waited <= LATE_SECONDS:
+        return ""
+    if since is None:
+        return f"it has been due for {age(waited)}: no tick has ever been recorded"
+    if since >= waited:
+        return f"there was no tick for {age(since)}, and it has been due for {age(waited)}"
+    return (
+        f"it has been due for {age(waited)}: ticks come, the last {age(since)} ago, but none "
+        "that could take it"
     )
 
 

@@ -7,10 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from jobs.core.alerts import EVERY_SECONDS, RuleBook
 from jobs.core.clock import Clock
+from jobs.core.codec import decode
 from jobs.core.doorbell import Doorbell
-from jobs.core.events import Events
+from jobs.core.errors import PayloadError
+from jobs.core.events import EventName, Events, JobEvent, current_tick
 from jobs.core.job import DEFAULT_QUEUE, Claimed
 from jobs.core.limits import Limits
 from jobs.core.outcome import Policy
@@ -41,7 +45,7 @@ class Runtime:
     job's message on the queue. Such a one runs with ``dataclasses.replace(runtime,
     rings_settled=False)``, which shares everything else. ``queues`` is what is said of queues.
     ``recorder`` writes records of ticks; ``heartbeat`` tells a watchdog outside whether one ended
-    well.
+    well. ``alert_rules`` say what is an alert.
     """
 
     store: Store
@@ -62,6 +66,8 @@ class Runtime:
     declared: Declared = field(default_factory=Declared)
     recorder: Recorder = field(default_factory=Recorder)
     heartbeat: Callable[[bool], None] | None = None
+    alert_rules: RuleBook = field(default_factory=RuleBook)
+    _looked_at: float = -math.inf
     _took: dict[str, deque[float]] = field(default_factory=dict)
 
     @property
@@ -88,6 +94,31 @@ class Runtime:
     def timeout(self, claimed: Claimed) -> float | None:
         """The seconds that somebody said this job may take; ``None`` if nobody did."""
         return claimed.timeout_seconds or self.terms(claimed.kind, claimed.queue).timeout
+
+    def tell(self, name: EventName, job: Claimed, **facts: Any) -> None:
+        """Tell the listeners of a claimed job, if there are any of that name."""
+        if not self.events.wanted(name):
+            return
+        context, tick = self.logged(job.kind, job.payload), current_tick.get()
+        self.events.emit(JobEvent.of(name, job, tick=tick, context=context, **facts))
+
+    def logged(self, kind: str, payload: str) -> dict[str, Any] | None:
+        """What the kind's handler lets logs show of a stored payload."""
+        handler = self.registry.find(kind)
+        if handler is None or handler.log_context is None:
+            return None
+        try:
+            return handler.logged(decode(payload))
+        except PayloadError:
+            return None  # its run will tell
+
+    def may_look(self, now: float) -> bool:
+        """Whether it is a minute (of monotonic seconds) since this was asked and so answered: for
+        runners that have no probe to tell when alerts are to be looked at."""
+        if not self.settings.alerts or now - self._looked_at < EVERY_SECONDS:
+            return False
+        self._looked_at = now
+        return True
 
     def note_duration(self, kind: str, seconds: float) -> None:
         """Remember how long a job of this kind took, for the next one that has to fit."""

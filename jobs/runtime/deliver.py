@@ -21,6 +21,7 @@ from jobs.core.delivery import (
     has_lost_a_runner,
     keep,
 )
+from jobs.core.events import ticking
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, decide, pace_marks
 from jobs.core.ring import current_hops
@@ -31,6 +32,7 @@ from jobs.runtime.record import Note, written_down
 from jobs.runtime.settle import settle_all
 from jobs.runtime.steer import learn_queues
 from jobs.runtime.upkeep import reclaim, trim_finished
+from jobs.runtime.watch import look_at_alerts
 
 
 class Delivery(NamedTuple):
@@ -52,6 +54,7 @@ class Delivery(NamedTuple):
 Line = list[Claimed]  # jobs that run one after the other; where there is no order, one alone
 
 
+@ticking()
 def run_deliveries(
     runtime: Runtime, deliveries: Sequence[Delivery], budget: Budget, *, slots: int | None = None
 ) -> dict[int, Fate]:
@@ -78,6 +81,8 @@ def run_deliveries(
     note.see(runtime.clock.now(), now)
     with written_down(runtime, note):
         fates = _run_all(runtime, deliveries, firsts, budget, slots, note)
+    if runtime.may_look(runtime.clock.monotonic()):
+        look_at_alerts(runtime)
     return _fates_in_order(deliveries, firsts, fates)
 
 

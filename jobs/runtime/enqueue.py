@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypedDict
@@ -11,11 +12,12 @@ from jobs.core.backoff import BackoffLike, as_backoff
 from jobs.core.codec import encode_payload
 from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import LONGEST_DELAY_SECONDS, ConfigurationError
-from jobs.core.events import JobEvent
+from jobs.core.events import JobEvent, current_tick
 from jobs.core.flow import flow_of
 from jobs.core.group import current_member
 from jobs.core.ids import new_id
 from jobs.core.job import DEFAULT_QUEUE, NewJob
+from jobs.core.loglines import LOGGER, MOST_LINES
 from jobs.core.names import check_concurrency_key, check_kind, check_queue, check_tenant
 from jobs.core.payload import dump, load
 from jobs.core.registry import (
@@ -28,9 +30,11 @@ from jobs.core.registry import (
 )
 from jobs.runtime.base import Runtime
 from jobs.runtime.ring import ring
+from jobs.runtime.tracing import current_trace
 from jobs.runtime.unique import KeyOf, key_of, unique_fields
 
 log = logging.getLogger("tickwork.enqueue")
+lines = logging.getLogger(LOGGER)
 Seconds = float | int | timedelta
 
 
@@ -161,6 +165,8 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
     if runtime.rules is not None:
         ahead = _left(run_at, runtime.clock.now()) if run_at else template.delay_seconds
         template = template._replace(ring_after_seconds=runtime.rules.ring_after(ahead))
+    if (trace := current_trace()) is not None:
+        template = template._replace(trace=trace)
     declared = handler.payload_type if handler is not None else None
     own = handler.concurrency_key if handler is not None and key is None else None
     return Draft(template, declared, settings.payload_max_bytes, keyed, own)
@@ -207,6 +213,7 @@ class Enqueued(NamedTuple):
     tenant: str
     due_at: datetime | None
     concurrency_key: str | None = None
+    context: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, runtime: Runtime, job: NewJob) -> Enqueued:
@@ -214,7 +221,9 @@ class Enqueued(NamedTuple):
         due_at = job.run_at
         if due_at is None and job.delay_seconds:
             due_at = runtime.clock.now() + timedelta(seconds=job.delay_seconds)
-        return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key)
+        told = runtime.events.wanted("enqueued")
+        context = runtime.logged(job.kind, job.payload) if told else None
+        return cls(job.id, job.kind, job.queue, job.tenant, due_at, job.concurrency_key, context)
 
 
 def announce_inserted(runtime: Runtime, jobs: Sequence[NewJob]) -> None:
@@ -234,8 +243,13 @@ def is_heard(runtime: Runtime) -> bool:
 def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
     """Tell the listeners of committed jobs, and ring the doorbell."""
     if runtime.events.wanted("enqueued"):
+        tick, together = current_tick.get(), len(jobs)
         for job in jobs:
-            runtime.events.emit(JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant))
+            event = JobEvent("enqueued", job.id, job.kind, job.queue, job.tenant)
+            event = event._replace(tick=tick, context=job.context, together=together)
+            runtime.events.emit(event)
+        if together > MOST_LINES and lines.isEnabledFor(logging.INFO):
+            _log_together(jobs)
     if not isinstance(runtime.doorbell, SilentDoorbell):
         now = runtime.clock.now()
         ring(
@@ -251,6 +265,13 @@ def announce(runtime: Runtime, jobs: Sequence[Enqueued]) -> None:
                 for job in jobs
             ],
         )
+
+
+def _log_together(jobs: Sequence[Enqueued]) -> None:
+    """A line for each kind and queue, where one for each job would be too many."""
+    for (kind, queue), count in Counter((job.kind, job.queue) for job in jobs).items():
+        fields = {"kind": kind, "queue": queue, "count": count}
+        lines.info("%d jobs (%s) added to %s", count, kind, queue, extra=fields)
 
 
 def _left(due_at: datetime | None, now: datetime) -> float:

@@ -17,7 +17,7 @@ from operator import attrgetter
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
-from jobs.core.events import EventName, JobEvent
+from jobs.core.events import EventName, current_tick
 from jobs.core.job import TERMINAL, Claimed
 from jobs.core.outcome import (
     Ending,
@@ -30,7 +30,7 @@ from jobs.core.outcome import (
     pace_marks,
 )
 from jobs.core.ring import current_hops
-from jobs.core.store import Touch
+from jobs.core.store import Capability, Touch
 from jobs.runtime.base import Runtime
 from jobs.runtime.breakers import note_ends
 from jobs.runtime.gate import places_of
@@ -46,20 +46,21 @@ _TIMEOUT = attrgetter("timeout_seconds")
 _TOLD: tuple[EventName, ...] = ("completed", "failed", "retried", "released")
 
 
-def tell(runtime: Runtime, job: Claimed, outcome: Outcome) -> None:
+def tell(
+    runtime: Runtime, job: Claimed, outcome: Outcome, exception: BaseException | None = None
+) -> None:
     """Tell the listeners what became of a job; only once that is written."""
     verdict = outcome.verdict
     for name in _TOLD:
-        if name == outcome.name and runtime.events.wanted(name):
-            runtime.events.emit(
-                JobEvent.of(
-                    name,
-                    job,
-                    result=outcome.value,
-                    error=verdict.error,
-                    duration_ms=verdict.duration_ms,
-                    delay_seconds=verdict.delay_seconds,
-                )
+        if name == outcome.name:
+            runtime.tell(
+                name,
+                job,
+                result=outcome.value,
+                error=verdict.error,
+                duration_ms=verdict.duration_ms,
+                delay_seconds=verdict.delay_seconds,
+                exception=exception,
             )
 
 
@@ -108,24 +109,18 @@ class Batch:
         behind = [job for line in self._followers.values() for job in line]
         self._behind = len(behind)  # how many of them wait for the one before
         self._fresh = fresh
-        self.total = len(claimed) + len(behind)
-        self._claimed_by_id = {job.id: job for job in (*claimed, *behind)}
+        self.total = len(behind)
+        self._claimed_by_id = {job.id: job for job in behind}
         self.report = BatchReport(self._claimed_by_id)
         self._when_ended = when_ended
         # Jobs that may start now (their marks are committed), and those still without one.
-        self._ready: deque[Claimed] = deque(job for job in claimed if job.marked)
-        self._waiting: deque[Claimed] = deque(job for job in claimed if not job.marked)
+        self._ready: deque[Claimed] = deque()
+        self._waiting: deque[Claimed] = deque()
         # Jobs that do not fit the time left, unless it shows that their kind takes less.
         self._put_off: deque[Claimed] = deque()
         self._put_off_unmarked: set[str] = set()
         # Jobs that wait for a place in this process, and what the others of those kinds hold.
         self._places: dict[str, tuple[tuple[str, int], ...]] = {}
-        if runtime.queues.limits_in_process(runtime.registry):
-            for job in claimed:
-                handler = runtime.registry.find(job.kind)
-                places = places_of(runtime.queues.of_queue(job.queue), handler, job)
-                if places:
-                    self._places[job.id] = places
         self._held: deque[Claimed] = deque()
         self._held_unmarked: set[str] = set()
         self._held_lock = threading.Lock()
@@ -133,6 +128,8 @@ class Batch:
         self._running: dict[str, Run] = {}
         self._ended: list[Outcome] = []  # only ever appended to; flushed up to _flushed
         self._committed: set[str] = set()  # settled in a transaction of their own
+        # What handlers raised whose jobs failed, until the listeners are told: frames are heavy.
+        self._raised: dict[str, BaseException] = {}
         self._flushed = 0
         self._starts: list[None] = []  # one for each start; appending needs no lock
         self._start_lock = threading.Lock()
@@ -142,11 +139,32 @@ class Batch:
         self._hungry = 0
         self._closed = False
         # Not the whole context: what else hangs at a request is none of the handlers' business.
-        self._hops = current_hops.get()
+        self._hops, self._tick = current_hops.get(), current_tick.get()
         self._monotonic = runtime.clock.monotonic
         self._last_flush = self._monotonic()
+        self._flush_failed = False
         self._started_at_last_flush = 0
         self._last_renewal = self._last_flush
+        # On a database with one writer, nobody reclaims a job while its transaction is open.
+        self._renews_transactional = Capability.CONCURRENT_WRITERS in runtime.store.capabilities
+        self._admit(claimed)
+
+    def _admit(self, claimed: Sequence[Claimed]) -> None:
+        """Take in claimed jobs; those with a mark may start now."""
+        if not claimed:
+            return
+        self.total += len(claimed)
+        self._claimed_by_id.update((job.id, job) for job in claimed)
+        if self.runtime.queues.limits_in_process(self.runtime.registry):
+            for job in claimed:
+                handler = self.runtime.registry.find(job.kind)
+                places = places_of(self.runtime.queues.of_queue(job.queue), handler, job)
+                if places:
+                    self._places[job.id] = places
+        self._waiting.extend(job for job in claimed if not job.marked)
+        with self._wake_slots:
+            self._ready.extend(job for job in claimed if job.marked)
+            self._wake_slots.notify_all()
 
     # -- the coordinator ---------------------------------------------------------------------
 
@@ -201,7 +219,8 @@ class Batch:
             stopping = self.runtime.stopping.is_set()
             if stopping or now >= self.budget.start_deadline or self._is_clogged():
                 self._release_unstarted()
-            all_ended = len(self._ended) == self.total
+            self._take_more(now)
+            all_ended = self._is_over()
             if all_ended and self._when_ended is not None:
                 self._when_ended()
                 self._when_ended = None
@@ -210,19 +229,32 @@ class Batch:
             if all_ended and self._flushed == self.total:
                 return
 
+    def _take_more(self, now: float) -> None:
+        """A batch is claimed before it begins; a stream takes in more here."""
+
+    def _is_over(self) -> bool:
+        """Whether all jobs have ended and no more will come."""
+        return len(self._ended) == self.total
+
+    def _needs_slots(self) -> bool:
+        """Whether the thread of a job that was given up on is to be replaced."""
+        return bool(self._ready or self._waiting or self._behind)
+
     def _rest(self) -> None:
         """Sleep until something is to be done, at most until the next flush."""
         with self._wake_coordinator:
             if self._nothing_else() or self._is_urgent():
                 return
-            now = self._monotonic()
-            deadlines = [run.deadline for run in list(self._running.values())]
-            wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
-            if self._running:
-                wake = min(wake, self.runtime.give_up_at)
-            if self._ready or self._waiting or self._held:  # else nobody is left to be handed back
-                wake = min(wake, self.budget.start_deadline)
-            self._wake_coordinator.wait(max(0.001, wake - now))
+            self._wake_coordinator.wait(max(0.001, self._rest_until() - self._monotonic()))
+
+    def _rest_until(self) -> float:
+        deadlines = [run.deadline for run in list(self._running.values())]
+        wake = min([self._last_flush + FLUSH_SECONDS, *deadlines])
+        if self._running:
+            wake = min(wake, self.runtime.give_up_at)
+        if self._ready or self._waiting or self._held:  # else nobody is left to be handed back
+            wake = min(wake, self.budget.start_deadline)
+        return wake
 
     def _nothing_else(self) -> bool:
         """Whether all have ended but those put off and those behind them."""
@@ -231,7 +263,7 @@ class Batch:
     def _is_urgent(self) -> bool:
         """Whether somebody waits for the next flush, and nothing stands in its way."""
         waits = self._is_starving() or self._is_awaited()
-        return waits and not self.runtime.store.writer_busy()
+        return waits and not self._flush_failed and not self.runtime.store.writer_busy()
 
     def _is_awaited(self) -> bool:
         """Whether an end is to be written that followers wait for."""
@@ -261,7 +293,7 @@ class Batch:
                 if process_ends:
                     run.ends_with_process = True
                 self._end(run.timed_out(now) if had_its_chance else run.decide(NotStarted(), now))
-                if not self._closed and (self._ready or self._waiting or self._behind):
+                if not self._closed and self._needs_slots():
                     self._add_slot()
 
     def _reconsider(self, now: float) -> None:
@@ -335,10 +367,13 @@ class Batch:
         try:
             self._settle_ended()
             self._touch(now)
+            self._flush_failed = False
         except StoreUnavailable:
-            if now >= self.budget.give_up_deadline:
+            if now >= min(self.budget.give_up_deadline, self.runtime.give_up_at):
                 raise
-            log.warning("the database cannot be reached; trying again", exc_info=True)
+            if not self._flush_failed:
+                log.warning("the database cannot be reached; trying again", exc_info=True)
+            self._flush_failed = True
         self._last_flush = self._monotonic()
         self._started_at_last_flush = self._started
 
@@ -384,9 +419,13 @@ class Batch:
         touches += [Touch(job.id, job.fence, False) for job in self._unmark_held()]
         renew = self._renewal(now)
         for run in list(self._running.values()):
+            if run.handler.transactional:  # what it tells of itself commits with it
+                if renew is not None and self._renews_transactional:
+                    touches.append(Touch(run.claimed.id, run.claimed.fence))
+                continue
             written = run.progress
             dirty = written is not None and written is not run.progress_written
-            if run.handler.transactional or not (dirty or renew is not None):
+            if not (dirty or renew is not None):
                 continue
             percent, note = written or (None, None)
             touches.append(Touch(run.claimed.id, run.claimed.fence, None, percent, note))
@@ -488,7 +527,7 @@ class Batch:
     def _tell(self, outcome: Outcome) -> None:
         job = self._claimed_by_id.get(outcome.verdict.id)
         if job is not None:
-            tell(self.runtime, job, outcome)
+            tell(self.runtime, job, outcome, self._raised.pop(job.id, None))
 
     # -- the slots ---------------------------------------------------------------------------
 
@@ -498,6 +537,7 @@ class Batch:
 
     def _work(self) -> None:
         current_hops.set(self._hops)
+        current_tick.set(self._tick)
         while True:
             claimed = self._next()
             if claimed is None:
@@ -613,8 +653,7 @@ class Batch:
             budget=self.budget,
         )
         self._running[claimed.id] = run
-        if self.runtime.events.wanted("started"):
-            self.runtime.events.emit(JobEvent.of("started", claimed))
+        self.runtime.tell("started", claimed)
         outcome = None
         if handler.transactional:
             ending, outcome = run.execute_and_settle(
@@ -631,7 +670,14 @@ class Batch:
         ended_at = self._monotonic()
         if declared is not None and isinstance(ending, Returned):
             self.runtime.note_duration(claimed.kind, ended_at - run.started)
-        self._end(outcome or run.decide(ending, ended_at))
+        outcome = outcome or run.decide(ending, ended_at)
+        if (
+            outcome.name == "failed"
+            and isinstance(ending, Raised)
+            and self.runtime.events.wanted("failed")
+        ):
+            self._raised[claimed.id] = ending.error
+        self._end(outcome)
         return True
 
     @property

@@ -39,6 +39,8 @@ class Note:
     seen: float = 0.0
     measures: Measures = field(default_factory=dict)
     reports: list[BatchReport] = field(default_factory=list)
+    ticks: int = 1
+    names: Counter[str] = field(default_factory=Counter)
 
     def see(self, at: datetime | None, now: float) -> None:
         """The store's time and ours are one instant."""
@@ -46,17 +48,16 @@ class Note:
 
     def record(self, now: float, error: BaseException | None) -> TickRecord:
         """The record of the tick that ended ``now`` (monotonic seconds)."""
-        names: Counter[str] = Counter()
         for report in self.reports:
-            for outcome in report.written():
-                names[outcome.name] += 1
-                self._count(report.jobs[outcome.verdict.id], outcome)
+            self.count(report)
+        names = self.names
         said = None if error is None else f"{type(error).__name__}: {error}"[:ERROR_CHARS]
         return TickRecord(
             id=new_id(),
             trigger=self.trigger,
             runner=runner_name(),
             duration_ms=round((now - self.began) * 1000, 1),
+            ticks=self.ticks,
             limit=self.limit,
             claimed=self.claimed,
             processed=sum(names[name] for name in RAN),
@@ -70,6 +71,12 @@ class Note:
             error=said,
             measures=self.measures,
         )
+
+    def count(self, report: BatchReport) -> None:
+        """Count what a report says, which is then not among the ``reports``."""
+        for outcome in report.written():
+            self.names[outcome.name] += 1
+            self._count(report.jobs[outcome.verdict.id], outcome)
 
     def _count(self, job: Claimed, outcome: Outcome) -> None:
         measure = measure_of(self.measures, job)

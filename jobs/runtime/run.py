@@ -24,7 +24,7 @@ from jobs.core.errors import (
     PayloadError,
     StoreUnavailable,
 )
-from jobs.core.events import JobEvent
+from jobs.core.events import current_tick
 from jobs.core.group import Member, current_member
 from jobs.core.job import Claimed, State
 from jobs.core.outcome import (
@@ -47,6 +47,7 @@ from jobs.runtime.enqueue import announce_inserted
 from jobs.runtime.loop import Escaped, Submission
 from jobs.runtime.ring import ring_settled, with_rings
 from jobs.runtime.terms import Terms
+from jobs.runtime.tracing import Processing, begin
 
 log = logging.getLogger("tickwork.run")
 # How long a job waits that is for newer code: a deployment may be under way.
@@ -81,10 +82,12 @@ class Run:
         "progress",
         "progress_written",
         "runtime",
+        "span",
         "started",
         "submission",
         "terms",
         "thread",
+        "tick",
         "timeout",
         "transaction",
     )
@@ -113,6 +116,7 @@ class Run:
         self.deadline = budget.start_deadline if handler.transactional else now + timeout
         self.begun = not handler.transactional
         self.thread = thread
+        self.tick = current_tick.get()
         self.budget = budget
         self._lock = threading.Lock()
         self.progress: tuple[float, str | None] | None = None
@@ -122,6 +126,7 @@ class Run:
         self.given_up = False
         self.submission: Submission | None = None
         self.transaction: StoreTransaction | None = None
+        self.span: Processing | None = None
 
     # -- executing ---------------------------------------------------------------------------
 
@@ -254,6 +259,22 @@ class Run:
                 ) from error
         if handler.takes_context:
             arguments.append(JobContext(claimed, self))
+        traced = begin(claimed, self.tick)
+        if traced is None:
+            return self._called(arguments)
+        self.span, current = traced
+        failure: BaseException | None = None
+        try:
+            with current:
+                return self._called(arguments)
+        except BaseException as raised:
+            failure = raised
+            raise
+        finally:
+            self.span.end(failure)
+
+    def _called(self, arguments: list[Any]) -> Any:
+        handler, claimed = self.handler, self.claimed
         if claimed.group_id is None:
             return self._value(handler.function(*arguments))
         member = Member(self.runtime.store, claimed.group_id, claimed.id)
@@ -322,6 +343,8 @@ class Run:
         """
         with self._lock:
             self.given_up = True
+        if self.span is not None:
+            self.span.end(because=f"given up after {self.timeout:.3g} s")
         submission = self.submission
         if submission is not None:
             thread = self.runtime.loop.replace_if_blocked(submission.lane)
@@ -340,8 +363,7 @@ class Run:
         if note is None and self.progress is not None:
             note = self.progress[1]
         self.progress = (percent, note)
-        if self.runtime.events.wanted("progress"):
-            self.runtime.events.emit(JobEvent.of("progress", self.claimed, percent=percent))
+        self.runtime.tell("progress", self.claimed, percent=percent)
 
     def checkpoint(self, cursor: str | None = None) -> None:
         claimed = self.claimed

@@ -8,7 +8,7 @@ that ran, or was retried, in between.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TypedDict
 
@@ -21,7 +21,7 @@ from jobs.core.outcome import RESET, RETRIED, Outcome, with_note
 from jobs.core.registry import check_max_attempts
 from jobs.core.store import JobFilter, Revival, Verdict
 from jobs.runtime.base import Runtime
-from jobs.runtime.enqueue import Seconds, in_utc, seconds_of
+from jobs.runtime.enqueue import Seconds, announce_inserted, in_utc, seconds_of
 from jobs.runtime.execute import tell
 from jobs.runtime.ring import ring, ring_settled, with_rings
 from jobs.runtime.settle import settle_all
@@ -31,6 +31,8 @@ log = logging.getLogger("tickwork.steer")
 IDS_PER_BATCH = 1000
 # Whole jobs, payloads included, are held in memory at once.
 JOBS_PER_BATCH = 200
+# Of the groups whose jobs many were: a few statements each. Ticks find the ends of the others.
+GROUPS_AT_ONCE = 200
 
 
 class Which(TypedDict, total=False):
@@ -118,11 +120,10 @@ def clean(runtime: Runtime, grace: Seconds, limit: int, state: State | str, whic
     seconds = seconds_of("grace", grace) or 0.0
     where = filter_of(ended, which)
     where = where._replace(older_than_seconds=max(seconds, where.older_than_seconds or 0.0))
-    return _in_batches(
-        runtime,
-        where,
-        lambda ids: runtime.store.remove(ids, [ended], ended_for_seconds=where.older_than_seconds),
-        limit or None,
+    age = where.older_than_seconds
+    return sum(  # jobs of groups that have not ended stay, so no group's end is near
+        runtime.store.remove(ids, [ended], ended_for_seconds=age)
+        for ids in _found(runtime, where, limit or None)
     )
 
 
@@ -146,6 +147,8 @@ def remove(runtime: Runtime, job_id: str, tenant: str | None) -> Job:
         raise JobStateConflict(
             job.id, now.state, "removed", "cancel it, and remove it once it has ended"
         )
+    if job.group_id is not None:
+        end_groups(runtime, [job.group_id])
     return job
 
 
@@ -165,13 +168,23 @@ def count(runtime: Runtime, where: JobFilter, cap: int) -> int:
     return sum(len(ids) for ids in _found(runtime, where, cap))
 
 
-def _in_batches(
-    runtime: Runtime,
-    where: JobFilter,
-    change: Callable[[Sequence[str]], int],
-    limit: int | None = None,
-) -> int:
-    return sum(change(ids) for ids in _found(runtime, where, limit))
+def end_groups(runtime: Runtime, group_ids: Collection[str]) -> None:
+    """End those of the groups whose jobs have all ended, and tell of what that enqueued."""
+    if group_ids:
+        ended = runtime.store.check_groups(len(group_ids), group_ids)
+        announce_inserted(runtime, ended)
+
+
+def _in_batches(runtime: Runtime, where: JobFilter, change: Callable[[Sequence[str]], int]) -> int:
+    """Change what a filter finds, then end the groups that this leaves without unfinished jobs."""
+    groups: set[str] = set()
+    total = 0
+    for ids in _found(runtime, where, None):
+        if len(groups) < GROUPS_AT_ONCE:  # asked before the change, which may delete
+            groups |= runtime.store.groups_of(ids)
+        total += change(ids)
+    end_groups(runtime, sorted(groups)[:GROUPS_AT_ONCE])
+    return total
 
 
 def _found(runtime: Runtime, where: JobFilter, limit: int | None) -> Iterator[list[str]]:

@@ -10,11 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from jobs.core.deadline import Budget, tick_budget
+from jobs.core.events import ticking
 from jobs.core.outcome import Outcome, pace_marks
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
 from jobs.runtime.record import RAN, Note, written_down
 from jobs.runtime.upkeep import run_upkeep, trim_finished
+from jobs.runtime.watch import look_at_alerts
 
 log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
@@ -62,6 +64,7 @@ class TickResult:
         }
 
 
+@ticking()
 def run_tick(
     runtime: Runtime,
     *,
@@ -136,6 +139,9 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
     note.see(due.at, seen)
     runtime.queues.learn(due.said.settings, seen)
     reclaimed = run_upkeep(runtime, due, note)
+    watched = due.alerts.is_for(ran=False, waits=bool(due.lanes))
+    if watched:  # before the jobs, which may cost a tick its life
+        look_at_alerts(runtime)
     scheduled = _fire_schedules(runtime) if due.scheduled else 0
     # A reclaim or a schedule may have opened lanes that the probe did not see.
     lanes = None if reclaimed or scheduled else due.lanes
@@ -182,6 +188,8 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
         remaining = runtime.store.due_count(
             handled, REMAINING_CAP + 1, lanes=lanes, overdue_seconds=overdue
         )
+    if not watched and due.alerts.is_for(ran=bool(claimed or reclaimed), waits=remaining > 0):
+        look_at_alerts(runtime)
     next_due_at = None if ahead is None or remaining else ahead.at
     elapsed_seconds = runtime.clock.monotonic() - note.began
     result = _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)

@@ -17,6 +17,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
+from jobs.core.alerts import Evaluation
 from jobs.core.errors import ConfigurationError, PayloadError
 from jobs.core.group import NewGroup
 from jobs.core.job import Claimed, Job, NewJob
@@ -51,17 +52,25 @@ class KeyRing:
             if is_sealed(self.open(value)):
                 raise PayloadError(f"$.{SEALED}", "this name is taken, for what is encrypted")
             return cast(dict[str, Any], value)
-        text = json.dumps(value, separators=(",", ":"))
-        return {SEALED: self._fernet.encrypt(text.encode()).decode()}
+        return {SEALED: self._encrypted(_dumps(value))}
+
+    def _encrypted(self, text: str) -> str:
+        return self._fernet.encrypt(text.encode("utf-8", "surrogatepass")).decode()
+
+    def _decrypted(self, token: str) -> str | None:
+        try:
+            return self._fernet.decrypt(token.encode()).decode("utf-8", "surrogatepass")
+        except (self._wrong, UnicodeEncodeError):
+            return None
 
     def open(self, value: Any) -> Any:
         """The value that was sealed, with what was put beside it since; else as it is."""
         if not is_sealed(value):
             return value
-        try:
-            opened = json.loads(self._fernet.decrypt(value[SEALED].encode()))
-        except (self._wrong, UnicodeEncodeError):
+        text = self._decrypted(value[SEALED])
+        if text is None:
             return value
+        opened = json.loads(text)
         beside = {name: inner for name, inner in value.items() if name != SEALED}
         return {**beside, **opened} if beside else opened
 
@@ -69,13 +78,19 @@ class KeyRing:
 
     def seal_text(self, text: str | None) -> str | None:
         """JSON text, as a row holds it."""
-        return None if text is None else _dumps(self.seal(json.loads(text)))
+        if text is None or SEALED in text:
+            return None if text is None else _dumps(self.seal(json.loads(text)))
+        return f'{{"{SEALED}":"{self._encrypted(text)}"}}'
 
     def open_text(self, text: str | None) -> str | None:
         """The same, back."""
         if text is None or SEALED not in text:
             return text
-        return _dumps(self.open(json.loads(text)))
+        value = json.loads(text)
+        if is_sealed(value) and len(value) == 1:
+            opened = self._decrypted(value[SEALED])  # letter by letter as it was
+            return text if opened is None else opened
+        return _dumps(self.open(value))
 
     def step(self, step: dict[str, Any], turn: Callable[[Any], Any]) -> dict[str, Any]:
         """A job as a step of a chain or a callback: its payload alone."""
@@ -225,6 +240,10 @@ class Sealing:
         made = super().fire_schedule(before, self.ring.seal_schedule(after), sealed)  # type: ignore[misc]
         return [self.ring.open_new(job) for job in made]
 
+    def save_alerts(self, evaluation: Evaluation, jobs: Sequence[NewJob]) -> bool:
+        sealed = [self.ring.seal_job(job) for job in jobs]
+        return super().save_alerts(evaluation, sealed)  # type: ignore[misc,no-any-return]
+
     def get(self, job_id: str) -> Job | None:
         found = super().get(job_id)  # type: ignore[misc]
         return None if found is None else self.ring.open_job(found)
@@ -251,7 +270,7 @@ class _SealingTransaction:
 
     @property
     def inserted(self) -> Sequence[NewJob]:
-        return [self._ring.open_new(job) for job in self._inner.inserted]
+        return tuple(map(self._ring.open_new, self._inner.inserted))
 
     def abort(self) -> None:
         self._inner.abort()

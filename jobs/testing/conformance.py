@@ -19,6 +19,7 @@ store cannot do it leaves out of its ``capabilities``, and the tests that need i
 from __future__ import annotations
 
 from jobs.testing.areas.access import AuditConformance, TokenConformance
+from jobs.testing.areas.alerts import AlertRowsConformance, AlertsConformance
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
 from jobs.testing.areas.limits import (
     BreakerConformance,
@@ -132,6 +133,7 @@ class StoreConformance(
     RecordConformance,
     MeasureConformance,
     DepthConformance,
+    AlertRowsConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -165,5 +167,6 @@ class RuntimeConformance(
     LimitedRunnersConformance,
     WhyConformance,
     TickRecordConformance,
+    AlertsConformance,
 ):
     """A job's whole life on that store, driven by ``Tickwork.tick``."""

@@ -343,8 +343,10 @@ def test_asked_wrongly(
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")  # nobody listens there
     away = run("--sqs")
 
-    assert (plain.exit_code, unset.exit_code, missing.exit_code) == (2, 2, 2)
-    assert "say --sqs" in plain.stderr
+    assert (unset.exit_code, missing.exit_code) == (2, 2)
+    if command == "redrive":  # a plain worker runs rows
+        assert plain.exit_code == 2
+        assert "say --sqs" in plain.stderr
     assert unset.stderr == "tickwork: SQS_QUEUE_URL is not set: it says which queue\n"
     assert "there is no such queue" in missing.stderr
     assert away.exit_code == 1

@@ -82,7 +82,9 @@ def test_a_tenant(tenant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "tenant", ["x" * 101, "a\nb", "a\x00", "\ud800", "a\u202eb", None, 5, b"x", ["x"]], ids=ascii
+    "tenant",
+    ["x" * 101, "a\nb", "a\x00", "\ud800", "a\u202eb", "a ", " a", " ", None, 5, b"x", ["x"]],
+    ids=ascii,
 )
 def test_no_tenant(tenant: object) -> None:
     with pytest.raises(ConfigurationError, match=r"^tenant "):

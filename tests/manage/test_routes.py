@@ -368,7 +368,7 @@ class TestQueues:
             ("/api/jobs/notes", 400),
             ("/api/jobs/notes?action=explode", 400),
             ("/api/jobs/notes?action=pause&action=resume", 400),
-            ("/api/jobs/stats?action=pause", 404),
+            ("/api/jobs/stats?action=pause", 405),
             ("/api/jobs/a%20b?action=pause", 404),
             ("/api/jobs/..?action=pause", 404),
         ],

@@ -190,6 +190,26 @@ def test_due_jobs_that_nobody_runs_are_told(tickwork: Tickwork, tmp_path: Path) 
     assert examined(tickwork, tmp_path) == {}
 
 
+def test_ticks_that_stopped_are_told_though_nothing_waits(
+    tickwork: Tickwork, tmp_path: Path
+) -> None:
+    for minutes in (61, 66, 71, 76):
+        tickwork.tick(trigger="cron")
+        ended = _stored(tickwork, datetime.now(UTC) - timedelta(minutes=minutes))
+        last = tickwork.ticks(1)[0].id
+        execute(
+            tickwork, "UPDATE tickwork_ticks SET ended_at = :at WHERE id = :id", at=ended, id=last
+        )
+
+    found = examined(tickwork, tmp_path)
+
+    assert set(found) == {"ticks-overdue"}
+    assert "no tick for 61 min" in found["ticks-overdue"].sentence
+    assert "every 5 min" in found["ticks-overdue"].sentence
+    tickwork.tick(trigger="cron")
+    assert examined(tickwork, tmp_path) == {}
+
+
 def test_dead_letters_are_noted(tickwork: Tickwork, tmp_path: Path) -> None:
     def fail(_: Any) -> None:
         raise ValueError("no")

@@ -155,7 +155,7 @@ def test_a_cold_tick_makes_the_same_calls_for_10_and_for_1000_jobs(
 ) -> None:
     few, many = (calls_of_a_cold_tick(systems, count) for count in (10, 1_000))
 
-    assert few == many == ["probe", "claim", "settle", "touch", "settle"]
+    assert few == many == ["probe", "claim", "settle", "touch", "settle", "record_tick"]
 
 
 def test_a_warm_tick_makes_the_same_calls_for_10_and_for_1000_jobs(
@@ -172,14 +172,14 @@ def test_a_warm_tick_makes_the_same_calls_for_10_and_for_1000_jobs(
         result, counted[count] = system.tick()
         assert result.succeeded == count
 
-    assert counted[10] == counted[1_000] == ["probe", "claim", "settle"]
+    assert counted[10] == counted[1_000] == ["probe", "claim", "settle", "record_tick"]
 
 
-def test_an_idle_tick_makes_one_call(systems: Callable[..., System]) -> None:
+def test_an_idle_tick_looks_and_is_recorded(systems: Callable[..., System]) -> None:
     system = systems()
     system.tickwork.register_handler("quick", lambda: None)
 
-    assert system.tick()[1] == ["probe"]
+    assert system.tick()[1] == ["probe", "record_tick"]
 
 
 def test_calls_grow_with_time_and_not_with_jobs(systems: Callable[..., System]) -> None:

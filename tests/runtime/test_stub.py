@@ -814,9 +814,10 @@ def test_two_claims_at_once_get_disjoint_rows(store: MemoryStore) -> None:
 
 
 def test_the_probe(store: MemoryStore, clock: ManualClock) -> None:
-    assert store.probe() == Due(False, False, ())
+    assert store.probe() == Due(False, False, (), at=store.now())
     store.insert([new_job(), new_job(queue="q", priority=1, delay_seconds=600)])
-    assert store.probe() == Due(False, False, ("1/q/mail/", "3/default/mail/"))
+    lanes = ("1/q/mail/", "3/default/mail/")
+    assert store.probe() == Due(False, False, lanes, at=store.now())
     (job,) = claim(store)
     assert store.probe().lanes == ("1/q/mail/",)
     clock.advance(65)

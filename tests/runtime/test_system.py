@@ -625,7 +625,6 @@ def test_from_env_warns_of_what_it_does_not_use_yet(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     unused = {
-        "JOBS_HEARTBEAT_URL": "https://watch.example",
         "RESEND_API_KEY": "hunter2",
     }
     base = {"DATABASE_URL": sqlite_url, "CRON_SECRET": "hunter2", "JOBS_BATCH_SIZE": "7"}

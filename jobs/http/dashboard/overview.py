@@ -55,7 +55,8 @@ def show(desk: Desk) -> Response:
     """``GET /``."""
     board = desk.store.board(BOARD_CAP if desk.tenant is None else COUNT_CAP, desk.tenant)
     desk.now = board.now
-    failures = desk.store.failures(FAILURES_LOOKED_AT, desk.tenant)
+    has_failed = any(each.shown == "failed" for each in board.counts)
+    failures = desk.store.failures(FAILURES_LOOKED_AT, desk.tenant) if has_failed else []
     groups = grouped(failures)
     known = {handler.queue for handler in desk.tickwork.registry}
     return desk.page(

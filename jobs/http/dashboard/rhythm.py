@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from jobs.core.alerts import Alert
 from jobs.core.measure import Pulse, TickRecord, bucket_start, take_pulse
 from jobs.http.dashboard.desk import Desk
 from jobs.ops.words import many
@@ -67,9 +68,6 @@ def by_queue(desk: Desk) -> dict[str, Activity]:
     return found
 
 
-def open_alerts(desk: Desk) -> list[Any]:
+def open_alerts(desk: Desk) -> list[Alert]:
     """The alerts that are open; none where a tenant looks, since they speak of all jobs."""
-    alerts = getattr(desk.tickwork, "alerts", None)
-    if alerts is None or desk.tenant is not None:
-        return []
-    return [alert for alert in alerts() if alert.state != "ok"]
+    return desk.tickwork.alerts() if desk.tenant is None else []

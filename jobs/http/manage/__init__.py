@@ -7,20 +7,32 @@ manages something.
 from __future__ import annotations
 
 from flask import Flask
+from werkzeug.routing import BaseConverter
 
+from jobs.core.names import RESERVED_QUEUES
 from jobs.http.access import Access
 from jobs.http.manage.dispatch import Dispatcher
 from jobs.http.manage.routes import ROUTES
+from jobs.managing import EVERY_QUEUE
 from jobs.system import Tickwork
+
+_WORDS = "|".join(sorted(RESERVED_QUEUES - {EVERY_QUEUE}))
+
+
+class QueueConverter(BaseConverter):
+    """A queue's name in a path: the reserved words lead to routes of their own, or nowhere."""
+
+    regex = rf"(?!(?:{_WORDS})\Z)[^/]+"
 
 
 def install(app: Flask, tickwork: Tickwork, access: Access) -> None:
     """Serve the routes of :data:`~jobs.http.manage.routes.ROUTES` to whom ``access`` lets in."""
     dispatcher = Dispatcher(tickwork)
+    app.url_map.converters["queue"] = QueueConverter
     for route in ROUTES:
         view = access.guards(route.role, dispatcher.view(route), page=route.is_page)
         app.add_url_rule(
-            route.path,
+            route.path.replace("<queue>", "<queue:queue>"),
             route.endpoint,
             view,
             methods=[route.method],

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from jobs.core.job import State
 from jobs.ops.doctor.base import Family, Finding, Surroundings, note, warning
 from jobs.ops.words import age, many
+from jobs.runtime.pulse import read_pulse
 from jobs.stores.sql.engine import READ_ONLY
 from jobs.stores.sql.store import SqlStore
 
@@ -99,9 +100,23 @@ def stalled(around: Surroundings) -> Iterator[Finding]:
 
 
 def overdue(around: Surroundings) -> Iterator[Finding]:
-    """Due jobs of kinds handled here that nobody has run for long: ticks do not come."""
+    """Ticks that used to come and do not; due jobs of kinds handled here that nobody runs."""
     store = around.sql
-    if store is None or not around.kinds:
+    if store is None:
+        return
+    every = None if around.settings is None else around.settings.tick_every
+    pulse = read_pulse(store, every)
+    if pulse.age_seconds is not None and not pulse.is_beating:
+        how = "as they used to" if pulse.learnt else "at the least" if every is None else "as said"
+        yield warning(
+            "ticks-overdue",
+            f"there was no tick for {age(pulse.age_seconds)}; {how}, one comes every "
+            f"{age(pulse.cadence_seconds)}",
+            "look at the platform's cron log: does it call, with the right secret and address? "
+            "`tickwork tick` runs one by hand, `tickwork ticks` lists the last",
+        )
+        return
+    if not around.kinds:
         return
     limit = timedelta(seconds=around.late_seconds)
     waiting = _longest_waiting(around, store)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jobs.core.access import Change, Token
+from jobs.core.alerts import Alert
 from jobs.core.clock import Clock, SystemClock
 from jobs.core.controls import Control, Said
 from jobs.core.errors import CapabilityError
@@ -55,6 +56,9 @@ class MemoryRows:
         self._minutes: dict[tuple[datetime, Key], Measure] = {}
         self._hours: dict[tuple[datetime, Key], Measure] = {}
         self._totals: Measures = {}
+        self._alerts: dict[tuple[str, str], Alert] = {}
+        self._alerts_at: datetime | None = None
+        self._alerts_busy = False
 
     def now(self) -> datetime:
         return self.clock.now()

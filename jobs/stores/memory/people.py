@@ -73,6 +73,12 @@ class People(MemoryRows):
         with self._lock:
             return self._groups.read(group_id)
 
+    def groups_of(self, ids: Collection[str]) -> frozenset[str]:
+        with self._lock:
+            rows = (self._rows.get(job_id) for job_id in ids)
+            found = {None if row is None else row.new.group_id for row in rows}
+            return frozenset(group_id for group_id in found if group_id is not None)
+
     def get(self, job_id: str) -> Job | None:
         with self._lock:
             row = self._rows.get(job_id)
@@ -266,7 +272,10 @@ class People(MemoryRows):
             row.attempts, row.result, row.finished_at, row.keep_until = 0, None, None, None
             row.started_at = row.expires_at = row.progress_note = row.duration_ms = None
             row.progress, row.cancel_requested, row.continues = 0.0, False, 0
-        row.run_at = run_at or now + timedelta(seconds=revival.delay_seconds)
+        due_at = now + timedelta(seconds=revival.delay_seconds)
+        if job.state is State.PENDING:  # only brought forward: one that is due keeps its place
+            due_at = min(row.run_at, due_at)
+        row.run_at = run_at or due_at
         row.errors = revival.errors or row.errors
         if revival.max_attempts is not None:
             row.new = row.new._replace(max_attempts=revival.max_attempts)

@@ -137,6 +137,7 @@ def to_claimed(row: Row, now: datetime) -> Claimed:
         cursor=row.cursor,
         continues=row.continues,
         version=new.version,
+        trace=new.trace,
     )
 
 

@@ -54,7 +54,8 @@ class MemorySchedules:
         return True
 
     def replace(self, before: Schedule, after: Schedule) -> bool:
-        if self._rows.get(before.key) != before:
+        present = self._rows.get(before.key)
+        if present is None or not present.is_as_seen(before):
             return False
         self._rows[before.key] = dataclasses.replace(
             after, source=before.source, created_at=before.created_at

@@ -17,6 +17,7 @@ from jobs.core.keys import is_keyed
 from jobs.core.limits import Head, Limits, Tally, key_label
 from jobs.core.store import Capability, Settled, StoreTransaction, Touch, TouchReport, Verdict
 from jobs.stores.memory.access import Access
+from jobs.stores.memory.alerting import Alerting
 from jobs.stores.memory.controls import Controls
 from jobs.stores.memory.people import People
 from jobs.stores.memory.records import Records
@@ -25,7 +26,7 @@ from jobs.stores.memory.timetable import Timetable
 from jobs.stores.memory.upkeep import Upkeep
 
 
-class MemoryStore(People, Upkeep, Timetable, Controls, Access, Records):
+class MemoryStore(People, Upkeep, Timetable, Controls, Records, Alerting, Access):
     """Rows by id under one lock; unfinished ones also by state, so that history costs nothing."""
 
     capabilities: frozenset[Capability] = frozenset({Capability.CONCURRENT_WRITERS})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 
+from jobs.core.alerts import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS, Look
 from jobs.core.chain import Hold
 from jobs.core.controls import holds_back, open_lanes
 from jobs.core.job import TERMINAL, Claimed, NewJob, State
@@ -32,7 +33,20 @@ class Upkeep(MemoryRows):
                 keys=self._keys.is_due(now),
                 ticks=len(self._ticks) > MOST_TICKS,
                 at=now,
+                alerts=self._look_at_alerts(now),
             )
+
+    def _look_at_alerts(self, now: datetime) -> Look:
+        at = self._alerts_at
+        if at is None:  # not before there is a tick of a while ago to look at
+            every = timedelta(seconds=EVERY_SECONDS)
+            return Look(any(tick.ended_at <= now - every for tick in self._ticks[:1]))
+        passed = (now - at).total_seconds()
+        if passed < EVERY_SECONDS:
+            return Look.NOBODY
+        if self._alerts_busy or passed >= IDLE_SECONDS:
+            return Look.ANY
+        return Look.WAITING if passed >= WAITING_SECONDS else Look.BUSY
 
     def _unrung(self, now: datetime) -> list[Row]:
         waiting = [row for row in self._pending.values() if row.ring_at and row.ring_at <= now]

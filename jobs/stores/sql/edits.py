@@ -92,9 +92,12 @@ class Edits:
         def anew(column: str, value: str = "NULL") -> str:
             return f"CASE WHEN {waited} THEN j.{column} ELSE {value} END"
 
+        due_at = sql.later(v["delay_seconds"])
         # No value reads a column that is assigned before it: MySQL would see the new one.
         assignments = {
-            "run_at": f"coalesce({sql.instant('run_at')}, {sql.later(v['delay_seconds'])})",
+            # One that waits is only brought forward: what is due keeps its place.
+            "run_at": f"coalesce({sql.instant('run_at')}, CASE WHEN {waited} "
+            f"AND j.run_at <= {due_at} THEN j.run_at ELSE {due_at} END)",
             "errors": f"coalesce({v['errors']}, j.errors)",
             "attempts": anew("attempts", "0"),
             "max_attempts": f"coalesce({v['max_attempts']}, j.max_attempts)",

@@ -105,6 +105,11 @@ class GroupWriter:
             self._run(connection, "later", id=group_id, seconds=GROUP_CHECK_SECONDS)
         return inserted
 
+    def of(self, connection: Connection, job_ids: Collection[str]) -> frozenset[str]:
+        """The groups of those jobs."""
+        rows = self._run(connection, "of_jobs", ids=sorted(job_ids))
+        return frozenset(row[0] for row in rows)
+
     def _check(self, connection: Connection, group_id: str) -> list[NewJob]:
         rows = self._run(connection, "lock", id=group_id)
         if not rows or rows[0][-1] != OPEN or self._run(connection, "unfinished", id=group_id):
@@ -158,6 +163,8 @@ class GroupWriter:
         texts = {
             "lock_jobs": f"SELECT j.id, j.fence, j.state, j.cancel_requested FROM {jobs} j "
             f"{sql.by_key} WHERE j.id IN :ids AND j.namespace = :namespace ORDER BY j.id{lock}",
+            "of_jobs": f"SELECT DISTINCT j.group_id FROM {jobs} j {sql.by_key} "
+            "WHERE j.id IN :ids AND j.namespace = :namespace AND j.group_id IS NOT NULL",
             "insert": f"INSERT INTO {groups} (id, namespace, tenant, name, state, sealed, "
             "on_success, on_failure, on_done, created_at, check_at) VALUES (:id, :namespace, "
             f":tenant, :name, '{OPEN}', true, :on_success, :on_failure, :on_done, {sql.now}, "

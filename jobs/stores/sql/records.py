@@ -70,7 +70,9 @@ class Records(Reading):
             return []
         parameters = self._parameters(since_seconds=since_seconds)
         measured = self._read(
-            lambda c: self._ticks.measured(c, parameters, tenant=tenant, queue=queue, kind=kind)
+            lambda c: self._ticks.measured(
+                c, parameters, bucket_seconds, tenant=tenant, queue=queue, kind=kind
+            )
         )
         return in_buckets(measured, bucket_seconds)
 

@@ -129,7 +129,7 @@ def _to_claimed(
             marked,
             bool(expired) and unstarted,
             cancel_requested,
-            *row[16:22],
+            *row[16:23],
         )
     )
 
@@ -178,4 +178,5 @@ def inserted_job(job: NewJob, created_at: datetime) -> Job:
         slot=read_slot(job.slot),
         chain=json.loads(job.chain) if job.chain else [],
         version=job.version,
+        trace=job.trace,
     )

@@ -10,13 +10,11 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, ins
 
 from jobs.core.codec import decode, encode
 from jobs.core.job import NewJob
-from jobs.core.schedule import Schedule, slot_name
+from jobs.core.schedule import SEEN, Schedule, slot_name
 from jobs.core.store import SLOT_HELD_SECONDS
 from jobs.stores.sql.tables import Tables
 
 SLOT_SCOPE = "slot"
-# What is compared before a row is written over: all that somebody else may have changed.
-_SEEN = ("rule", "enabled", "next_at", "last_at", "changed_at", "changed_by")
 _KEPT = ("namespace", "tenant", "name", "source", "created_at")
 _NO_LIMIT = 1 << 31
 
@@ -75,7 +73,7 @@ class ScheduleTable:
         c = self.table.c
         unchanged = [
             c[name].is_(None) if value is None else c[name] == value
-            for name, value in ((name, getattr(before, name)) for name in _SEEN)
+            for name, value in ((name, getattr(before, name)) for name in SEEN)
         ]
         values = {name: value for name, value in _to_row(after).items() if name not in _KEPT}
         statement = update(self.table).where(self._is(*before.key), *unchanged).values(values)

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from sqlalchemy import TextClause, text
 
+from jobs.core.alerts import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS
 from jobs.core.store import MOST_TICKS
 from jobs.stores.sql import lanes
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT
@@ -106,8 +107,32 @@ class Statements(UpkeepTexts):
                 SELECT 1 FROM (SELECT ended_at FROM {self.ticks} WHERE namespace = :namespace
                 ORDER BY ended_at DESC LIMIT 1 OFFSET {MOST_TICKS}) AS surplus)
             UNION ALL
+            SELECT 'alerts', {self._look_at_alerts}{dual}
+            UNION ALL
             SELECT 'now', {self.sql.now_as_text}{dual}
             UNION ALL {self._said}"""
+
+    @property
+    def _look_at_alerts(self) -> str:
+        """A value of :class:`jobs.core.alerts.Look`, as text. Where nobody ever looked, a tick that
+        runs jobs does once there is one of a while ago to look at."""
+
+        def by(seconds: float) -> str:
+            return self.sql.later(f"-{seconds}")
+
+        mine = "namespace = :namespace"
+        clock = (
+            f"(SELECT CASE WHEN level <> 'ok' AND checked_at <= {by(EVERY_SECONDS)} THEN '3' "
+            f"WHEN checked_at <= {by(IDLE_SECONDS)} THEN '3' "
+            f"WHEN checked_at <= {by(WAITING_SECONDS)} THEN '2' "
+            f"WHEN checked_at <= {by(EVERY_SECONDS)} THEN '1' ELSE '0' END "
+            f"FROM {self.alerts} WHERE {mine} AND name = '' AND subject = '')"
+        )
+        first = (
+            f"CASE WHEN EXISTS (SELECT 1 FROM {self.ticks} WHERE {mine} "
+            f"AND ended_at <= {by(EVERY_SECONDS)}) THEN '1' ELSE '0' END"
+        )
+        return f"coalesce({clock}, {first})"
 
     @property
     def _said(self) -> str:
@@ -274,7 +299,7 @@ class Statements(UpkeepTexts):
     # What only few jobs say; inserts of plain ones leave them to their defaults.
     RARE_COLUMNS: Sequence[str] = (
         "flow", "concurrency_key", "dedupe_key", "alias", "group_id", "parent_id", "schedule",
-        "slot", "chain", "version",
+        "slot", "chain", "version", "trace",
     )  # fmt: skip
 
     @staticmethod

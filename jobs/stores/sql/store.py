@@ -18,9 +18,11 @@ from jobs.core.job import Claimed, NewJob, State
 from jobs.core.limits import Limits, Tally
 from jobs.core.store import Capability, Settled, StoreTransaction, Touch, TouchReport, Verdict
 from jobs.stores.sql.access import Access
+from jobs.stores.sql.alerting import Alerting
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS
 from jobs.stores.sql.base import may_be_name
 from jobs.stores.sql.claim import Claimer, wanted_lanes
+from jobs.stores.sql.claiming import ClaimTurns
 from jobs.stores.sql.groups import GroupWriter
 from jobs.stores.sql.limits import Turns, Wanted, need_turns
 from jobs.stores.sql.records import Records
@@ -35,7 +37,7 @@ from jobs.stores.sql.upkeep import Upkeep
 PACKET_CHARS = 1_000_000
 
 
-class SqlStore(Steering, Upkeep, Access, Records):
+class SqlStore(Steering, Upkeep, Records, Alerting, Access):
     """Rows in SQLite, PostgreSQL, MySQL or MariaDB.
 
     ``database`` is a URL in any platform's spelling, or an Engine of the caller's own (which is
@@ -62,6 +64,7 @@ class SqlStore(Steering, Upkeep, Access, Records):
             clock=clock,
             answer_seconds=answer_seconds,
         )
+        self._claim_turns = ClaimTurns(self.engine.pool)
         self._overdue_claimer = Claimer(self._overdue_statements)
         self._overdue_turns = Turns(self._overdue_claimer)
         capabilities = {
@@ -107,8 +110,9 @@ class SqlStore(Steering, Upkeep, Access, Records):
         if overdue_seconds:
             times["overdue_seconds"] = overdue_seconds
         if ids is not None and limits:
-            wanted = wanted_lanes(self._lanes_of_ids(list(ids)), kinds, queues)
-            return self._claim_in_turns(Wanted.of(wanted, limits, list(ids)), limit, times)
+            with self._claim_turns.one():
+                wanted = wanted_lanes(self._lanes_of_ids(list(ids)), kinds, queues)
+                return self._claim_in_turns(Wanted.of(wanted, limits, list(ids)), limit, times)
         in_turns: list[Wanted] = []
 
         def run(connection: Connection) -> list[Claimed]:
@@ -123,8 +127,9 @@ class SqlStore(Steering, Upkeep, Access, Records):
             return claimer.claim(connection, wanted, limit, parameters)
 
         # MySQL locks rows by their ids and then takes them, in a transaction around both.
-        claimed = self._write(run, alone=ids is None or claimer.claims_ids_at_once)
-        return self._claim_in_turns(in_turns[-1], limit, times) if in_turns else claimed
+        with self._claim_turns.one():
+            claimed = self._write(run, alone=ids is None or claimer.claims_ids_at_once)
+            return self._claim_in_turns(in_turns[-1], limit, times) if in_turns else claimed
 
     def _claim_in_turns(self, wanted: Wanted, limit: int, times: dict[str, float]) -> list[Claimed]:
         turns = self._overdue_turns if "overdue_seconds" in times else self._turns
@@ -276,6 +281,12 @@ class SqlStore(Steering, Upkeep, Access, Records):
 
     def check_groups(self, limit: int, ids: Collection[str] | None = None) -> list[NewJob]:
         return self._write(lambda connection: self._groups.check(connection, limit, ids))
+
+    def groups_of(self, ids: Collection[str]) -> frozenset[str]:
+        named = [job_id for job_id in ids if may_be_name(job_id)]
+        if not named:
+            return frozenset()
+        return self._read(lambda connection: self._groups.of(connection, named))
 
     def group(self, group_id: str) -> Group | None:
         if not may_be_name(group_id):

@@ -179,20 +179,24 @@ class Tables:
         return self._table("groups")
 
     @property
-    def tokens(self) -> Table:
-        return self._table("tokens")
-
-    @property
-    def audit(self) -> Table:
-        return self._table("audit")
-
-    @property
     def ticks(self) -> Table:
         return self._table("ticks")
 
     @property
     def measures(self) -> Table:
         return self._table("measures")
+
+    @property
+    def alerts(self) -> Table:
+        return self._table("alerts")
+
+    @property
+    def tokens(self) -> Table:
+        return self._table("tokens")
+
+    @property
+    def audit(self) -> Table:
+        return self._table("audit")
 
     def _table(self, name: str) -> Table:
         with self._lock:  # in one MetaData nothing can be described twice
@@ -275,6 +279,8 @@ def _describe(
         # with a queue alone.
         Column("ring_at", Timestamp),
         Column("rings", Integer, nullable=False, server_default=text("0")),
+        # The W3C traceparent of its enqueue, where that was traced.
+        Column("trace", ascii_text(55)),
         schema=schema,
         **_options(
             dialect,
@@ -288,7 +294,7 @@ def _describe(
     others = {"schema": schema, **_options(dialect, **_MYSQL_TABLE)}
     described = (
         *(_keys, _controls, _limits, _takings, _schedules, _groups),
-        *(_ticks, _measures, _tokens, _audit),
+        *(_ticks, _measures, _alerts, _tokens, _audit),
     )
     return {
         "jobs": jobs,
@@ -434,31 +440,6 @@ def _groups(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     )
 
 
-def _tokens(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
-    """Tokens of the management API, by their digests alone.
-
-    ``tenant`` is NULL for one of every tenant; it is not the empty text, which is no tenant's.
-    """
-    return Table(
-        f"{prefix}tokens",
-        metadata,
-        Column("id", ascii_text(36), primary_key=True),
-        Column("namespace", ascii_text(100), nullable=False),
-        Column("name", exact_text(200), nullable=False),
-        Column("role", ascii_text(20), nullable=False),
-        Column("tenant", exact_text(100)),
-        Column("digest", ascii_text(64), nullable=False),
-        Column("created_at", Timestamp, nullable=False),
-        Column("created_by", exact_text(200)),
-        Column("expires_at", Timestamp),
-        Column("last_used_at", Timestamp),
-        Column("revoked_at", Timestamp),
-        Column("revoked_by", exact_text(200)),
-        Index(f"ix_{prefix}tokens_digest", "namespace", "digest", unique=True),
-        **options,
-    )
-
-
 def _ticks(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     """What each tick did; rows are only added, and the oldest folded into the measures.
 
@@ -491,26 +472,6 @@ def _ticks(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     )
 
 
-def _audit(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
-    """What people changed, one row for each act; rows are added and outlived, never changed."""
-    return Table(
-        f"{prefix}audit",
-        metadata,
-        Column("id", ascii_text(36), primary_key=True),
-        Column("namespace", ascii_text(100), nullable=False),
-        Column("changed_at", Timestamp, nullable=False),
-        Column("changed_by", exact_text(200), nullable=False),
-        Column("action", ascii_text(100), nullable=False),
-        Column("subject", exact_text(500), nullable=False),
-        Column("tenant", exact_text(100)),
-        Column("concerned", Integer, nullable=False),
-        Column("reason", exact_text(500)),
-        Index(f"ix_{prefix}audit_changed", "namespace", "changed_at"),
-        Index(f"ix_{prefix}audit_tenant", "namespace", "tenant", "id"),
-        **options,
-    )
-
-
 def _measures(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
     """What folded ticks did in a minute or an hour, or ever (``span_seconds`` 60, 3600 and 0).
 
@@ -528,6 +489,78 @@ def _measures(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table
         Column("kind", ascii_text(100), nullable=False),
         Column("measure", long_text(), nullable=False),
         Index(f"ix_{prefix}measures_span", "namespace", "span_seconds", "starts_at"),
+        **options,
+    )
+
+
+def _alerts(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """How each rule stands for each subject (a queue, a kind, or the whole: an empty one).
+
+    ``version`` is one more at every write: who writes names the one that was read. The row without
+    a name says when the alerts were last looked at, and whether more is to come of that.
+    """
+    return Table(
+        f"{prefix}alerts",
+        metadata,
+        Column("namespace", ascii_text(100), primary_key=True),
+        Column("name", ascii_text(100), primary_key=True),
+        Column("subject", ascii_text(100), primary_key=True),
+        Column("level", ascii_text(10), nullable=False),
+        Column("since", Timestamp, nullable=False),
+        Column("value", Double),
+        Column("detail", exact_text(300)),
+        Column("heading", ascii_text(10), nullable=False),
+        Column("streak", Integer, nullable=False),
+        Column("changes", Integer, nullable=False),
+        Column("acknowledged_by", exact_text(100)),
+        Column("acknowledged_at", Timestamp),
+        Column("version", Integer, nullable=False),
+        Column("checked_at", Timestamp),
+        **options,
+    )
+
+
+def _tokens(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """Tokens of the management API, by their digests alone.
+
+    ``tenant`` is NULL for one of every tenant; it is not the empty text, which is no tenant's.
+    """
+    return Table(
+        f"{prefix}tokens",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("name", exact_text(200), nullable=False),
+        Column("role", ascii_text(20), nullable=False),
+        Column("tenant", exact_text(100)),
+        Column("digest", ascii_text(64), nullable=False),
+        Column("created_at", Timestamp, nullable=False),
+        Column("created_by", exact_text(200)),
+        Column("expires_at", Timestamp),
+        Column("last_used_at", Timestamp),
+        Column("revoked_at", Timestamp),
+        Column("revoked_by", exact_text(200)),
+        Index(f"ix_{prefix}tokens_digest", "namespace", "digest", unique=True),
+        **options,
+    )
+
+
+def _audit(metadata: MetaData, prefix: str, options: dict[str, Any]) -> Table:
+    """What people changed, one row for each act; rows are added and outlived, never changed."""
+    return Table(
+        f"{prefix}audit",
+        metadata,
+        Column("id", ascii_text(36), primary_key=True),
+        Column("namespace", ascii_text(100), nullable=False),
+        Column("changed_at", Timestamp, nullable=False),
+        Column("changed_by", exact_text(200), nullable=False),
+        Column("action", ascii_text(100), nullable=False),
+        Column("subject", exact_text(500), nullable=False),
+        Column("tenant", exact_text(100)),
+        Column("concerned", Integer, nullable=False),
+        Column("reason", exact_text(500)),
+        Index(f"ix_{prefix}audit_changed", "namespace", "changed_at"),
+        Index(f"ix_{prefix}audit_tenant", "namespace", "tenant", "id"),
         **options,
     )
 

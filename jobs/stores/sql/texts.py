@@ -33,6 +33,7 @@ class Texts:
         self.takings = tables.name_of("takings")
         self.ticks = tables.name_of("ticks")
         self.measures = tables.name_of("measures")
+        self.alerts = tables.name_of("alerts")
         self._built: dict[Any, TextClause] = {}
 
     def _once(self, key: Any, build: Callable[[], str]) -> TextClause:
@@ -70,7 +71,7 @@ class Texts:
             "j.id, j.kind, j.queue, j.payload, j.priority, j.attempts, j.max_attempts, j.fence, "
             "j.timeout_seconds, j.backoff, j.tenant, j.run_at, j.errors, "
         )
-        rare = "j.concurrency_key, j.group_id, j.chain, j.cursor, j.continues, j.version"
+        rare = "j.concurrency_key, j.group_id, j.chain, j.cursor, j.continues, j.version, j.trace"
         match self.sql.name:
             case "postgresql":
                 # Just what a Claimed holds, so that a row becomes one as it is. Attempts were

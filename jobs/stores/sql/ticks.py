@@ -23,10 +23,10 @@ from jobs.core.measure import (
     Measure,
     Measures,
     TickRecord,
-    add_up,
     bucket_start,
     measures_from_json,
     measures_to_json,
+    plain_measures,
 )
 from jobs.core.store import (
     HOURS_KEPT_SECONDS,
@@ -186,9 +186,14 @@ class TickTable:
     # commits between two would be seen by neither or by both.
 
     def measured(
-        self, connection: Connection, parameters: dict[str, Any], **only: str | None
+        self,
+        connection: Connection,
+        parameters: dict[str, Any],
+        bucket_seconds: float,
+        **only: str | None,
     ) -> list[Measured]:
-        """What was counted since ``:since_seconds`` ago, of this tenant, queue and kind."""
+        """What was counted since ``:since_seconds`` ago, of this tenant, queue and kind, summed up
+        by bucket."""
         wanted = {name: value for name, value in only.items() if value is not None}
         since = self.sql.later(f"-{self.sql.number('since_seconds')}")
         where = "".join(f" AND {name} = :{name}" for name in wanted)
@@ -200,15 +205,16 @@ class TickTable:
             f"WHERE namespace = :namespace AND span_seconds IN ({MINUTE}, {HOUR}) "
             f"AND starts_at >= {since}{where}"
         )
-        found: list[Measured] = []
+        total: dict[tuple[datetime, Key], Measure] = {}
         for at, tenant, queue, kind, measure in connection.execute(
             statement, {**parameters, **wanted}
         ):
-            for key, each in measures_from_json(measure).items():
+            start = bucket_start(self.sql.read_instant(at), bucket_seconds)
+            for key, plain in plain_measures(measure):
                 of = key if queue is None else Key(tenant, queue, kind)
                 if all(getattr(of, name) == value for name, value in wanted.items()):
-                    found.append((self.sql.read_instant(at), of, each))
-        return found
+                    total.setdefault((start, of), Measure()).add_plain(plain)
+        return [(at, key, measure) for (at, key), measure in total.items()]
 
     def totals(self, connection: Connection, parameters: dict[str, Any]) -> Measures:
         """By queue and kind, since the beginning; and the ticks by trigger."""
@@ -219,19 +225,20 @@ class TickTable:
             f"SELECT queue, kind, NULL, 0, 0, NULL, measure FROM {self.statements.measures} "
             f"WHERE namespace = :namespace AND span_seconds = {EVER}"
         )
-        found: list[tuple[Key, Measure]] = []
+        total: Measures = {}
         for queue, kind, woken_by, ticks, duration_ms, error, measures in connection.execute(
             statement, parameters
         ):
-            for key, measure in measures_from_json(measures).items():
+            for key, plain in plain_measures(measures):
                 of = _untenanted(key) if queue is None else Key("", queue, kind)
-                found.append((of, measure))
+                total.setdefault(of, Measure()).add_plain(plain)
             if queue is None:
                 record = TickRecord(
                     "", woken_by, "", duration_ms=duration_ms, ticks=ticks, error=error
                 )
-                found.append(record.own_measure())
-        return add_up(found)
+                own, measure = record.own_measure()
+                total.setdefault(own, Measure()).add(measure)
+        return total
 
 
 def _untenanted(key: Key) -> Key:

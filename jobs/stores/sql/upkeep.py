@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, exc
 
+from jobs.core.alerts import Look
 from jobs.core.chain import Hold
 from jobs.core.codec import clean_text
 from jobs.core.job import Claimed, NewJob, State
@@ -54,6 +55,7 @@ class Upkeep(Enqueueing):
             keys="keys" in what,
             ticks="ticks" in what,
             at=datetime.fromisoformat(what["now"]).replace(tzinfo=UTC),
+            alerts=Look(int(what.get("alerts") or 0)),
         )
 
     def stalled(self, limit: int, ids: Collection[str] | None = None) -> list[Claimed]:

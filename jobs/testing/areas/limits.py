@@ -686,8 +686,9 @@ class LimitedRunnersConformance(Conformance):
         ]
         with pytest.raises(ConfigurationError, match="concurrency_key"):
             tickwork.enqueue("keyed", {"shop": 7})
-        with pytest.raises(ConfigurationError, match="concurrency_key"):
-            tickwork.enqueue("keyed", concurrency_key="")
+        for key in ("", "mine ", " mine"):
+            with pytest.raises(ConfigurationError, match="concurrency_key"):
+                tickwork.enqueue("keyed", concurrency_key=key)
 
 
 class Running:

@@ -394,6 +394,16 @@ class RetryConformance(Conformance):
         assert now.expires_at == before.expires_at
         assert claimed_ids(claim(store)) == [delayed]
 
+    def test_a_due_one_keeps_its_place(
+        self, tickwork: Tickwork, store: Store, manual_clock: ManualClock
+    ) -> None:
+        first, second = put_one(store), put_one(store)
+        before = fetch(store, first)
+        manual_clock.advance(60)
+        assert tickwork.retry(first, attempts=7).run_at == before.run_at
+        assert fetch(store, first).max_attempts == 7
+        assert claimed_ids(claim(store)) == [first, second]
+
     def test_what_runs_or_is_done_is_refused(self, tickwork: Tickwork, store: Store) -> None:
         job_id = put_one(store)
         taken = claim_one(store, mark=1)

@@ -12,6 +12,7 @@ from jobs.core.errors import ConfigurationError, Continue, Discard, GroupNotFoun
 from jobs.core.group import GROUP_CHECK_SECONDS
 from jobs.core.job import State
 from jobs.core.store import Capability, Store
+from jobs.runtime import steer
 from jobs.system import Tickwork
 from jobs.testing.areas.base import Conformance, MakeTickwork, fetch, requires
 
@@ -215,6 +216,46 @@ class GroupLifeConformance(Conformance):
         manual_clock.advance(6)
         tickwork.tick()
         assert len(tickwork.list(kind="beta")) == 1
+
+    @pytest.mark.parametrize("act", ["cancel_many", "empty", "remove"])
+    def test_an_end_by_hand_is_found_at_once(self, tickwork: Tickwork, act: str) -> None:
+        heard: list[str] = []
+        tickwork.register_handler("beta", lambda payload: None, queue="after")
+        ids, groups = [], []
+        for _ in range(3):
+            with tickwork.group(on_done="beta") as group:
+                ids += [group.enqueue("alpha"), group.enqueue("alpha")]
+            groups.append(group.id)
+        ids.append(tickwork.enqueue("alpha").id)
+        with tickwork.group(on_done="beta", queue="elsewhere") as other:
+            other.enqueue("gamma")
+        tickwork.on("enqueued", lambda event: heard.append(event.kind))
+        match act:
+            case "cancel_many":
+                assert tickwork.cancel_many(kind="alpha") == 7
+            case "empty":
+                assert tickwork.empty("default") == 7
+            case "remove":
+                tickwork.remove(ids[0])
+                assert heard == []
+                for job_id in ids[1:]:
+                    tickwork.remove(job_id)
+        assert heard == ["beta"] * 3
+        assert len(tickwork.list(kind="beta")) == 3
+        assert all(tickwork.groups.get(each).finished_at is not None for each in groups)
+        assert tickwork.groups.get(other.id).finished_at is None
+
+    def test_ends_by_hand_beyond_a_bound_are_the_sweeps(
+        self, tickwork: Tickwork, manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(steer, "GROUPS_AT_ONCE", 2)
+        for _ in range(3):
+            tickwork.group([("alpha", {})], on_done="beta")
+        assert tickwork.cancel_many(kind="alpha") == 3
+        assert len(tickwork.list(kind="beta")) == 2
+        manual_clock.advance(GROUP_CHECK_SECONDS)
+        tickwork.tick()
+        assert len(tickwork.list(kind="beta")) == 3
 
     def test_the_sweep_finds_an_end_nobody_told(
         self, store: Store, tickwork: Tickwork, manual_clock: ManualClock

@@ -180,6 +180,13 @@ class InsertConformance(Conformance):
             ("default", "alpha", "delayed"): 1,
         }
 
+    def test_jobs_are_counted_by_tenant(self, store: Store) -> None:
+        put(store, *[new_job(tenant=tenant) for tenant in ("a", "a", "b", "", "A")])
+        assert store.counts("a") == {("default", "alpha", "pending"): 2}
+        assert store.counts("") == {("default", "alpha", "pending"): 1}
+        assert store.counts() == {("default", "alpha", "pending"): 5}
+        assert store.counts("nobody") == store.counts("\x00") == {}
+
     def test_due_jobs_are_counted_up_to_a_cap(
         self, store: Store, manual_clock: ManualClock
     ) -> None:

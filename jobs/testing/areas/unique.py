@@ -97,6 +97,14 @@ class DedupeConformance(Conformance):
         assert everything(store) == [first.id]
         assert not fetch(store, first.id).existing
 
+    def test_no_name_ends_in_a_space(self, tickwork: Tickwork) -> None:
+        # To MySQL's collations "a" and "a " are equal: another tenant's key would be held by it.
+        for option in ("tenant", "dedupe_key", "job_id", "concurrency_key"):
+            for name in ("a ", " a"):
+                with pytest.raises(ConfigurationError, match=rf"^{option} {name!r}"):
+                    tickwork.enqueue_many([{"kind": "alpha", "payload": {}, option: name}])
+        assert tickwork.list() == []
+
     def test_a_key_belongs_to_a_tenant_and_a_kind(
         self, make_store: MakeStore, store: Store, clock: Clock
     ) -> None:

@@ -228,7 +228,27 @@ class WhyConformance(Conformance):
         manual_clock.advance(720)
         found = shop.why(job.id)
         assert (found.reason, found.claimable) == ("ticks-missing", True)
-        assert "due for 17 min" in found.sentence
+        assert "due for 17 min: no tick has ever been recorded" in found.sentence
+        shop.pause(kind="work", by="ann")
+        shop.tick()
+        shop.resume(kind="work", by="ann")
+        assert "ticks come, the last 0 s ago" in shop.why(job.id).sentence
+
+    def test_ticks_that_stopped_are_told_with_how_often_they_came(
+        self, shop: Tickwork, manual_clock: ManualClock
+    ) -> None:
+        for _ in range(4):
+            manual_clock.advance(300)
+            shop.tick(trigger="cron")
+        job = shop.enqueue("work")
+        manual_clock.advance(899)
+        # Late by its own measure, but the doctor and /healthz/ticks say nothing yet.
+        assert "no tick for 15 min, and" in shop.why(job.id).sentence
+        manual_clock.advance(121)
+        found = shop.why(job.id)
+        assert (found.reason, found.claimable) == ("ticks-missing", True)
+        assert "there was no tick for 17 min; they are to come every 5 min" in found.sentence
+        assert found.facts["cadence_seconds"] == 300
 
     def test_a_job_with_a_message_is_left_to_it(
         self, make_tickwork: MakeTickwork, store: Store, manual_clock: ManualClock

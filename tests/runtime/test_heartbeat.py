@@ -1,0 +1,160 @@
+"""The heartbeat: a watchdog outside is told of ticks, and can harm none."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from jobs import StoreUnavailable, Tickwork
+from jobs.core.clock import ManualClock
+from jobs.doorbells import heartbeat
+from jobs.doorbells.heartbeat import failing
+from tests.support.receiver import OK, Receiver, Request, receiver
+
+
+class Watch(ManualClock):
+    """Its monotonic time stands still, and moves with the other."""
+
+    gone = 1000.0
+
+    def monotonic(self) -> float:
+        return self.gone
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        self.gone += seconds
+
+
+@pytest.fixture
+def watchdog() -> Iterator[Receiver]:
+    with receiver() as place:
+        yield place
+
+
+@pytest.fixture
+def clock() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def tickwork(watchdog: Receiver, clock: Watch) -> Iterator[Tickwork]:
+    with closing(
+        Tickwork(
+            backend="memory", heartbeat_url=f"{watchdog.url}/ping/s3cr3t-uuid?rid=1", clock=clock
+        )
+    ) as made:
+        yield made
+
+
+def lines(watchdog: Receiver) -> list[str]:
+    return [each.line for each in watchdog.requests]
+
+
+WELL = "GET /ping/s3cr3t-uuid?rid=1 HTTP/1.1"
+FAILED = "GET /ping/s3cr3t-uuid/fail?rid=1 HTTP/1.1"
+
+
+def test_a_tick_calls_and_not_more_than_once_a_minute(
+    tickwork: Tickwork, watchdog: Receiver, clock: Watch
+) -> None:
+    for _ in range(3):
+        tickwork.tick()
+    assert lines(watchdog) == [WELL]
+    clock.advance(59)
+    tickwork.tick()
+    assert lines(watchdog) == [WELL]
+    clock.advance(2)
+    tickwork.tick(trigger="cron")
+    assert lines(watchdog) == [WELL] * 2
+
+
+def test_a_tick_that_fails_says_so_at_once_and_so_does_the_next_that_does_not(
+    tickwork: Tickwork, watchdog: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(**_: Any) -> Any:
+        raise StoreUnavailable("the database is away")
+
+    tickwork.tick()
+    with monkeypatch.context() as patched:
+        patched.setattr(tickwork.store, "probe", away)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                tickwork.tick()
+    tickwork.tick()
+    assert lines(watchdog) == [WELL, FAILED, WELL]
+
+
+def test_ticks_that_come_when_jobs_do_say_nothing(tickwork: Tickwork, watchdog: Receiver) -> None:
+    """They would tell the watchdog that a cron is well which has died."""
+    for trigger in ("kick", "chain", "sqs"):
+        tickwork.tick(trigger=trigger)
+    assert watchdog.requests == []
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"junk\r\n\r\n"]
+)
+def test_a_watchdog_in_trouble_fails_no_tick_and_keeps_its_secret(
+    tickwork: Tickwork,
+    watchdog: Receiver,
+    clock: Watch,
+    answer: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watchdog.answer = lambda _: answer
+    with caplog.at_level(logging.DEBUG, "tickwork"):
+        tickwork.tick()
+        clock.advance(61)
+        tickwork.tick()
+        assert len(watchdog.requests) == 2
+        watchdog.answer = lambda _: OK
+        clock.advance(61)
+        tickwork.tick()
+    told = [each.getMessage() for each in caplog.records if each.name == "tickwork.heartbeat"]
+    assert len(told) == 2, "once when it begins, once when it is over"
+    assert "127.0.0.1" in told[0]
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_redirect_is_not_followed(tickwork: Tickwork, watchdog: Receiver) -> None:
+    watchdog.answer = lambda _: (
+        b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+    )
+    tickwork.tick()
+    assert lines(watchdog) == [WELL]
+
+
+def test_a_silent_watchdog_delays_a_tick_by_its_timeout_at_most(
+    tickwork: Tickwork, watchdog: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "ANSWER_SECONDS", 0.2)
+
+    def dawdle(_: Request) -> bytes:
+        time.sleep(1.0)
+        return OK
+
+    watchdog.answer = dawdle
+    begun = time.monotonic()
+    tickwork.tick()
+    assert time.monotonic() - begun < 0.9
+
+
+def test_nobody_there_is_told_once(clock: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    with receiver() as gone:
+        url = gone.url
+    with closing(Tickwork(backend="memory", heartbeat_url=url, clock=clock)) as tickwork:
+        tickwork.tick()
+        clock.advance(61)
+        tickwork.tick()
+    assert caplog.text.count("could not be called") == 1
+
+
+def test_fail_goes_behind_the_path() -> None:
+    assert failing("https://hc-ping.com/uuid") == "https://hc-ping.com/uuid/fail"
+    assert failing("https://hc-ping.com/uuid/") == "https://hc-ping.com/uuid/fail"
+    assert failing("https://watch.example") == "https://watch.example/fail"
