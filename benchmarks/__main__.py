@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import aws, core, flow, latency, worker
+from benchmarks import aws, core, dashboard, flow, latency, worker
 
 
 def main() -> int:
@@ -33,6 +33,10 @@ def main() -> int:
     three.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
     three.add_argument("--rows", type=int, default=200_000, help="the larger backlog")
     three.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    pages = suites.add_parser("dashboard", help="every page of the dashboard, a million jobs")
+    pages.add_argument("--database", required=True, help="a URL; tables under bench_ are replaced")
+    pages.add_argument("--rows", type=int, default=1_000_000, help="how many jobs there are")
+    pages.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     options = parser.parse_args()
     say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr))
     if options.suite != "core":
@@ -41,6 +45,8 @@ def main() -> int:
         elif options.suite == "latency":
             figures = latency.measure(options.database, options.jobs, say)
             figures |= worker.measure(options.database, options.jobs, say)
+        elif options.suite == "dashboard":
+            figures = dashboard.measure(options.database, options.rows, say)
         else:
             figures = flow.measure(options.database, options.rows, say)
         print(json.dumps(figures, indent=None if options.json else 2))

@@ -191,6 +191,30 @@ class Managing:
             after = ids[-1]
         return total
 
+    def these(
+        self, action: str, ids: Sequence[str], *, described: str, reason: str | None = None
+    ) -> int:
+        """``retry``, ``cancel`` or ``delete`` jobs by their ids; those of other tenants stay.
+
+        ``described`` is how the log names them. Returns how many it was.
+        """
+        tickwork, total = self.tickwork, 0
+        acts = {
+            "retry": lambda some: tickwork.retry_these(some, by=self.by),
+            "cancel": tickwork.cancel_these,
+            "delete": tickwork.remove_these,
+        }
+        if action not in acts:
+            raise ConfigurationError(f"{action!r} is not done to many: there are {', '.join(acts)}")
+        for begin in range(0, len(ids), steer.IDS_PER_BATCH):
+            some = tuple(ids[begin : begin + steer.IDS_PER_BATCH])
+            if self.tenant is not None:
+                where = JobFilter(ids=some, tenant=self.tenant)
+                some = tuple(tickwork.store.find(where, len(some)))
+            total += acts[action](some)
+        self.note(f"jobs.{action}", described, concerned=total, reason=reason)
+        return total
+
     def retry_failed(
         self, queue: str, *, tenant: str | None = None, reason: str | None = None
     ) -> int:

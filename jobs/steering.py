@@ -181,6 +181,21 @@ class Steering(Parts):
             by=by,
         )
 
+    def retry_these(self, ids: Sequence[str], *, by: str | None = None) -> int:
+        """Retry the jobs with these ids, as far as they failed or were cancelled; how many it was.
+
+        As :meth:`retry`; one whose dedupe key another job has taken stays.
+        """
+        return steer.retry_these(self._runtime, ids, by)
+
+    def cancel_these(self, ids: Sequence[str]) -> int:
+        """Cancel the jobs with these ids that have not ended; returns how many it concerned."""
+        return steer.cancel_these(self._runtime, ids)
+
+    def remove_these(self, ids: Sequence[str]) -> int:
+        """Delete the jobs with these ids that do not run; returns how many."""
+        return steer.remove_these(self._runtime, ids)
+
     def remove(self, job_id: str, *, tenant: str | None = None) -> Job:
         """Delete a job, whatever it waits for or became; returns what it was.
 

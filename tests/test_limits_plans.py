@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import event
+
 from jobs import Tickwork
 from tests.support.databases import Database
 
@@ -39,3 +41,25 @@ def test_what_runs_and_what_was_taken_is_read_by_indexes(postgresql_database: Da
         assert "ix_tickwork_jobs_pending" in plans[what]
     for plan in plans.values():
         assert "Seq Scan on tickwork_jobs" not in plan, plan
+
+
+def test_sqlite_counts_what_runs_without_walking_the_history(sqlite_database: Database) -> None:
+    tickwork = Tickwork(sqlite_database.url)
+    tickwork.create_schema()
+    tickwork.register_handler("noop", lambda payload: None, max_concurrency=5)
+    tickwork.enqueue_many([("noop", {})] * 2000)
+    while tickwork.tick(limit=1000).processed:
+        pass
+    plans = []
+
+    def explain(_c: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "GROUP BY" in statement:
+            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[-1] for row in rows)
+
+    with tickwork.engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    event.listen(tickwork.engine, "before_cursor_execute", explain)
+    assert tickwork.limits()
+    tickwork.close()
+    assert any("state=?" in plan or "_held" in plan for plan in plans), plans

@@ -304,7 +304,7 @@ class Survey(NamedTuple):
 
 
 class QueueCount(NamedTuple):
-    """How many jobs of a queue are in a shown state; ``capped`` if there are more.
+    """How many jobs of a queue are in a shown state, or more if ``capped``.
 
     ``oldest_at`` is when the one that has waited longest became due, of those that wait.
     """
@@ -667,7 +667,7 @@ class Store(AccessStore, Protocol):
         ...
 
     def board(self, cap: int, tenant: str | None = None) -> Board:
-        """The counts of every queue (for a tenant: of its jobs), each counted up to ``cap``.
+        """The counts of every queue (for a tenant: of its jobs), up to ``cap`` in each lane.
 
         ``completed`` rows are not counted.
         """

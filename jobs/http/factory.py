@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response
 
-from jobs.http import access, autostart, cron, ending, health, login, manage, metrics, problems
+from jobs.http import (
+    access,
+    autostart,
+    cron,
+    ending,
+    health,
+    login,
+    manage,
+    metrics,
+    pages,
+    problems,
+)
 from jobs.http.access import Identify
 from jobs.http.auth import Gatekeeper
 from jobs.system import Tickwork
@@ -54,6 +65,7 @@ def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = 
     doors = access.install(app, tickwork, identify)
     login.install(app, tickwork, doors)
     manage.install(app, tickwork, doors)
+    pages.install(app, tickwork, doors)
     _mount_blueprints(app, tickwork)
     autostart.install(app, tickwork)
     return app

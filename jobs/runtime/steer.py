@@ -75,6 +75,35 @@ def state_of(name: State | str) -> State:
         raise ConfigurationError(f"{name!r} is not a state: there are {', '.join(State)}") from None
 
 
+# -- those that somebody has chosen ------------------------------------------------------------
+
+
+def retry_these(runtime: Runtime, ids: Sequence[str], by: str | None) -> int:
+    """Put those of these jobs that failed or were cancelled back to pending; returns how many."""
+    done = 0
+    for some in _in_chunks(sorted(ids), JOBS_PER_BATCH):
+        jobs = runtime.store.list(JobFilter(ids=tuple(some)), len(some))
+        ended = [job for job in jobs if job.state in (State.FAILED, State.CANCELLED)]
+        done += _revive(runtime, ended, [0.0] * len(ended), attempts=None, by=by)
+    return done
+
+
+def cancel_these(runtime: Runtime, ids: Sequence[str]) -> int:
+    """Cancel those of these jobs that have not ended; returns how many."""
+    return sum(runtime.store.cancel_many(some) for some in _in_chunks(ids, IDS_PER_BATCH))
+
+
+def remove_these(runtime: Runtime, ids: Sequence[str]) -> int:
+    """Delete those of these jobs that do not run; returns how many."""
+    removable = [state for state in State if state is not State.PROCESSING]
+    return sum(runtime.store.remove(some, removable) for some in _in_chunks(ids, IDS_PER_BATCH))
+
+
+def _in_chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for begin in range(0, len(ids), size):
+        yield ids[begin : begin + size]
+
+
 # -- away with them ----------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-KNOWN = ("faketime", "mysql", "node", "pgbouncer", "postgresql", "python312")
+KNOWN = ("chromium", "faketime", "mysql", "node", "pgbouncer", "postgresql", "python312")
 
 
 def required() -> frozenset[str]:

@@ -58,8 +58,14 @@ class Browse:
     def survey(self, where: JobFilter, cap: int) -> Asked:
         """How many rows were looked at, how many of them it is, and the last id looked at."""
         if not needs_looking(where):
-            found, parameters = self._found(where, cap + 1)
-            return Asked(text(f"SELECT count(*), count(*), NULL FROM ({found}) AS f"), parameters)
+            indexed, parameters = self._indexed(where)
+            parts = [
+                f"(SELECT count(*) FROM (SELECT 1 AS one FROM {self.statements.jobs} "
+                f"WHERE {indexed} AND state = '{state}' LIMIT {int(cap) + 1}) AS of_{state})"
+                for state in where.states
+            ]
+            total = " + ".join(parts) or "0"
+            return Asked(text(f"SELECT n, n, NULL FROM (SELECT {total} AS n) AS c"), parameters)
         found, parameters = self._found(where, where.window or cap)
         conditions, more = self.conditions(where, beyond_indexes=True)
         last = "max" if where.after_id is not None else "min"
@@ -83,8 +89,22 @@ class Browse:
 
     def _found(self, where: JobFilter, most: int) -> tuple[str, dict[str, Any]]:
         """The first ``most`` ids by the indexes alone, a range for each stored state."""
-        lead, parameters = where.lead, {}
+        conditions, parameters = self._indexed(where)
         order = "ASC" if where.after_id is not None else "DESC"
+        parts = [
+            f"SELECT id FROM (SELECT id FROM {self.statements.jobs} "
+            f"WHERE {conditions} AND state = '{state}' "
+            f"ORDER BY id {order} LIMIT {int(most)}) AS of_{state}"
+            for state in where.states
+        ]
+        if not parts:  # a stored state and a shown one that contradict each other
+            parts = [f"SELECT id FROM {self.statements.jobs} WHERE 1 = 0"]
+        ids = f"SELECT id FROM ({' UNION ALL '.join(parts)}) AS u"
+        return f"{ids} ORDER BY id {order} LIMIT {int(most)}", parameters
+
+    def _indexed(self, where: JobFilter) -> tuple[str, dict[str, Any]]:
+        """What the indexes find of a filter, but for the state."""
+        lead, parameters = where.lead, dict[str, Any]()
         conditions = ["namespace = :namespace"]
         if lead is not None:
             conditions.append(f"{lead} = :{lead}")
@@ -102,16 +122,7 @@ class Browse:
                     head = f"{max(0, at_ms):012x}"
                     conditions.append(f"id {compares} :{name}_id")
                     parameters[f"{name}_id"] = f"{head[:8]}-{head[8:]}"
-        parts = [
-            f"SELECT id FROM (SELECT id FROM {self.statements.jobs} "
-            f"WHERE {' AND '.join(conditions)} AND state = '{state}' "
-            f"ORDER BY id {order} LIMIT {int(most)}) AS of_{state}"
-            for state in where.states
-        ]
-        if not parts:  # a stored state and a shown one that contradict each other
-            parts = [f"SELECT id FROM {self.statements.jobs} WHERE 1 = 0"]
-        ids = f"SELECT id FROM ({' UNION ALL '.join(parts)}) AS u"
-        return f"{ids} ORDER BY id {order} LIMIT {int(most)}", parameters
+        return " AND ".join(conditions), parameters
 
     def _joined(self, ids: str) -> str:
         """The rows of those ids as ``j``, each found by its key: nothing else is read."""

@@ -145,7 +145,9 @@ class _Counted:
         self._oldest: dict[tuple[str, str], datetime] = {}
 
     def add(self, queue: str, shown: str, count: int) -> None:
-        self._counts[queue, shown] += count
+        self._counts[queue, shown] += min(count, self._cap)
+        if count > self._cap:
+            self._capped.add((queue, shown))
 
     def add_waiting(
         self, queue: str, what: str, count: int, again: int, at: datetime | None, held: bool
@@ -167,10 +169,8 @@ class _Counted:
             QueueCount(
                 queue,
                 shown,
-                min(count, self._cap),
-                count > self._cap
-                or (queue, shown) in self._capped
-                or stored_state(shown) in self._full,
+                count,
+                (queue, shown) in self._capped or stored_state(shown) in self._full,
                 self._oldest.get((queue, shown)),
             )
             for (queue, shown), count in sorted(self._counts.items())
