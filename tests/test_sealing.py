@@ -210,7 +210,11 @@ def test_a_payload_cannot_pretend(sqlite_url: str) -> None:
         tickwork.enqueue("echo", {SEALED: "gAAAAA"})
 
 
-@pytest.mark.parametrize("key", ["", "short", "x" * 44, "\ud800", OLD[:-2]])
+@pytest.mark.parametrize(
+    "key",
+    ["", "short", "x" * 44, "\ud800", OLD[:-2]],
+    ids=["empty", "short", "no base64", "surrogate", "cut off"],
+)
 def test_what_is_no_key_is_refused_by_name(key: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBS_ENCRYPTION_KEYS") as refused:
         KeyRing([NEW, key])
