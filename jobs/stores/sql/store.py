@@ -24,7 +24,7 @@ from jobs.stores.sql.base import may_be_name
 from jobs.stores.sql.claim import Claimer, wanted_lanes
 from jobs.stores.sql.claiming import ClaimTurns
 from jobs.stores.sql.groups import GroupWriter
-from jobs.stores.sql.limits import Turns, Wanted, need_turns
+from jobs.stores.sql.limits import Turns, Wanted
 from jobs.stores.sql.records import Records
 from jobs.stores.sql.rowlist import row_list
 from jobs.stores.sql.sessions import connection_of
@@ -111,23 +111,27 @@ class SqlStore(Steering, Upkeep, Records, Alerting, Access):
             times["overdue_seconds"] = overdue_seconds
         if ids is not None and limits:
             with self._claim_turns.one():
-                wanted = wanted_lanes(self._lanes_of_ids(list(ids)), kinds, queues)
-                return self._claim_in_turns(Wanted.of(wanted, limits, list(ids)), limit, times)
+                named = wanted_lanes(self._lanes_of_ids(list(ids)), kinds, queues)
+                return self._claim_in_turns(Wanted.of(named, limits, list(ids)), limit, times)
         in_turns: list[Wanted] = []
+
+        def turns_for(live: Sequence[str]) -> Wanted | None:
+            return Wanted.in_turns(wanted_lanes(live, kinds, queues), limits)
 
         def run(connection: Connection) -> list[Claimed]:
             parameters = self._parameters(**times)
             if ids is not None:
                 return claimer.claim_ids(connection, list(ids), kinds, limit, parameters)
             live = lanes if lanes is not None else self._lanes(connection)
-            wanted = wanted_lanes(live, kinds, queues)
-            if need_turns(wanted, limits):
-                in_turns.append(Wanted.of(wanted, limits or Limits()))
+            if lanes is None and (wanted := turns_for(live)) is not None:
+                in_turns.append(wanted)
                 return []
-            return claimer.claim(connection, wanted, limit, parameters)
+            return claimer.claim(connection, wanted_lanes(live, kinds, queues), limit, parameters)
 
-        # MySQL locks rows by their ids and then takes them, in a transaction around both.
         with self._claim_turns.one():
+            if ids is None and lanes is not None and (wanted := turns_for(lanes)) is not None:
+                return self._claim_in_turns(wanted, limit, times)
+            # MySQL locks rows by their ids and then takes them, in a transaction around both.
             claimed = self._write(run, alone=ids is None or claimer.claims_ids_at_once)
             return self._claim_in_turns(in_turns[-1], limit, times) if in_turns else claimed
 

@@ -7,6 +7,6 @@ looking at is left to it.
 """
 
 from jobs.stores.sql.limits.turns import Turns
-from jobs.stores.sql.limits.wanted import Wanted, need_turns
+from jobs.stores.sql.limits.wanted import Wanted
 
-__all__ = ["Turns", "Wanted", "need_turns"]
+__all__ = ["Turns", "Wanted"]

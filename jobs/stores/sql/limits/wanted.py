@@ -1,4 +1,4 @@
-"""What a claim looks at, and whether it needs turns."""
+"""What a claim looks at, and whether that takes turns."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ class Wanted(NamedTuple):
             by_name.update(found)
         return cls(names, by_name, ids)
 
-
-def need_turns(lanes: Collection[str], limits: Limits | None) -> bool:
-    """Whether a claim of these lanes is more than taking the best rows."""
-    if any(map(has_flow, lanes)):
-        return True
-    return bool(limits) and any(limits.of_lane(parsed(lane)) for lane in lanes)  # type: ignore[union-attr]
+    @classmethod
+    def in_turns(cls, lanes: Collection[str], limits: Limits | None) -> Wanted | None:
+        """The same, if a claim of these lanes is more than taking the best rows; else ``None``."""
+        has_turns = any(map(has_flow, lanes))
+        if not has_turns and not limits:
+            return None
+        wanted = cls.of(lanes, limits or Limits())
+        return wanted if has_turns or wanted.limits else None
