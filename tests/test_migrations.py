@@ -82,7 +82,6 @@ def all_tables(*prefixes: str) -> list[str]:
         "takings",
         "ticks",
         "tokens",
-        "ticks",
     ]
     return sorted(f"{prefix}{name}" for prefix in prefixes for name in names)
 
