@@ -303,13 +303,15 @@ def test_a_stop_hands_back_and_gives_up_after_the_grace(tickwork: Tickwork) -> N
 
     @tickwork.handler("hang", max_attempts=3)
     def hang() -> None:
+        begun.append(None)
         gate.wait(30)
 
+    begun: list[None] = []
     ids = tickwork.enqueue_many([("hang", {})] * 5)
     worker = tickwork.worker(concurrency=2)
     worker.start()
     try:
-        assert eventually(lambda: len(tickwork.list(state=State.PROCESSING)) == 2)
+        assert eventually(lambda: len(begun) == 2)
         stop(worker, grace_seconds=0.1)
         jobs = [job for each in ids if (job := tickwork.get(each)) is not None]
         assert [job.state for job in jobs] == ["pending"] * 5

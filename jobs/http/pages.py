@@ -67,6 +67,7 @@ def install(app: Flask, tickwork: Tickwork, access: Access) -> None:
             f"tickwork.dashboard.{page.module}.{page.view}",
             view,
             methods=[page.method],
+            provide_automatic_options=False,
         )
 
 

@@ -289,7 +289,8 @@ class Model:
             row.attempts, row.cancel_requested = 0, False
             row.finished_at = row.keep_until = None
             row.state, row.started = State.PENDING, False
-        row.run_at = now
+            row.run_at = now
+        row.run_at = min(row.run_at, now)  # one that is due keeps its place
         return True
 
     def _take_again(self, name: tuple[str, ...], row: Row) -> bool:

@@ -579,6 +579,6 @@ def test_a_batch_makes_few_statements_however_many_messages(place: Place) -> Non
     one, ten = statements(place, tickwork, 1), statements(place, tickwork, 10)
 
     # MySQL has no RETURNING: it locks, takes and reads.
-    fewest = 4 if tickwork.engine.dialect.name == "mysql" else 2
+    fewest = 5 if tickwork.engine.dialect.name == "mysql" else 3  # the last one records it
     assert one == fewest, "one claim and one settle"
     assert ten <= fewest + 1, "a mark more, if the pace had dropped"

@@ -68,7 +68,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(values: list[float], part
     true = ranked[max(0, math.ceil(part * len(values)) - 1)]
     bounds = [0.0, *BOUNDS_MS]
     low = max((b for b in bounds if b < true), default=0.0)
-    high = min((b for b in bounds if b >= true), default=float(BOUNDS_MS[-1]))
+    high = min((b for b in BOUNDS_MS if b >= true), default=float(BOUNDS_MS[-1]))
     assert found is not None
     assert min(low, BOUNDS_MS[-1]) <= found <= high
 

@@ -142,7 +142,8 @@ def shop() -> Iterator[Shop]:
 # -- a browser -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+# Of one module: while Playwright runs, its thread has an event loop, and other tests need theirs.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     with started_browser() as started:
         yield started

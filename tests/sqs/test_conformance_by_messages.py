@@ -74,6 +74,11 @@ class Delivered(Tickwork):
 class ByMessages(RuntimeConformance):
     """A queue of its own for each test, as for its namespace."""
 
+    # Of the records of ticks: here a batch is what runs and is recorded (tests/test_ticks.py).
+    test_a_record_that_cannot_be_written_fails_no_tick = None
+    test_a_tick_that_raises_is_recorded_with_its_error = None
+    test_a_lost_runner_is_counted = None
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "clock" in metafunc.fixturenames:
             metafunc.parametrize("clock", ["manual"], indirect=True)
