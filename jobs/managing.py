@@ -36,7 +36,7 @@ from jobs.core.controls import subject_of
 from jobs.core.errors import ConfigurationError, JobNotFound, NotAllowed, OtherTenant, TokenNotFound
 from jobs.core.ids import new_id
 from jobs.core.job import TERMINAL, Job, State
-from jobs.core.names import check_queue, check_tenant
+from jobs.core.names import EVERY_QUEUE, check_queue, check_tenant
 from jobs.core.queues import QueueSettings
 from jobs.core.redact import Redactor, marked
 from jobs.core.registry import Handler
@@ -48,7 +48,6 @@ from jobs.runtime.steer import Which
 from jobs.system import Tickwork
 
 log = logging.getLogger("tickwork.audit")
-EVERY_QUEUE = "all"
 COUNTED_UP_TO = 100_000
 
 

@@ -20,6 +20,7 @@ from jobs.cli.text import say, span, table
 from jobs.cli.values import duration
 from jobs.core.backoff import Backoff
 from jobs.core.controls import EVERYTHING, Control, subject_of
+from jobs.core.names import EVERY_QUEUE
 from jobs.core.queues import NAMES
 from jobs.core.registry import Retention
 
@@ -103,7 +104,7 @@ def list_queues(as_json: bool) -> dict[str, Any] | None:
         counts = _by_queue(tickwork.counts())
         controls = {each.subject: each for each in tickwork.controls()}
         names = {*counts, *tickwork.queues(), *(each.queue for each in tickwork.registry)}
-        names |= {name for kind, name in map(_parted, controls) if kind == "queue"} - {"all"}
+        names |= {name for kind, name in map(_parted, controls) if kind == "queue"} - {EVERY_QUEUE}
         shown = {name: _queue(tickwork, name, counts, controls) for name in sorted(names)}
     everything = controls.get(EVERYTHING)
     paused = [each for each in controls.values() if each.is_paused]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from jobs.core.codec import clean_text
 from jobs.core.errors import ConfigurationError
-from jobs.core.names import check_kind, check_queue
+from jobs.core.job import Job, shown_state
+from jobs.core.names import EVERY_QUEUE, check_kind, check_queue
 
 EVERYTHING = "queue/all"
 NAME_MAX_CHARS, REASON_MAX_CHARS = 200, 500
@@ -64,7 +65,7 @@ def subject_of(*, queue: str | None = None, kind: str | None = None) -> str:
         raise ConfigurationError("name a queue or a kind, one of them ('all' is every queue)")
     if kind is not None:
         return f"kind/{check_kind(kind)}"
-    if queue == "all":
+    if queue == EVERY_QUEUE:
         return EVERYTHING
     return f"queue/{check_queue(queue)}"
 
@@ -97,6 +98,21 @@ def holds_back(paused: Collection[str], queue: str, kind: str) -> bool:
     """Whether a pause holds back the jobs of this kind in this queue."""
     return bool(paused) and (
         EVERYTHING in paused or f"queue/{queue}" in paused or f"kind/{kind}" in paused
+    )
+
+
+def state_now(job: Job, now: datetime, paused: Collection[str]) -> str:
+    """A job's state as people are told it (:func:`jobs.core.job.shown_state`).
+
+    ``paused`` are the subjects that are; ``now`` is the store's time.
+    """
+    return shown_state(
+        job.state,
+        attempts=job.attempts,
+        run_at=job.run_at,
+        lease_until=job.lease_until,
+        now=now,
+        paused=holds_back(paused, job.queue, job.kind),
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import inf
-from statistics import median
 from typing import Any, NamedTuple, Self
 
 from jobs.core.codec import decode
@@ -424,6 +423,8 @@ class Pulse(NamedTuple):
 
 def learn_cadence(instants: Sequence[datetime]) -> float | None:
     """The usual gap in seconds between these, newest first; ``None`` for fewer than three."""
+    from statistics import median  # late: it brings fractions and decimals, and few ask
+
     gaps = [(b - a).total_seconds() for b, a in pairwise(instants)]
     return max(median(gaps), LEAST_CADENCE_SECONDS) if len(gaps) >= 2 else None
 

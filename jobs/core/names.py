@@ -8,7 +8,8 @@ from typing import TypeGuard
 from jobs.core.errors import ConfigurationError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,99}")
-RESERVED_QUEUES = frozenset({"all", "dashboard", "stats", "monitoring", "process"})
+EVERY_QUEUE = "all"  # a queue's name where all of them are meant
+RESERVED_QUEUES = frozenset({EVERY_QUEUE, "dashboard", "stats", "monitoring", "process"})
 TENANT_MAX_CHARS = 100
 KEY_MAX_CHARS = 200
 

@@ -18,6 +18,7 @@ from jobs.http import (
 )
 from jobs.http.access import Identify
 from jobs.http.auth import Gatekeeper
+from jobs.http.rules import LateRule
 from jobs.system import Tickwork
 
 MAX_BODY_BYTES = 1_048_576
@@ -46,6 +47,7 @@ def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = 
     tickwork = tickwork or Tickwork.from_env()
     settings = tickwork.settings
     app = Flask(__name__, static_folder=None)
+    app.url_rule_class = LateRule
     app.extensions["tickwork"] = tickwork
     app.secret_key = settings.secret_key
     # Escaping may double a payload, and the largest one allowed must still get in.

@@ -16,7 +16,7 @@ from jobs.core.controls import NAME_MAX_CHARS, checked_text
 from jobs.core.doorbell import Ring, SilentDoorbell
 from jobs.core.errors import ConfigurationError, JobNotFound, JobStateConflict
 from jobs.core.job import TERMINAL, Claimed, Job, State
-from jobs.core.names import check_kind, check_queue, check_tenant
+from jobs.core.names import EVERY_QUEUE, check_kind, check_queue, check_tenant
 from jobs.core.outcome import RESET, RETRIED, Outcome, with_note
 from jobs.core.registry import check_max_attempts
 from jobs.core.store import JobFilter, Revival, Verdict
@@ -60,7 +60,7 @@ def filter_of(state: State | str | None, which: Which) -> JobFilter:
     return JobFilter(
         None if state is None else state_of(state),
         kind=None if kind is None else check_kind(kind),
-        queue=None if queue is None or queue == "all" else check_queue(queue),
+        queue=None if queue is None or queue == EVERY_QUEUE else check_queue(queue),
         tenant=None if tenant is None else check_tenant(tenant),
         error=which.get("error"),
         older_than_seconds=seconds_of("older_than", which.get("older_than")),

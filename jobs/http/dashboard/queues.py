@@ -9,7 +9,7 @@ from werkzeug.exceptions import NotFound
 
 from jobs.core.controls import REASON_MAX_CHARS
 from jobs.core.errors import ConfigurationError
-from jobs.core.names import check_queue
+from jobs.core.names import EVERY_QUEUE, check_queue
 from jobs.http.dashboard import rhythm
 from jobs.http.dashboard.desk import Desk, link
 from jobs.http.dashboard.detail import reason_of
@@ -61,7 +61,7 @@ def one(desk: Desk, name: str) -> Response:
     desk.need_control()
     system = desk.tickwork
     system.learn_queues()
-    sources = {} if name == "all" else system.queue_sources(check_queue(name))
+    sources = {} if name == EVERY_QUEUE else system.queue_sources(check_queue(name))
     control = next(
         (each for each in desk.store.controls() if each.subject == f"queue/{name}"), None
     )
@@ -81,7 +81,7 @@ def one(desk: Desk, name: str) -> Response:
 def act(desk: Desk, name: str, action: str) -> Response:
     """``POST /queues/<name>/<action>``: pause, resume, settings, empty."""
     desk.need_control()
-    managing, label = desk.managing, "every queue" if name == "all" else f"queue {name}"
+    managing, label = desk.managing, "every queue" if name == EVERY_QUEUE else f"queue {name}"
     kind = request.form.get("kind") or None
     subject: dict[str, Any] = {"kind": kind} if kind else {"queue": name}
     match action:

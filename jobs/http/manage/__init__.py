@@ -6,14 +6,15 @@ manages something.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Flask
+from flask.typing import ResponseReturnValue
 from werkzeug.routing import BaseConverter
 
-from jobs.core.names import RESERVED_QUEUES
+from jobs.core.names import EVERY_QUEUE, RESERVED_QUEUES
 from jobs.http.access import Access
-from jobs.http.manage.dispatch import Dispatcher
-from jobs.http.manage.routes import ROUTES
-from jobs.managing import EVERY_QUEUE
+from jobs.http.manage.routes import ROUTES, Route
 from jobs.system import Tickwork
 
 _WORDS = "|".join(sorted(RESERVED_QUEUES - {EVERY_QUEUE}))
@@ -27,10 +28,9 @@ class QueueConverter(BaseConverter):
 
 def install(app: Flask, tickwork: Tickwork, access: Access) -> None:
     """Serve the routes of :data:`~jobs.http.manage.routes.ROUTES` to whom ``access`` lets in."""
-    dispatcher = Dispatcher(tickwork)
     app.url_map.converters["queue"] = QueueConverter
     for route in ROUTES:
-        view = access.guards(route.role, dispatcher.view(route), page=route.is_page)
+        view = access.guards(route.role, _late(tickwork, route), page=route.is_page)
         app.add_url_rule(
             route.path.replace("<queue>", "<queue:queue>"),
             route.endpoint,
@@ -38,3 +38,15 @@ def install(app: Flask, tickwork: Tickwork, access: Access) -> None:
             methods=[route.method],
             provide_automatic_options=False,
         )
+
+
+def _late(tickwork: Tickwork, route: Route) -> Callable[..., ResponseReturnValue]:
+    def view(**path: str) -> ResponseReturnValue:
+        from jobs.http.manage.dispatch import (
+            respond,  # late: what a deployment that ticks needs not
+        )
+
+        return respond(tickwork, route, path)
+
+    view.__name__ = route.name
+    return view

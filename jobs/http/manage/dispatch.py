@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -49,47 +48,37 @@ _NOT_FOUND = (
 )
 
 
-class Dispatcher:
-    """Calls the views of one application."""
+def respond(tickwork: Tickwork, route: Route, path: dict[str, str]) -> ResponseReturnValue:
+    """Call the view of a route; the view itself is loaded with the first call."""
+    try:
+        return _answer(tickwork, load(route), path)
+    except (TickworkError, HTTPException) as error:
+        told = _told(error)
+        if told is None:
+            raise
+        return told
 
-    def __init__(self, tickwork: Tickwork) -> None:
-        self._tickwork = tickwork
 
-    def view(self, route: Route) -> Callable[..., ResponseReturnValue]:
-        """What the application calls for a route; the view itself is loaded then."""
-
-        def answer(**path: str) -> ResponseReturnValue:
-            try:
-                return self._answer(load(route), path)
-            except (TickworkError, HTTPException) as error:
-                told = _told(error)
-                if told is None:
-                    raise
-                return told
-
-        answer.__name__ = route.name
-        return answer
-
-    def _answer(self, declared: Operation, path: dict[str, str]) -> Response:
-        if "queue" in path:
-            check_queue_path(path["queue"])
-        identity = current()
-        values: dict[str, Any] = dict(path)
-        if declared.query is not None:
-            values["query"] = validated(declared.query, query_values(), HTTPStatus.BAD_REQUEST)
-        elif request.args:
-            query_refused(sorted(request.args))
-        if declared.body is not None:
-            given = body_value(optional=declared.body_is_optional)
-            values["body"] = validated(declared.body, given, HTTPStatus.UNPROCESSABLE_ENTITY)
-        call = Call(
-            self._tickwork,
-            Managing(self._tickwork, identity.name, identity.tenant),
-            identity.role,
-            idempotency_key(),
-        )
-        said = declared.view(call, **values)
-        return _response(said if isinstance(said, Answer) else Answer(said))
+def _answer(tickwork: Tickwork, declared: Operation, path: dict[str, str]) -> Response:
+    if "queue" in path:
+        check_queue_path(path["queue"])
+    identity = current()
+    values: dict[str, Any] = dict(path)
+    if declared.query is not None:
+        values["query"] = validated(declared.query, query_values(), HTTPStatus.BAD_REQUEST)
+    elif request.args:
+        query_refused(sorted(request.args))
+    if declared.body is not None:
+        given = body_value(optional=declared.body_is_optional)
+        values["body"] = validated(declared.body, given, HTTPStatus.UNPROCESSABLE_ENTITY)
+    call = Call(
+        tickwork,
+        Managing(tickwork, identity.name, identity.tenant),
+        identity.role,
+        idempotency_key(),
+    )
+    said = declared.view(call, **values)
+    return _response(said if isinstance(said, Answer) else Answer(said))
 
 
 def load(route: Route) -> Operation:

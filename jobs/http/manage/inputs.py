@@ -10,8 +10,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from jobs.core.errors import TickworkError
-from jobs.core.names import NAME, RESERVED_QUEUES
-from jobs.managing import EVERY_QUEUE
+from jobs.core.names import EVERY_QUEUE, NAME, RESERVED_QUEUES
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _KEY_MAX_CHARS = 200

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from jobs.core.job import Job, State
+from jobs.core.names import EVERY_QUEUE
 from jobs.core.store import JobFilter
 from jobs.http.manage.models import (
     BulkBody,
@@ -20,7 +21,6 @@ from jobs.http.manage.models import (
 )
 from jobs.http.manage.operations import Call, operation
 from jobs.http.manage.words import SHOWN, job_told, told_now
-from jobs.managing import EVERY_QUEUE
 from jobs.runtime.steer import Which
 
 

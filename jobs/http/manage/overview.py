@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import RootModel, TypeAdapter
 
 from jobs.core.job import State
+from jobs.core.names import EVERY_QUEUE
 from jobs.core.store import JobFilter
 from jobs.http.manage.models import (
     KindsTold,
@@ -18,7 +19,6 @@ from jobs.http.manage.models import (
 )
 from jobs.http.manage.operations import Call, operation
 from jobs.http.manage.words import by_queue, declared_queues, totals
-from jobs.managing import EVERY_QUEUE
 
 FAILED_SHOWN = 10
 Stats = RootModel[dict[str, QueueCounts]]

@@ -8,6 +8,7 @@ from typing import Any
 from jobs.core.controls import EVERYTHING
 from jobs.core.errors import NotAllowed
 from jobs.core.job import State
+from jobs.core.names import EVERY_QUEUE
 from jobs.http.manage.inputs import Invalid, body_value, validated
 from jobs.http.manage.models import (
     ActedTold,
@@ -26,7 +27,6 @@ from jobs.http.manage.models import (
 from jobs.http.manage.operations import Answer, Call, operation
 from jobs.http.manage.produce import create
 from jobs.http.manage.words import by_queue, declared_queues
-from jobs.managing import EVERY_QUEUE
 
 DAY_SECONDS = 86_400.0
 _GRACE_SECONDS = {"failed": 7 * DAY_SECONDS}
