@@ -78,7 +78,7 @@ ORDER = {
         *("tracing", "loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique"),
         *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
         *("schedules", "timetable", "upkeep", "steer", "watch"),
-        *("tick", "chain", "drain", "deliver", "stream", "worker", "local"),
+        *("tick", "chain", "drain", "deliver", "trouble", "stream", "worker", "local"),
     ),
     "jobs.aws": ("event", "emf", "queue", "consumer", "lambdas", "source", "redrive"),
 }

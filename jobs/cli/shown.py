@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from jobs.cli.text import mask, span
-from jobs.core.controls import holds_back
+from jobs.core.controls import state_now
 from jobs.core.job import SHOWN_STATES as SHOWN_STATES
-from jobs.core.job import Job, shown_state
+from jobs.core.job import Job
 from jobs.core.redact import Redactor
 
 
@@ -28,14 +28,7 @@ class Shown:
     def state(self) -> str:
         """The stored state, refined: ``paused``, ``delayed``, ``retrying``, ``stalled``."""
         job = self.job
-        return shown_state(
-            job.state,
-            attempts=job.attempts,
-            run_at=job.run_at,
-            lease_until=job.lease_until,
-            now=self.now,
-            paused=holds_back(self.paused, job.queue, job.kind),
-        )
+        return state_now(job, self.now, self.paused)
 
     @property
     def age(self) -> str:

@@ -103,11 +103,6 @@ class Events:
             self._listeners[name] = (*self._listeners.get(name, ()), (listener, when))
         return listener
 
-    @property
-    def heard(self) -> bool:
-        """Whether anybody listens to anything."""
-        return any(map(self.wanted, self._listeners))
-
     def wanted(self, name: EventName | str) -> bool:
         """Whether anybody listens: events nobody hears are not built."""
         heard = self._listeners.get(name, ())  # asked for every job

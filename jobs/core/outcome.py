@@ -109,6 +109,16 @@ class Outcome(NamedTuple):
     discarded: bool = False  # it failed because the handler gave the job up
     started: float | None = None
 
+    @property
+    def may_be_followed(self) -> bool:
+        """Whether its end enqueues others, or may: the next step, what a group is followed by."""
+        return bool(self.verdict.follow) or self.verdict.group_id is not None
+
+    @property
+    def is_due_again(self) -> bool:
+        """Whether the job waits again, and not for a time to come."""
+        return self.verdict.state == "pending" and not self.verdict.delay_seconds
+
 
 def decide(
     claimed: Claimed,

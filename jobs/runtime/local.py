@@ -14,10 +14,11 @@ from typing import Any
 
 from jobs.core.deadline import unlimited_budget
 from jobs.core.doorbell import Doorbell, Ring
-from jobs.core.errors import ConfigurationError, SchemaError, StoreUnavailable
+from jobs.core.errors import ConfigurationError
 from jobs.core.settings import Settings, on_platform
 from jobs.runtime.base import Runtime
 from jobs.runtime.tick import TickResult, run_tick
+from jobs.runtime.trouble import Trouble
 
 log = logging.getLogger("tickwork.local")
 
@@ -40,7 +41,7 @@ class LocalRunner:
         self._busy = 0
         self._looks = 0  # how often somebody said "look now"
         self._open = False
-        self._trouble: str | None = None
+        self._trouble = Trouble(log, "a tick failed; the next one comes in any case")
 
     @property
     def is_running(self) -> bool:
@@ -127,23 +128,11 @@ class LocalRunner:
                 trigger="local",
             )
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look must come
-            self._tell_of(error)
+            self._trouble.meet(error)
             return None
-        if self._trouble is not None:
-            self._trouble = None
+        if self._trouble.end():
             log.info("ticks succeed again")
         return _ran(result)
-
-    def _tell_of(self, error: Exception) -> None:
-        """Log a trouble when it begins; the polls that meet it again are silent."""
-        trouble = f"{type(error).__name__}: {error}"
-        if trouble == self._trouble:
-            return
-        self._trouble = trouble
-        if isinstance(error, (SchemaError, StoreUnavailable)):
-            log.error("jobs wait: %s", error)
-        else:
-            log.error("a tick failed; the next one comes in any case", exc_info=error)
 
 
 def _ran(result: TickResult) -> bool:

@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.deadline import WORKER_LEASE_SECONDS, unlimited_budget
-from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.core.ids import new_id
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, Outcome
@@ -23,6 +22,7 @@ from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
 from jobs.runtime.record import Note
 from jobs.runtime.recorder import GATHER_SECONDS
+from jobs.runtime.trouble import Trouble
 from jobs.runtime.upkeep import run_upkeep, trim_finished
 from jobs.runtime.watch import look_at_alerts
 
@@ -103,7 +103,7 @@ class Stream(Batch):
         self._more_is_due = False
         self._held_back_seconds = HELD_BACK_SECONDS
         self._rest_seconds = FIRST_REST_SECONDS
-        self._trouble: str | None = None
+        self._trouble = Trouble(log, "a look for jobs failed; the next one comes in any case")
         self._last_claim = now
         self._started_at_last_claim = 0
         self._claimed_last = slots
@@ -125,7 +125,7 @@ class Stream(Batch):
     @property
     def trouble(self) -> str | None:
         """Why jobs wait, if the last look at the database failed."""
-        return self._trouble
+        return self._trouble.said
 
     def take_tally(self) -> Tallied:
         """What was done since the last call."""
@@ -225,12 +225,11 @@ class Stream(Batch):
             is_old = now - self._looked_at > BUSY_LOOK_SECONDS
             self._claim(now, looks=is_due or is_old)
             self._rest_seconds = FIRST_REST_SECONDS
-            if self._trouble is not None:
+            if self._trouble.end():
                 log.warning("the database answers again")
-                self._trouble = None
             self._record_if_due(now)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look must come
-            self._tell_of(error)
+            self._trouble.meet(error)
             self._more_is_due = False
             self._look_at = self._monotonic() + self._rest_seconds
             self._rest_seconds = min(2 * self._rest_seconds, LONGEST_REST_SECONDS)
@@ -453,6 +452,7 @@ class Stream(Batch):
             self._places.pop(job_id, None)
             self._taken_at.pop(job_id, None)
             self._committed.discard(job_id)
+            self._raised.pop(job_id, None)  # of one that came late, and was not told of
         # It goes on for months: what has ended is forgotten.
         flushed, self._flushed = self._flushed, 0
         del self._ended[:flushed]
@@ -463,12 +463,7 @@ class Stream(Batch):
         """Whether these ends made something due, or made room under a limit."""
         if self.runtime.limits or self.runtime.queues.limits_in_process(self.runtime.registry):
             return True
-        return any(
-            each.verdict.follow
-            or each.verdict.group_id is not None
-            or (each.verdict.state == "pending" and not each.verdict.delay_seconds)
-            for each in outcomes
-        )
+        return any(each.may_be_followed or each.is_due_again for each in outcomes)
 
     # -- the slots -----------------------------------------------------------------------------
 
@@ -480,16 +475,3 @@ class Stream(Batch):
             self._end(self._unstarted(claimed, NotStarted()))
             return True
         return super()._execute(claimed)
-
-    # -- trouble -------------------------------------------------------------------------------
-
-    def _tell_of(self, error: Exception) -> None:
-        """Log a trouble when it begins; the looks that meet it again are silent."""
-        trouble = f"{type(error).__name__}: {error}"
-        if trouble == self._trouble:
-            return
-        self._trouble = trouble
-        if isinstance(error, (SchemaError, StoreUnavailable)):
-            log.error("jobs wait: %s", error)
-        else:
-            log.error("a look for jobs failed; the next one comes in any case", exc_info=error)

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.core.deadline import Budget, tick_budget
 from jobs.core.events import ticking
-from jobs.core.outcome import Outcome, pace_marks
+from jobs.core.outcome import pace_marks
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
 from jobs.runtime.record import RAN, Note, written_down
@@ -173,11 +173,11 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
     may_be_left = len(claimed) >= limit or runtime.stopping.is_set()
     came_meanwhile = wanted.counts_left and bool(claimed)
     # Nor has a short claim taken what its jobs were followed by.
-    followed = any(map(_may_be_followed, report.outcomes))
+    followed = any(outcome.may_be_followed for outcome in report.outcomes)
     if not may_be_left:
         # A claim that came back short has taken all there was, but for what came back due at once,
         # or was held back by a limit that may be free again now that these have ended.
-        returned = any(map(_is_due_again, report.outcomes))
+        returned = any(outcome.is_due_again for outcome in report.outcomes)
         may_be_left = returned or followed or came_meanwhile or bool(claimed and limits)
     # What came meanwhile, or follows, may have opened lanes of its own.
     lanes = None if came_meanwhile or followed else lanes
@@ -207,15 +207,6 @@ def _fire_schedules(runtime: Runtime) -> int:
     from jobs.runtime.schedules import fire_due  # late, as above
 
     return fire_due(runtime)
-
-
-def _may_be_followed(outcome: Outcome) -> bool:
-    verdict = outcome.verdict
-    return bool(verdict.follow) or verdict.group_id is not None
-
-
-def _is_due_again(outcome: Any) -> bool:
-    return outcome.verdict.state == "pending" and not outcome.verdict.delay_seconds
 
 
 def _result(

@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.exceptions import HTTPException, NotFound
 
-from jobs.core.controls import holds_back
+from jobs.core.controls import state_now
 from jobs.core.errors import (
     ConfigurationError,
     JobNotFound,
@@ -28,7 +28,7 @@ from jobs.core.errors import (
     StoreUnavailable,
     UnknownKind,
 )
-from jobs.core.job import SHOWN_STATES, Job, shown_state
+from jobs.core.job import SHOWN_STATES, Job
 from jobs.core.redact import Redactor
 from jobs.http.access import Identity, Role, csrf_token
 from jobs.http.dashboard import assets, charts, words
@@ -108,14 +108,7 @@ class Desk:
 
     def shown(self, job: Job, paused: Collection[str]) -> str:
         """A job's state as people are told it."""
-        return shown_state(
-            job.state,
-            attempts=job.attempts,
-            run_at=job.run_at,
-            lease_until=job.lease_until,
-            now=self.now,
-            paused=holds_back(paused, job.queue, job.kind),
-        )
+        return state_now(job, self.now, paused)
 
     def masked(self, text: str | None) -> str:
         """A text without the secrets that it says by name."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from jobs.core.controls import holds_back
-from jobs.core.job import Job, bull_state, shown_state
+from jobs.core.controls import state_now
+from jobs.core.job import Job, bull_state
 from jobs.managing import Managing
 
 COUNTED = ("waiting", "active", "completed", "failed", "delayed", "paused")
@@ -22,14 +22,7 @@ SHOWN = {
 
 def job_told(desk: Managing, job: Job, now: datetime, paused: Iterable[str]) -> dict[str, Any]:
     """A job as it is shown, with its state in three words: stored, shown, and Bull's."""
-    shown = shown_state(
-        job.state,
-        attempts=job.attempts,
-        run_at=job.run_at,
-        lease_until=job.lease_until,
-        now=now,
-        paused=holds_back(frozenset(paused), job.queue, job.kind),
-    )
+    shown = state_now(job, now, frozenset(paused))
     return {**desk.shown(job), "shown_state": shown, "status": bull_state(shown)}
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from jobs.core.codec import decode
 from jobs.core.job import Claimed, Job, NewJob, State
 from jobs.core.keys import is_keyed
-from jobs.core.schedule import read_slot
 from jobs.core.shown import shown_job
 from jobs.stores.sql.dialects import DialectSql
 from jobs.stores.sql.statements import Statements
@@ -139,44 +136,33 @@ def to_job(row: Any) -> Job:
     return shown_job(row, row)
 
 
+class _Fresh(NamedTuple):
+    """What has become of a row that was just written: nothing yet."""
+
+    created_at: datetime
+    run_at: datetime
+    expires_at: datetime | None
+    state: str = State.PENDING
+    result: str | None = None
+    error: str | None = None
+    errors: str | None = None
+    attempts: int = 0
+    fence: int = 0
+    progress: float = 0.0
+    progress_note: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    lease_until: datetime | None = None
+    cancel_requested: bool = False
+    duration_ms: float | None = None
+    keep_until: datetime | None = None
+    cursor: str | None = None
+    continues: int = 0
+
+
 def inserted_job(job: NewJob, created_at: datetime) -> Job:
     """The Job a producer is handed: what was written, without reading it back."""
     delay = timedelta(seconds=job.delay_seconds)
     expires = job.expires_in_seconds
-    return Job(
-        id=job.id,
-        kind=job.kind,
-        queue=job.queue,
-        tenant=job.tenant,
-        state=State.PENDING,
-        priority=job.priority,
-        payload=decode(job.payload),
-        result=None,
-        error=None,
-        errors=[],
-        attempts=0,
-        max_attempts=job.max_attempts,
-        fence=0,
-        progress=0.0,
-        progress_note=None,
-        timeout_seconds=job.timeout_seconds,
-        backoff=job.backoff,
-        created_at=created_at,
-        run_at=job.run_at or created_at + delay,
-        started_at=None,
-        finished_at=None,
-        lease_until=None,
-        expires_at=None if expires is None else created_at + timedelta(seconds=expires),
-        cancel_requested=False,
-        duration_ms=None,
-        concurrency_key=job.concurrency_key,
-        dedupe_key=job.dedupe_key,
-        alias=job.alias,
-        group_id=job.group_id,
-        parent_id=job.parent_id,
-        schedule=job.schedule,
-        slot=read_slot(job.slot),
-        chain=json.loads(job.chain) if job.chain else [],
-        version=job.version,
-        trace=job.trace,
-    )
+    expires_at = None if expires is None else created_at + timedelta(seconds=expires)
+    return shown_job(job, _Fresh(created_at, job.run_at or created_at + delay, expires_at))
