@@ -43,6 +43,10 @@ class DialectSql(ABC):
     def __init__(self, *, frozen: bool) -> None:
         self.frozen = frozen
 
+    def by_index(self, index: str) -> str:
+        """How a statement is led to its rows by an index; nothing where it finds it by itself."""
+        return ""
+
     @property
     @abstractmethod
     def now(self) -> str:
@@ -231,6 +235,11 @@ class SqliteSql(DialectSql):
     over_network = False
     # SQLite's own clock has milliseconds; the zeros keep all instants comparable as text.
     _format = "'%Y-%m-%d %H:%M:%f000'"
+
+    def by_index(self, index: str) -> str:
+        # Of indexes that seem alike its planner takes the one that was made last, or none at all:
+        # of a partial index without a row it has no statistics.
+        return f"INDEXED BY {index}"
 
     @property
     def now(self) -> str:

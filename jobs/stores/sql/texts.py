@@ -25,6 +25,7 @@ class Texts:
         self.due_by = sql.later(f"-{sql.number('overdue_seconds')}") if overdue else sql.now
         self.tables = tables
         self.jobs = tables.name_of("jobs")
+        self.held_index = f"ix_{tables.prefix}jobs_held"
         self.groups = tables.name_of("groups")
         self.schedules = tables.name_of("schedules")
         self.controls = tables.name_of("controls")

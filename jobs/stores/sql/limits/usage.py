@@ -51,12 +51,11 @@ class Usage(LimitRows):
 
     def _running(self, connection: Connection, parameters: dict[str, Any]) -> dict[str, int]:
         """What is in processing by name; as many rows as are in flight are looked at."""
-        # SQLite would rather walk all rows in an index's order than sort the few that are held.
-        queue = "+queue" if self._statements.sql.name == "sqlite" else "queue"
+        s = self._statements
         statement = self._once(
             "running",
-            f"SELECT queue, kind, flow, count(*) FROM {self._statements.jobs} "
-            f"WHERE {PROCESSING} GROUP BY {queue}, kind, flow",
+            f"SELECT queue, kind, flow, count(*) FROM {s.jobs} {s.sql.by_index(s.held_index)} "
+            f"WHERE {PROCESSING} GROUP BY queue, kind, flow",
         )
         found: Counter[str] = Counter()
         for queue, kind, flow, count in connection.execute(statement, parameters):
