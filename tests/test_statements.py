@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import event
 
 from jobs import Tickwork
+from tests.support.clocks import StoppedClock
 from tests.support.databases import Database
 
 
@@ -135,7 +136,8 @@ def test_a_claim_by_ids_is_led_by_them(postgresql_database: Database) -> None:
 
 
 def test_a_group_costs_a_tick_few_statements_however_many_jobs(database: Database) -> None:
-    tickwork = Tickwork(database.url)
+    # Statements grow with time, and here only those that grow with jobs are looked for.
+    tickwork = Tickwork(database.url, clock=StoppedClock())
     tickwork.create_schema()
     tickwork.register_handler("noop", lambda payload: None)
     tickwork.group([("noop", {})] * 500, on_done="other")

@@ -20,17 +20,9 @@ from jobs.core.clock import ManualClock
 from jobs.core.store import JobFilter
 from jobs.runtime.execute import FLUSH_SECONDS
 from jobs.stores.memory import MemoryStore
+from tests.support.clocks import StoppedClock
 
 PATIENCE_SECONDS = 10
-
-
-class StoppedClock(ManualClock):
-    """Monotonic time that stands still until a test moves it: nothing flushes by itself."""
-
-    elapsed = 0.0
-
-    def monotonic(self) -> float:
-        return self.elapsed
 
 
 class WatchedStore:
