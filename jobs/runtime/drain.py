@@ -51,7 +51,22 @@ def drain(
             results += _Relay(tick, ticks_at_once).run()
     finally:
         runtime.recorder.flush(runtime.store)
-    return results
+    return in_order(results, ticks_at_once)
+
+
+def in_order(results: list[TickResult], ticks_at_once: int) -> list[TickResult]:
+    """``results`` with the last word on what remains at their end.
+
+    A tick that found nothing while the one beside it was still writing does not know what that one
+    put off. It changed nothing either, so the other's count holds.
+    """
+    last = sorted(results[-ticks_at_once:], key=found_any)
+    return [*results[:-ticks_at_once], *last]
+
+
+def found_any(result: TickResult) -> bool:
+    """Whether there was anything for the tick to do, or to leave."""
+    return bool(result.processed or result.late or result.released or result.remaining)
 
 
 def is_worth_another(result: TickResult) -> bool:
