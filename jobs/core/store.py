@@ -260,12 +260,21 @@ class JobFilter(NamedTuple):
                 return name
         return None
 
+    def lead_in(self, state: State) -> str | None:
+        """As :attr:`lead`, of the jobs in ``state``: of what waits, an index knows the tenant alone."""
+        return None if state is State.PENDING and self.lead != "tenant" else self.lead
 
-def indexed_part(where: JobFilter) -> JobFilter:
-    """What the indexes find of a filter, in the order of ids: its ``lead`` and its states."""
-    lead = where.lead
+
+def is_indexed(where: JobFilter, field: str) -> bool:
+    """Whether the indexes alone choose by ``field``, in whichever state a job may be."""
+    return all(where.lead_in(state) == field for state in where.states)
+
+
+def indexed_part(where: JobFilter, state: State) -> JobFilter:
+    """What the indexes find of a filter, in the order of ids: its lead and one of its states."""
+    lead = where.lead_in(state)
     return JobFilter(
-        state=where.state,
+        state=state,
         before_id=where.before_id,
         after_id=where.after_id,
         **({} if lead is None else {lead: getattr(where, lead)}),
@@ -274,14 +283,14 @@ def indexed_part(where: JobFilter) -> JobFilter:
 
 def needs_looking(where: JobFilter) -> bool:
     """Whether rows are to be looked at beyond what the indexes find."""
-    beside = [name for name in ("tenant", "kind", "queue") if getattr(where, name) is not None]
+    named = [name for name in ("tenant", "kind", "queue") if getattr(where, name) is not None]
     is_clocked = where.shown is not None and stored_state(where.shown) in (
         State.PENDING,
         State.PROCESSING,
     )
     return (
         is_clocked
-        or beside != [name for name in (where.lead,) if name]
+        or not all(is_indexed(where, name) for name in named)
         or any(
             value is not None
             for value in (

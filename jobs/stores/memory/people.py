@@ -102,11 +102,11 @@ class People(MemoryRows):
             rows = [row for row in self._rows.values() if matches(row, where, now, paused)]
             rows.sort(key=lambda row: row.new.id, reverse=where.after_id is None)
             return rows, None
-        indexed = indexed_part(where)
+        indexed = {state: indexed_part(where, state) for state in where.states}
         rows = [
             row
             for row in self._rows.values()
-            if matches(row, indexed, now) and row.state in where.states
+            if row.state in indexed and matches(row, indexed[row.state], now)
         ]
         rows.sort(key=lambda row: row.new.id, reverse=where.after_id is None)
         seen = rows[: where.window]

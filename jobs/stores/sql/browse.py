@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Executable, text
 
+from jobs.core.job import State
 from jobs.core.names import NAME
-from jobs.core.store import JobFilter, needs_looking
+from jobs.core.store import JobFilter, is_indexed, needs_looking
 from jobs.stores.sql.statements import Statements
+from jobs.stores.sql.tables import ENDED
 
 # Far more than people have; those beyond are left out of a board.
 MOST_LANES = 150
@@ -58,11 +60,10 @@ class Browse:
     def survey(self, where: JobFilter, cap: int) -> Asked:
         """How many rows were looked at, how many of them it is, and the last id looked at."""
         if not needs_looking(where):
-            indexed, parameters = self._indexed(where)
+            ranges, parameters = self._ranges(where)
             parts = [
-                f"(SELECT count(*) FROM (SELECT 1 AS one FROM {self.statements.jobs} "
-                f"WHERE {indexed} AND state = '{state}' LIMIT {int(cap) + 1}) AS of_{state})"
-                for state in where.states
+                f"(SELECT count(*) FROM (SELECT 1 AS one {rows} LIMIT {int(cap) + 1}) AS of_{state})"
+                for state, rows in ranges
             ]
             total = " + ".join(parts) or "0"
             return Asked(text(f"SELECT n, n, NULL FROM (SELECT {total} AS n) AS c"), parameters)
@@ -89,28 +90,41 @@ class Browse:
 
     def _found(self, where: JobFilter, most: int) -> tuple[str, dict[str, Any]]:
         """The first ``most`` ids by the indexes alone, a range for each stored state."""
-        conditions, parameters = self._indexed(where)
+        ranges, parameters = self._ranges(where)
         order = "ASC" if where.after_id is not None else "DESC"
         parts = [
-            f"SELECT id FROM (SELECT id FROM {self.statements.jobs} "
-            f"WHERE {conditions} AND state = '{state}' "
-            f"ORDER BY id {order} LIMIT {int(most)}) AS of_{state}"
-            for state in where.states
+            f"SELECT id FROM (SELECT id {rows} ORDER BY id {order} LIMIT {int(most)}) AS of_{state}"
+            for state, rows in ranges
         ]
         if not parts:  # a stored state and a shown one that contradict each other
             parts = [f"SELECT id FROM {self.statements.jobs} WHERE 1 = 0"]
         ids = f"SELECT id FROM ({' UNION ALL '.join(parts)}) AS u"
         return f"{ids} ORDER BY id {order} LIMIT {int(most)}", parameters
 
-    def _indexed(self, where: JobFilter) -> tuple[str, dict[str, Any]]:
-        """What the indexes find of a filter, but for the state."""
-        lead, parameters = where.lead, dict[str, Any]()
-        conditions = ["namespace = :namespace"]
-        if lead is not None:
-            conditions.append(f"{lead} = :{lead}")
-            parameters[lead] = getattr(where, lead)
-        if lead == "tenant":
-            conditions.append("tenant <> ''")  # in these words, so that the partial index fits
+    def _ranges(self, where: JobFilter) -> tuple[list[tuple[State, str]], dict[str, Any]]:
+        """For each stored state, the rows that an index finds: what follows SELECT."""
+        bounds, parameters = self._bounds(where)
+        ranges = []
+        for state in where.states:
+            lead = where.lead_in(state)
+            conditions = [f"namespace = :namespace AND state = '{state}'", *bounds]
+            if lead is not None:
+                conditions.append(f"{lead} = :{lead}")
+                parameters[lead] = getattr(where, lead)
+            table = self.statements.jobs
+            # In these words, so that a partial index fits.
+            if lead == "tenant":
+                conditions.append("tenant <> ''")
+            elif state is State.PENDING:
+                table += f" {self.sql.by_index(self.statements.waiting_index)}"
+            elif state is not State.PROCESSING:
+                conditions.append(ENDED)
+            ranges.append((state, f"FROM {table} WHERE {' AND '.join(conditions)}"))
+        return ranges, parameters
+
+    def _bounds(self, where: JobFilter) -> tuple[list[str], dict[str, Any]]:
+        """What a filter says of ids, its times among it."""
+        conditions, parameters = list[str](), dict[str, Any]()
         for name, compares in (("before_id", "<"), ("after_id", ">")):
             if (bound := getattr(where, name)) is not None:
                 conditions.append(f"id {compares} :{name}")
@@ -122,7 +136,7 @@ class Browse:
                     head = f"{max(0, at_ms):012x}"
                     conditions.append(f"id {compares} :{name}_id")
                     parameters[f"{name}_id"] = f"{head[:8]}-{head[8:]}"
-        return " AND ".join(conditions), parameters
+        return conditions, parameters
 
     def _joined(self, ids: str) -> str:
         """The rows of those ids as ``j``, each found by its key: nothing else is read."""
@@ -165,7 +179,7 @@ class Browse:
             parameters.update(named)
         if beyond_indexes:
             for name in ("tenant", "kind", "queue"):
-                if (value := getattr(where, name)) is not None and name != where.lead:
+                if (value := getattr(where, name)) is not None and not is_indexed(where, name):
                     conditions.append(f"j.{name} = :{name}")
                     parameters[name] = value
             if where.error is not None:
@@ -229,6 +243,8 @@ class Browse:
             for state in _ENDED
         ]
         first = f"SELECT min(queue) FROM {jobs} WHERE namespace = :namespace"
+        if self.sql.has_partial_indexes:  # the index by queue has the queues where anything ended
+            first += f" AND {ENDED}"
         queues = (
             f"WITH RECURSIVE queues(queue) AS ({first} UNION ALL SELECT ({first} "
             "AND queue > queues.queue) FROM queues WHERE queues.queue IS NOT NULL) "
@@ -238,7 +254,7 @@ class Browse:
     def _count_of(self, state: str, cap: int) -> str:
         rows = (
             f"FROM {self.statements.jobs} j WHERE j.namespace = :namespace "
-            f"AND j.queue = q.queue AND j.state = '{state}'"
+            f"AND j.queue = q.queue AND j.state = '{state}' AND {ENDED}"
         )
         if self.sql.name == "mysql":  # MariaDB's derived tables know nothing of what is around them
             return f"SELECT count(*) {rows}"

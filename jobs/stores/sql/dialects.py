@@ -28,6 +28,8 @@ class DialectSql(ABC):
     concurrent_writers: ClassVar[bool] = True
     # Whether a server answers, which may fall silent.
     over_network: ClassVar[bool] = True
+    # Whether an index may be of some rows alone.
+    has_partial_indexes: ClassVar[bool] = True
     # Whether an operation of one statement goes without BEGIN and COMMIT: a third of the round
     # trips, which is most of a tick's time where the database is far away.
     autocommits: ClassVar[bool] = False
@@ -272,6 +274,7 @@ class SqliteSql(DialectSql):
 
 class MysqlSql(DialectSql):
     name = "mysql"
+    has_partial_indexes = False
     returns_updated = False
     deletes_by_key = True
     # On a small table it would rather scan, and wait for every row that anybody has locked.

@@ -26,6 +26,7 @@ class Texts:
         self.tables = tables
         self.jobs = tables.name_of("jobs")
         self.held_index = f"ix_{tables.prefix}jobs_held"
+        self.waiting_index = f"ix_{tables.prefix}jobs_waiting"
         self.groups = tables.name_of("groups")
         self.schedules = tables.name_of("schedules")
         self.controls = tables.name_of("controls")

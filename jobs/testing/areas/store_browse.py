@@ -154,7 +154,8 @@ class BrowseConformance(Conformance):
 
     def test_a_window_bounds_what_is_looked_at(self, store: Store) -> None:
         ids = [put_one(store, payload=f'{{"n":{number}}}') for number in range(10)]
-        put_one(store, kind="beta")
+        for job_id in (*ids, put_one(store, kind="beta")):
+            store.cancel(job_id)
         where = JobFilter(kind="alpha", text='"n":2', window=5)
         assert store.find(where, 10) == []
         assert store.survey(where, 10) == (0, False, ids[5])
@@ -163,8 +164,23 @@ class BrowseConformance(Conformance):
         assert store.survey(further, 10) == (1, False, ids[0])
         assert store.survey(further._replace(before_id=ids[4]), 10) == (1, False, None)
         assert store.find(where._replace(after_id=""), 10) == [ids[2]]
-        # The indexes need no window.
-        assert len(store.find(JobFilter(kind="alpha", window=5), 100)) == 10
+        # The indexes need no window: they know the kinds of what has ended.
+        cancelled = JobFilter(state=State.CANCELLED, kind="alpha", window=5)
+        assert len(store.find(cancelled, 100)) == 10
+
+    def test_a_window_bounds_what_waits_of_a_kind(self, store: Store) -> None:
+        """An index by kind of what waits would be paid for at every enqueue."""
+        ids = [put_one(store, tenant="Ä") for _ in range(10)]
+        put_one(store, kind="beta", queue="other")
+        for where in (
+            JobFilter(kind="alpha", window=5),
+            JobFilter(queue="default", state=State.PENDING, window=5),
+        ):
+            assert store.find(where, 100) == ids[:5:-1]
+            assert store.survey(where, 100) == (4, False, ids[6])
+            assert store.find(where._replace(before_id=ids[6]), 100) == ids[5:0:-1]
+        assert store.survey(JobFilter(tenant="Ä", window=5), 100) == (10, False, None)
+        assert store.survey(JobFilter(state=State.PENDING, window=5), 100) == (11, False, None)
 
     def test_what_cannot_be_asked_finds_nothing(self, store: Store) -> None:
         put_one(store)

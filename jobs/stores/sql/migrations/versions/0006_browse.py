@@ -1,4 +1,4 @@
-"""Indexes for people who look for jobs: by state, kind, queue and tenant, in the order of ids.
+"""Indexes for people who look for jobs: what waits, and by state, kind, queue and tenant.
 
 What stands here is revision 0006 for good, as 0001 does.
 """
@@ -13,20 +13,25 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-COLUMNS = {
-    "by_state": ["namespace", "state", "id"],
-    "by_kind": ["namespace", "kind", "state", "id"],
-    "by_queue": ["namespace", "queue", "state", "id"],
-    "by_tenant": ["namespace", "tenant", "state", "id"],
-}
+MYSQL = ("mysql", "mariadb")
+
+# Name, columns, and of which rows: without partial indexes (MySQL) of all.
+ENDED = "state <> 'pending' AND state <> 'processing'"
+INDEXES = (
+    ("waiting", ["namespace", "id"], "state = 'pending'"),
+    ("by_state", ["namespace", "state", "id"], ENDED),
+    ("by_kind", ["namespace", "kind", "state", "id"], ENDED),
+    ("by_queue", ["namespace", "queue", "state", "id"], ENDED),
+    # Most deployments have no tenants, and then nothing to keep in order.
+    ("by_tenant", ["namespace", "tenant", "state", "id"], "tenant <> ''"),
+)
 
 
 def upgrade() -> None:
     tables = context.config.attributes["tables"]
     table = f"{tables.prefix}jobs"
-    for name, columns in COLUMNS.items():
-        # Most deployments have no tenants, and then nothing to keep in order.
-        condition = sa.text("tenant <> ''") if name == "by_tenant" else None
+    for name, columns, rows in _indexes():
+        condition = sa.text(rows)
         op.create_index(
             f"ix_{table}_{name}",
             table,
@@ -40,5 +45,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     tables = context.config.attributes["tables"]
     table = f"{tables.prefix}jobs"
-    for name in reversed(COLUMNS):
+    for name, _, _ in reversed(_indexes()):
         op.drop_index(f"ix_{table}_{name}", table, schema=tables.schema)
+
+
+def _indexes() -> tuple[tuple[str, list[str], str], ...]:
+    # MySQL's index by state has what waits.
+    return INDEXES[1:] if op.get_context().dialect.name in MYSQL else INDEXES
