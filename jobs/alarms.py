@@ -7,15 +7,18 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.core.alerts import STORE_UNREACHABLE, Alert, Change, Level, Rule
 from jobs.core.clock import Clock
 from jobs.core.errors import StoreUnavailable
 from jobs.core.loglines import error_text
+from jobs.core.look import STORE_UNREACHABLE, Level
 from jobs.core.settings import Settings
 from jobs.parts import Parts
-from jobs.runtime.watch import channels_of
+
+if TYPE_CHECKING:
+    from jobs.core.alerts import Alert
+    from jobs.core.rules import Rule
 
 log = logging.getLogger("tickwork.alerts")
 # Of one process; the ids of such deliveries are those of the hour, so that receivers see one.
@@ -34,10 +37,10 @@ class Alarms(Parts):
         >>> tickwork.alert("retry_rate", enabled=False)
         >>> tickwork.alert("slow-exports", signal="p95_seconds", kind="export", alert=900)
 
-        The options are the fields of :class:`~jobs.core.alerts.Rule`. Raises
+        The options are the fields of :class:`~jobs.core.rules.Rule`. Raises
         :class:`~jobs.core.errors.ConfigurationError` for levels that make no sense.
         """
-        return self._runtime.alert_rules.change(name, **changes)
+        return self._runtime.alert_rules.book.change(name, **changes)
 
     def alerts(self, *, all: bool = False) -> list[Alert]:  # noqa: A002 - as the command has it
         """The open alerts and warnings, the worst first; with ``all`` those that are over as well.
@@ -90,8 +93,7 @@ class Unreachable:
             self._told_at = monotonic
             since = self._since
         detail = error_text(f"a tick could not reach the database: {error}")[:300]
-        alert = Alert(STORE_UNREACHABLE, "", Level.ALERT, since, detail=detail)
-        self._tell(Change(Level.OK, alert, None))
+        self._tell(Level.OK, Level.ALERT, since, detail)
 
     def _recovered(self) -> None:
         with self._lock:
@@ -101,16 +103,17 @@ class Unreachable:
         now = self._clock.now()
         seconds = (now - since).total_seconds()
         detail = f"the database is reached again, after {seconds:.0f} s"
-        alert = Alert(STORE_UNREACHABLE, "", Level.OK, now, detail=detail)
-        self._tell(Change(Level.ALERT, alert, None))
+        self._tell(Level.ALERT, Level.OK, now, detail)
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, before: Level, level: Level, at: datetime, detail: str) -> None:
         if not self._settings.alerts:
             return
-        level = logging.ERROR if change.after.is_open else logging.INFO
-        log.log(level, "%s", change.words)
+        from jobs.core.alerts import Alert, Change  # late, as below
+
+        change = Change(before, Alert(STORE_UNREACHABLE, "", level, at, detail=detail), None)
+        log.log(logging.ERROR if change.after.is_open else logging.INFO, "%s", change.words)
         delivery_id = f"{STORE_UNREACHABLE}-{change.after.level}-{change.after.since:%Y%m%dT%H}"
-        for channel in channels_of(self._settings):
+        for channel in self._settings.alert_channels:
             from jobs.handlers.alerting import deliver  # late: only where something is delivered
 
             try:

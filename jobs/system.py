@@ -41,7 +41,6 @@ from jobs.runtime.groups import GroupBuilder
 from jobs.runtime.tick import TickResult, run_tick
 from jobs.runtime.tracing import enqueueing
 from jobs.runtime.upkeep import reclaim
-from jobs.runtime.watch import channels_of
 from jobs.scheduling import Scheduling
 from jobs.steering import Steering
 
@@ -118,7 +117,7 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
         sentry.report_failures(self._runtime.events)
         log_jobs(self._runtime.events, self._runtime.registry)
         self._unreachable = Unreachable(settings, clock)
-        if settings.alerts and channels_of(settings):
+        if settings.alerts and settings.alert_channels:
             from jobs.handlers.alerting import alert_handler  # late: where something is delivered
 
             self.register(alert_handler())

@@ -59,7 +59,18 @@ ORDER = {
         *("flow", "limits", "chain", "settings", "deadline", "masking", "loglines", "context"),
         *("enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
-        *("measure", "alerts", "store", "outcome", "ring", "doorbell", "events", "delivery"),
+        *(
+            "measure",
+            "look",
+            "rules",
+            "alerts",
+            "store",
+            "outcome",
+            "ring",
+            "doorbell",
+            "events",
+            "delivery",
+        ),
     ),
     "jobs.stores.memory": (
         *("rows", "keys", "limits", "schedules", "groups", "base"),
@@ -77,7 +88,7 @@ ORDER = {
     "jobs.runtime": (
         *("tracing", "loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique"),
         *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
-        *("schedules", "timetable", "upkeep", "steer", "watch"),
+        *("schedules", "timetable", "upkeep", "steer", "alerts", "watch"),
         *("tick", "chain", "drain", "deliver", "trouble", "stream", "worker", "local"),
     ),
     "jobs.aws": ("event", "emf", "queue", "consumer", "lambdas", "source", "redrive"),

@@ -87,6 +87,16 @@ class Settings:
     def is_development(self) -> bool:
         return self.env == "development"
 
+    @property
+    def alert_channels(self) -> list[str]:
+        """The names of the channels that alerts are delivered by."""
+        named = (
+            ("webhook", self.alert_webhook_url),
+            ("slack", self.alert_slack_url),
+            ("email", self.alert_email),
+        )
+        return [name for name, place in named if place]
+
     def __repr__(self) -> str:
         # Secrets must not reach a log by way of a settings object in a message or a traceback.
         shown = []

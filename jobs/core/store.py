@@ -11,17 +11,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jobs.core.access import AccessStore
-from jobs.core.alerts import Alert, Evaluation, Look
 from jobs.core.chain import Hold
 from jobs.core.controls import NOTHING_SAID, Control, Said
 from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, Job, NewJob, State, stored_state
 from jobs.core.limits import Limits, LimitStatus, LimitUse, Tally
-from jobs.core.measure import Bucket, Depth, Measures, TickRecord
+from jobs.core.look import Look
 from jobs.core.schedule import Schedule
+
+if TYPE_CHECKING:
+    from jobs.core.alerts import Alert, Evaluation
+    from jobs.core.measure import Bucket, Depth, Measures, TickRecord
 
 # A job cancelled before it started has no policy at hand; it stays as long as a failed one.
 CANCELLED_KEEP_SECONDS = 7 * 86_400.0
@@ -261,7 +264,7 @@ class JobFilter(NamedTuple):
         return None
 
     def lead_in(self, state: State) -> str | None:
-        """As :attr:`lead`, of the jobs in ``state``: of what waits, an index knows the tenant alone."""
+        """As :attr:`lead`, of the jobs in ``state``: what waits has an index by tenant."""
         return None if state is State.PENDING and self.lead != "tenant" else self.lead
 
 

@@ -21,10 +21,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from jobs.core.alerts import ALERT_KIND, OWN_QUEUE, STORE_UNREACHABLE
 from jobs.core.backoff import exponential
 from jobs.core.context import JobContext
 from jobs.core.errors import Discard
+from jobs.core.look import ALERT_KIND, OWN_QUEUE, STORE_UNREACHABLE
 from jobs.core.registry import Handler
 from jobs.handlers.errors import HandlerError, PermanentError
 from jobs.handlers.outbox import Mail, MailSettings, send_mail

@@ -7,9 +7,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from jobs.core.alerts import EVERY_SECONDS, RuleBook
 from jobs.core.clock import Clock
 from jobs.core.codec import decode
 from jobs.core.doorbell import Doorbell
@@ -17,6 +17,7 @@ from jobs.core.errors import PayloadError
 from jobs.core.events import EventName, Events, JobEvent, current_tick
 from jobs.core.job import DEFAULT_QUEUE, Claimed
 from jobs.core.limits import Limits
+from jobs.core.look import EVERY_SECONDS
 from jobs.core.outcome import Policy
 from jobs.core.registry import Registry
 from jobs.core.ring import RingRules
@@ -27,6 +28,19 @@ from jobs.runtime.gate import Gate
 from jobs.runtime.loop import LoopThread
 from jobs.runtime.recorder import Recorder
 from jobs.runtime.terms import Terms, TermsBook
+
+if TYPE_CHECKING:
+    from jobs.core.rules import RuleBook
+
+
+class LateRules:
+    """The rules of alerts, made by who first wants them: most ticks do not."""
+
+    @cached_property
+    def book(self) -> RuleBook:
+        from jobs.core.rules import RuleBook
+
+        return RuleBook()
 
 
 @dataclass(slots=True)
@@ -66,7 +80,7 @@ class Runtime:
     declared: Declared = field(default_factory=Declared)
     recorder: Recorder = field(default_factory=Recorder)
     heartbeat: Callable[[bool], None] | None = None
-    alert_rules: RuleBook = field(default_factory=RuleBook)
+    alert_rules: LateRules = field(default_factory=LateRules)
     _looked_at: float = -math.inf
     _took: dict[str, deque[float]] = field(default_factory=dict)
 

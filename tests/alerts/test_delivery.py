@@ -19,8 +19,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from jobs import ConfigurationError, State, StoreUnavailable, Tickwork
 from jobs.alarms import Unreachable
-from jobs.core.alerts import ALERT_KIND, EVERY_SECONDS
 from jobs.core.clock import ManualClock
+from jobs.core.look import ALERT_KIND, EVERY_SECONDS
 from jobs.core.settings import read_settings
 from jobs.core.store import JobFilter
 from jobs.runtime.watch import look_at_alerts

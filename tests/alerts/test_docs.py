@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.core.alerts import BUILT_IN, SIGNALS, STORE_UNREACHABLE, Alert, Change, Level
+from jobs.core.alerts import Alert, Change
+from jobs.core.look import STORE_UNREACHABLE, Level
+from jobs.core.rules import BUILT_IN, SIGNALS
 from jobs.core.settings import known_variables
 
 PAGE = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text("utf-8")
@@ -18,7 +20,7 @@ def test_the_code_of_the_page_runs() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(code, "docs/alerts.md", "exec"), names)  # noqa: S102 - the page is ours
-    rules = {rule.name: rule for rule in names["tickwork"]._runtime.alert_rules}
+    rules = {rule.name: rule for rule in names["tickwork"]._runtime.alert_rules.book}
 
     assert rules["depth"].alert == 2000
     assert "retry_rate" not in rules

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from jobs import Tickwork
-from jobs.core.alerts import ALERT_KIND, EVERY_SECONDS
 from jobs.core.clock import ManualClock
 from jobs.core.deadline import invocation_budget
+from jobs.core.look import ALERT_KIND, EVERY_SECONDS
 from jobs.core.store import JobFilter
 from jobs.runtime.deliver import Delivery
 from jobs.runtime.watch import look_at_alerts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jobs.core.alerts import Alert, Evaluation, Level
+from jobs.core.alerts import Alert, Evaluation
+from jobs.core.look import Level
 from tests.cli.conftest import Cli, Place, document
 
 

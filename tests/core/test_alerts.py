@@ -9,21 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobs.core.alerts import (
-    ALERT_KIND,
-    BUILT_IN,
-    MOST_SUBJECTS,
-    OWN_QUEUE,
-    Alert,
-    Evaluation,
-    Level,
-    Rule,
-    RuleBook,
-    Seen,
-    evaluate,
-)
+from jobs.core.alerts import MOST_SUBJECTS, Alert, Evaluation, evaluate
 from jobs.core.errors import ConfigurationError
+from jobs.core.look import ALERT_KIND, OWN_QUEUE, Level
 from jobs.core.measure import Bucket, Depth, Measure, Pulse
+from jobs.core.rules import BUILT_IN, Rule, RuleBook, Seen
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 OK, WARNING, ALERT = Level.OK, Level.WARNING, Level.ALERT

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from jobs.core.alerts import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS, Look
 from jobs.core.chain import Hold
 from jobs.core.controls import holds_back, open_lanes
 from jobs.core.job import TERMINAL, Claimed, NewJob, State
+from jobs.core.look import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS, Look
 from jobs.core.ring import LONGEST_RING_AGAIN_SECONDS, RING_AGAIN_SECONDS
 from jobs.core.store import MOST_TICKS, Ahead, Due, Standing, Unrung, ahead_of, standing_at
 from jobs.stores.memory.base import MemoryRows

@@ -5,15 +5,18 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, TextClause, delete, exc, insert, select, text, update
 
-from jobs.core.alerts import WHOLE, Alert, Evaluation, Level
 from jobs.core.codec import clean_text
 from jobs.core.job import NewJob
+from jobs.core.look import WHOLE, Level
 from jobs.stores.sql.base import may_be_name
 from jobs.stores.sql.enqueueing import Enqueueing
+
+if TYPE_CHECKING:
+    from jobs.core.alerts import Alert, Evaluation
 
 BY_CHARS = 100
 _FIELDS = (
@@ -137,6 +140,8 @@ class Alerting(Enqueueing):
 
 
 def _to_alert(row: Any) -> Alert:
+    from jobs.core.alerts import Alert  # late: most ticks look at none
+
     values = row._asdict()
     values.update(level=Level(row.level), heading=Level(row.heading), detail=row.detail or "")
     return Alert(**values)

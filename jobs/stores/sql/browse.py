@@ -31,6 +31,8 @@ class Asked(NamedTuple):
 
     statement: Executable
     parameters: dict[str, Any]
+    # Of a board: of how many lanes it counts what waits.
+    lanes: int = 0
 
 
 class Browse:
@@ -62,7 +64,8 @@ class Browse:
         if not needs_looking(where):
             ranges, parameters = self._ranges(where)
             parts = [
-                f"(SELECT count(*) FROM (SELECT 1 AS one {rows} LIMIT {int(cap) + 1}) AS of_{state})"
+                f"(SELECT count(*) FROM (SELECT 1 AS one {rows} LIMIT {int(cap) + 1}) "
+                f"AS of_{state})"
                 for state, rows in ranges
             ]
             total = " + ".join(parts) or "0"
@@ -249,7 +252,8 @@ class Browse:
             f"WITH RECURSIVE queues(queue) AS ({first} UNION ALL SELECT ({first} "
             "AND queue > queues.queue) FROM queues WHERE queues.queue IS NOT NULL) "
         )
-        return Asked(text(queues + " UNION ALL ".join(parts)), parameters)
+        statement = text(queues + " UNION ALL ".join(parts))
+        return Asked(statement, parameters, min(len(lanes), MOST_LANES))
 
     def _count_of(self, state: str, cap: int) -> str:
         rows = (

@@ -14,7 +14,6 @@ from jobs.core.codec import clean_text
 from jobs.core.controls import holds_back
 from jobs.core.job import Job, State, stored_state
 from jobs.core.store import Board, Failure, JobFilter, QueueCount, Survey, needs_looking
-from jobs.stores.sql.browse import MOST_LANES
 from jobs.stores.sql.controls import live_lanes, read_said
 from jobs.stores.sql.reading import Reading, may_be_filter
 from jobs.stores.sql.rows import to_job
@@ -77,15 +76,16 @@ class Browsing(Reading):
         if tenant:
             return self._board_of(tenant, cap)
 
-        def run(connection: Connection) -> tuple[Sequence[str], Sequence[Any], Sequence[Any]]:
+        def run(connection: Connection) -> tuple[Sequence[str], int, Sequence[Any], Sequence[Any]]:
             lanes, others = self._look(connection, "said")
             asked = self._browse.board(lanes, cap)
             parameters = self._parameters(**asked.parameters)
-            return lanes, others, connection.execute(asked.statement, parameters).all()
+            rows = connection.execute(asked.statement, parameters).all()
+            return lanes, asked.lanes, others, rows
 
-        lanes, others, rows = self._look_at(run)
+        lanes, counted_lanes, others, rows = self._look_at(run)
         paused = live_lanes((), others)[1].paused
-        counted = _Counted(cap, full=[State.PENDING] if len(lanes) > MOST_LANES else ())
+        counted = _Counted(cap, full=[State.PENDING] if len(lanes) > counted_lanes else ())
         now = None
         for place, queue, what, count, again, at in rows:
             instant = None if at is None else self.sql.read_instant(at)

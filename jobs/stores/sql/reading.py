@@ -6,7 +6,7 @@ import builtins
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, TextClause, select
 
@@ -18,9 +18,11 @@ from jobs.core.limits import Limits, LimitStatus, LimitUse
 from jobs.core.store import Ahead, JobFilter, Standing, ahead_of, standing_at
 from jobs.stores.sql import inspect
 from jobs.stores.sql.base import StoreBase, may_be_name
-from jobs.stores.sql.browse import Browse
 from jobs.stores.sql.claim import in_chunks, numbered, wanted_lanes
 from jobs.stores.sql.rows import to_job
+
+if TYPE_CHECKING:
+    from jobs.stores.sql.browse import Browse
 
 
 class Reading(StoreBase):
@@ -160,6 +162,8 @@ class Reading(StoreBase):
 
     @cached_property
     def _browse(self) -> Browse:
+        from jobs.stores.sql.browse import Browse  # late: people look, ticks do not
+
         return Browse(self.statements)
 
     # -- lists and counts ----------------------------------------------------------------------

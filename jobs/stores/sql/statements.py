@@ -7,7 +7,7 @@ from functools import cached_property
 
 from sqlalchemy import TextClause, text
 
-from jobs.core.alerts import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS
+from jobs.core.look import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS
 from jobs.core.store import MOST_TICKS
 from jobs.stores.sql import lanes
 from jobs.stores.sql.dialects import INTEGER, NUMBER, TEXT
@@ -114,7 +114,7 @@ class Statements(UpkeepTexts):
 
     @property
     def _look_at_alerts(self) -> str:
-        """A value of :class:`jobs.core.alerts.Look`, as text. Where nobody ever looked, a tick that
+        """A value of :class:`jobs.core.look.Look`, as text. Where nobody ever looked, a tick that
         runs jobs does once there is one of a while ago to look at."""
 
         def by(seconds: float) -> str:

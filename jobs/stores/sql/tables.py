@@ -612,8 +612,8 @@ def _indexes(jobs: Table, prefix: str, dialect: str | None) -> None:
                 callable_=_lacks_partial_indexes
             )
     few: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
-        # For people who look for jobs: what leads, then the state, then the order of the list. A row
-        # that waits or runs is not in them, so that only its end has to write there.
+        # For people who look for jobs: what leads, then the state, then the order of the list. A
+        # row that waits or runs is not in them, so that only its end has to write there.
         ("by_state", (c.state, c.id), ENDED),
         ("by_kind", (c.kind, c.state, c.id), ENDED),
         ("by_queue", (c.queue, c.state, c.id), ENDED),

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, exc
 
-from jobs.core.alerts import Look
 from jobs.core.chain import Hold
 from jobs.core.codec import clean_text
 from jobs.core.job import Claimed, NewJob, State
+from jobs.core.look import Look
 from jobs.core.schedule import Schedule
 from jobs.core.store import Due, Unrung
 from jobs.stores.sql.base import may_be_name

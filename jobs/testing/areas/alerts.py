@@ -9,18 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobs.core.alerts import (
-    EVERY_SECONDS,
-    IDLE_SECONDS,
-    WAITING_SECONDS,
-    Alert,
-    Evaluation,
-    Level,
-    Look,
-)
+from jobs.core.alerts import Alert, Evaluation
 from jobs.core.clock import ManualClock
 from jobs.core.ids import new_id
 from jobs.core.job import NewJob
+from jobs.core.look import EVERY_SECONDS, IDLE_SECONDS, WAITING_SECONDS, Level, Look
 from jobs.core.measure import TickRecord
 from jobs.core.store import Capability, JobFilter, Store
 from jobs.runtime.watch import look_at_alerts
