@@ -57,7 +57,7 @@ def measure(url: str, rows: int, say: Say) -> dict[str, Any]:
 
 
 def _client(tickwork: Tickwork) -> FlaskClient:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     tickwork.settings = replace(tickwork.settings, admin_token=ADMIN, secret_key="k" * 40)
     client = create_app(tickwork).test_client()

@@ -8,9 +8,10 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from msgspec.structs import replace
 
 from jobs.alarms import Alarms, Unreachable
 from jobs.core.backoff import BackoffCallable, BackoffLike

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 # What is kept back at the end of a tick to write results down.
 SETTLE_MARGIN_SECONDS = 1.0
@@ -25,8 +26,7 @@ _INSTANT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True):
     """The time of one tick.
 
     After ``start_deadline`` nothing starts; at ``give_up_deadline`` what still runs is given up on,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from jobs.core.job import TERMINAL, NewJob, State
 from jobs.core.steps import from_step
@@ -30,8 +31,7 @@ class NewGroup(NamedTuple):
     on_done: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """A group as it stands: ``state`` is open, completed or failed.
 
     ``counts`` are its jobs by stored state, those that were purged since it ended left out.

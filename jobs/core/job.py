@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 
 class State(StrEnum):
@@ -106,8 +107,7 @@ class Claimed(NamedTuple):
     trace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """A job as it stands in the store: a snapshot, never written back."""
 
     id: str
@@ -119,7 +119,7 @@ class Job:
     payload: dict[str, Any]
     result: Any
     error: str | None
-    errors: list[dict[str, Any]] = field(repr=False)
+    errors: list[dict[str, Any]]
     attempts: int
     max_attempts: int
     fence: int
@@ -144,11 +144,16 @@ class Job:
     parent_id: str | None = None
     schedule: str | None = None
     slot: datetime | None = None
-    chain: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    chain: list[dict[str, Any]] = field(default_factory=list)
     cursor: Any = None
     continues: int = 0
     version: int = 1
     trace: str | None = None
+
+    def __repr__(self) -> str:
+        # Tracebacks and what follows would drown the rest.
+        shown = (name for name in self.__struct_fields__ if name not in ("errors", "chain"))
+        return f"Job({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @property
     def status(self) -> str:
@@ -158,7 +163,7 @@ class Job:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values, times as ISO 8601 in UTC."""
         shown: dict[str, Any] = {}
-        for name in self.__slots__:
+        for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, datetime):
                 value = value.isoformat().replace("+00:00", "Z")

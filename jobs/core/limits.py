@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from jobs.core.errors import ConfigurationError
 from jobs.core.flow import Lane, parsed
 
@@ -282,8 +284,7 @@ def refills_at(takings: Iterable[tuple[datetime, int]], taken: int, rate: Rate) 
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class LimitStatus:
+class LimitStatus(Struct, frozen=True):
     """One limit as it stands: what is allowed, and what is used of it.
 
     ``label`` tells what a key's digest stands for; ``taken`` counts the rate's window; ``breaker``
@@ -320,7 +321,7 @@ class LimitStatus:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values, the instant as ISO 8601 in UTC."""
-        shown = {name: getattr(self, name) for name in self.__slots__}
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
         if self.open_until is not None:
             shown["open_until"] = self.open_until.isoformat().replace("+00:00", "Z")
         return shown

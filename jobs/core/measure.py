@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import inf
 from typing import Any, NamedTuple, Self
+
+from msgspec import Struct, field
 
 from jobs.core.codec import decode
 
@@ -30,8 +31,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TICKS_QUEUE = ""
 
 
-@dataclass(slots=True)
-class Histogram:
+class Histogram(Struct):
     """How many values (ms) fell up to each of ``BOUNDS_MS``, and above the last; and their sum."""
 
     counts: dict[int, int] = field(default_factory=dict)
@@ -126,8 +126,7 @@ class Histogram:
 _COUNTS = ("completed", "failed", "retried", "released", "snoozed", "cancelled", "lost")
 
 
-@dataclass(slots=True)
-class Measure:
+class Measure(Struct):
     """Ends of attempts, and two histograms in ms: how long handlers ran, how long jobs had waited.
 
     ``failed`` are dead letters, ``retried`` failures that are tried again. ``snoozed`` counts every
@@ -254,8 +253,7 @@ def plain_measures(text: str | None) -> list[tuple[Key, dict[str, Any]]]:
     return [(Key(tenant, queue, kind), plain) for tenant, queue, kind, plain in decode(text)]
 
 
-@dataclass(frozen=True, slots=True)
-class TickRecord:
+class TickRecord(Struct, frozen=True):
     """What one tick did, or ``ticks`` of them that a worker or a drain recorded together.
 
     ``ended_at`` is set by the store. ``duration_ms`` is that of all of them together. ``limit`` is
@@ -298,7 +296,9 @@ class TickRecord:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values, times as ISO 8601 in UTC."""
         shown = {
-            name: getattr(self, name) for name in self.__slots__ if name not in _SHOWN_OTHERWISE
+            name: getattr(self, name)
+            for name in self.__struct_fields__
+            if name not in _SHOWN_OTHERWISE
         }
         return {
             "id": self.id,

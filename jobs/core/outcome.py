@@ -6,9 +6,10 @@ import json
 import random
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from jobs.core.backoff import Backoff, BackoffCallable, next_delay
 from jobs.core.codec import DEFAULT_MAX_BYTES, clean_result, cut, decode, encode
@@ -41,8 +42,7 @@ RETRIED, RESET = "Retried", "Reset"
 NOTES = frozenset({RETRIED, RESET})
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What a kind says about its ends: its backoff, and how many seconds finished rows stay.
 
     ``max_continues`` is how often a job may be put off by Snooze and Continue, ``max_age_seconds``

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import fields, force_setattr, replace
 
 from jobs.core.backoff import Backoff, BackoffLike, as_backoff
 from jobs.core.errors import ConfigurationError
@@ -27,8 +30,7 @@ from jobs.core.registry import (
 log = logging.getLogger("tickwork.queues")
 
 
-@dataclass(frozen=True, slots=True)
-class QueueSettings:
+class QueueSettings(Struct, frozen=True):
     """What a queue says of its jobs; ``None`` is not said. A kind's own options go before these.
 
     ``timeout`` in seconds; ``max_attempts`` counts the first execution; ``backoff``,
@@ -52,7 +54,7 @@ class QueueSettings:
         for name, check in _CHECKS.items():
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, check(value))
+                force_setattr(self, name, check(value))
 
     @property
     def limit(self) -> Limit:

@@ -6,14 +6,15 @@ only deployments with schedules load.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from jobs.core.errors import ConfigurationError
 from jobs.core.job import NewJob
@@ -28,8 +29,7 @@ LONGEST_JITTER_SECONDS = 86_400.0
 _MISSED = re.compile(r"latest|none|all:([1-9][0-9]{0,2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """A schedule as it stands in the store.
 
     ``rule`` is a cron expression, ``every SECONDS`` (optionally ``from INSTANT``) or ``at
@@ -64,7 +64,7 @@ class Schedule:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values, times as ISO 8601 in UTC."""
         shown: dict[str, Any] = {}
-        for name in self.__slots__:
+        for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, datetime):
                 value = value.isoformat().replace("+00:00", "Z")
@@ -77,7 +77,7 @@ class Schedule:
 
     def with_last_job(self, job_id: str) -> Schedule:
         """The same, with the job that its last slot made."""
-        return dataclasses.replace(self, last_job_id=job_id)
+        return replace(self, last_job_id=job_id)
 
     def defines_the_same(self, other: Schedule) -> bool:
         """Whether both make the same jobs at the same times."""
@@ -95,7 +95,7 @@ DEFINITION = (
 
 def defined_as(row: Schedule, declared: Schedule) -> Schedule:
     """``row`` with the definition of ``declared``."""
-    return dataclasses.replace(row, **{name: getattr(declared, name) for name in DEFINITION})
+    return replace(row, **{name: getattr(declared, name) for name in DEFINITION})
 
 
 class Declared:

@@ -7,10 +7,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from jobs.core.codec import DEFAULT_MAX_BYTES
 from jobs.core.errors import ConfigurationError
@@ -27,8 +29,7 @@ WEAK_SECRET_CHARS = 16
 NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What the environment says. Durations are seconds; ``None`` means not set."""
 
     database_url: str | None = None

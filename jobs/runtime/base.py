@@ -6,9 +6,10 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from jobs.core.clock import Clock
 from jobs.core.codec import decode
@@ -43,8 +44,7 @@ class LateRules:
         return RuleBook()
 
 
-@dataclass(slots=True)
-class Runtime:
+class Runtime(Struct):
     """One system's parts, and the little it learns while it runs.
 
     ``starts_per_second`` is the pace of the last batch (for start marks); ``abandoned`` are the
@@ -56,7 +56,7 @@ class Runtime:
     ``rules`` say when rows are rung, where the doorbell is a queue that needs it; ticks then only
     ring, and run what has been due for ``overdue_seconds``. A job that goes back to waiting is rung
     by whoever settles it, but for a runner with ``rings_settled`` false: a consumer that keeps the
-    job's message on the queue. Such a one runs with ``dataclasses.replace(runtime,
+    job's message on the queue. Such a one runs with ``replace(runtime,
     rings_settled=False)``, which shares everything else. ``queues`` is what is said of queues.
     ``recorder`` writes records of ticks; ``heartbeat`` tells a watchdog outside whether one ended
     well. ``alert_rules`` say what is an alert.

@@ -12,8 +12,9 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
+
+from msgspec import Struct, field
 
 from jobs.core.deadline import Budget, Fit, Fitting, fit
 from jobs.core.errors import JobCancelled, StoreUnavailable
@@ -64,8 +65,7 @@ def tell(
         )
 
 
-@dataclass(slots=True)
-class BatchReport:
+class BatchReport(Struct):
     """What became of a batch. ``late`` are results that came too late to be written; ``jobs`` are
     those of the batch by id."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
+
+from msgspec import Struct, field
 
 from jobs.core.errors import SchemaError, StoreUnavailable
 from jobs.core.ids import new_id
@@ -23,8 +24,7 @@ _NAME = attrgetter("name")
 RAN = frozenset({"completed", "failed", "retried", "snoozed", "continued"})
 
 
-@dataclass(slots=True)
-class Note:
+class Note(Struct):
     """What a tick has done so far; it holds for a tick that raises half-way as well.
 
     ``began`` in monotonic seconds. ``seen_at`` is the store's time at ``seen`` (monotonic): what a

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypedDict
+
+from msgspec.structs import replace
 
 from jobs.core.backoff import Backoff, as_backoff
 from jobs.core.codec import decode, encode_payload

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jobs.core.deadline import Budget, tick_budget
 from jobs.core.events import ticking
@@ -22,8 +24,7 @@ log = logging.getLogger("tickwork.tick")
 REMAINING_CAP = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class TickResult:
+class TickResult(Struct, frozen=True):
     """What a tick did.
 
     ``processed`` counts jobs whose handler ran and whose end was written. ``remaining`` is how many
@@ -118,8 +119,7 @@ def run_tick(
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True):
     """What is asked of one tick, with the settings' defaults filled in."""
 
     limit: int

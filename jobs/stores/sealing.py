@@ -12,10 +12,11 @@ import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from jobs.core.alerts import Evaluation
 from jobs.core.errors import ConfigurationError, PayloadError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from flask import Response
+from msgspec.structs import fields
 
 from jobs.core.settings import SECRET_FIELDS, mask_url
 from jobs.http.dashboard.desk import Desk

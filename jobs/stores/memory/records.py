@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from jobs.core.codec import clean_text
 from jobs.core.controls import holds_back

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from jobs.core.job import NewJob
 from jobs.core.schedule import Schedule, slot_name
@@ -57,9 +58,7 @@ class MemorySchedules:
         present = self._rows.get(before.key)
         if present is None or not present.is_as_seen(before):
             return False
-        self._rows[before.key] = dataclasses.replace(
-            after, source=before.source, created_at=before.created_at
-        )
+        self._rows[before.key] = replace(after, source=before.source, created_at=before.created_at)
         return True
 
     def remove(self, name: str, tenant: str) -> bool:

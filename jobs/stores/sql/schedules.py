@@ -142,14 +142,14 @@ def _with_last(after: Schedule, fresh: Sequence[NewJob]) -> Schedule:
 
 
 def _to_row(schedule: Schedule) -> dict[str, Any]:
-    values = {name: getattr(schedule, name) for name in Schedule.__slots__}
+    values = {name: getattr(schedule, name) for name in Schedule.__struct_fields__}
     values["payload"] = encode(schedule.payload, _NO_LIMIT)
     values["options"] = encode(schedule.options, _NO_LIMIT) if schedule.options else None
     return values
 
 
 def _to_schedule(row: Any) -> Schedule:
-    values = {name: getattr(row, name) for name in Schedule.__slots__}
+    values = {name: getattr(row, name) for name in Schedule.__struct_fields__}
     values["payload"] = decode(row.payload)
     values["options"] = decode(row.options) if row.options else {}
     values["enabled"] = bool(row.enabled)

@@ -7,11 +7,11 @@ their sums in one transaction: two at once take different rows, and each row is 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, TextClause, delete, insert, select, text
 
 from jobs.core.codec import clean_text

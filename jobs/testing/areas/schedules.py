@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jobs.core.clock import Clock, ManualClock
 from jobs.core.errors import ConfigurationError, ScheduleNotFound
