@@ -34,6 +34,11 @@ def enqueue_all(tickwork: Tickwork) -> dict[str, str]:
     return {"plain": plain.id, "effect": effect.id, "group": group.id}
 
 
+@pytest.mark.parametrize(
+    "database",
+    ["sqlite", *(pytest.param(n, marks=pytest.mark.slow) for n in ("postgresql", "mysql"))],
+    indirect=True,
+)
 def test_a_crash_at_every_statement(
     tickwork: Tickwork, crasher: Crasher, database: Database, log: Path
 ) -> None:

@@ -249,7 +249,8 @@ def test_a_timeout_cuts_the_transaction(
 ) -> None:
     """The handler hangs on and writes on, but nothing of it is seen, and nobody is held up."""
     store = store_class(database.url)
-    tickwork = Tickwork(store=store, concurrency=3)
+    # Its retry comes long after this test, however slow the machine.
+    tickwork = Tickwork(store=store, concurrency=3, retry_delay=3600.0)
     tickwork.create_schema()
     EFFECTS.create(tickwork.engine)
     went_on: list[str] = []
@@ -279,7 +280,7 @@ def test_a_timeout_cuts_the_transaction(
     goods = [tickwork.enqueue("good").id for _ in range(4)]
     began = time.monotonic()
     result = tickwork.tick()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 18
     assert (result.retried, result.succeeded) == (1, 4)
     assert "TimedOut" in str(get(tickwork, hung.id).error)
     tickwork.enqueue("good")
@@ -324,7 +325,7 @@ def test_a_long_statement_is_cut_as_well(database: Database) -> None:
     tickwork.enqueue("good")
     began = time.monotonic()
     result = tickwork.tick()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 18
     assert (result.retried, result.succeeded) == (1, 1)
     assert effects(tickwork) == []
     tickwork.close()

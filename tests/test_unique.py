@@ -476,7 +476,7 @@ def statements(store: SqlStore, work: Callable[[], Any]) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("rows", [10, 1000])
+@pytest.mark.parametrize("rows", [10, 300])
 def test_a_bulk_makes_few_statements_however_many_keys(store: SqlStore, rows: int) -> None:
     def put_many(*, expected: int) -> Callable[[], None]:
         jobs = [keyed(str(n)) for n in range(rows)]

@@ -242,6 +242,11 @@ def shop(database: Database, tmp_path: Path, queue: Queue, sqs_url: str) -> Shop
     return made
 
 
+@pytest.mark.parametrize(
+    "database",
+    ["sqlite", *(pytest.param(n, marks=pytest.mark.slow) for n in ("postgresql", "mysql"))],
+    indirect=True,
+)
 def test_the_whole_way_on_a_laptop(shop: Shop, queue: Queue) -> None:
     """Enqueued by one process, rung after its commit, run by another, recorded for a third."""
     worker = shop.start("worker", "--sqs", "--wait", "1")

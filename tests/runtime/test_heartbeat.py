@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -133,15 +134,17 @@ def test_a_silent_watchdog_delays_a_tick_by_its_timeout_at_most(
     tickwork: Tickwork, watchdog: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "ANSWER_SECONDS", 0.2)
+    over = threading.Event()
 
     def dawdle(_: Request) -> bytes:
-        time.sleep(1.0)
+        over.wait(30)
         return OK
 
     watchdog.answer = dawdle
     begun = time.monotonic()
     tickwork.tick()
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 25
+    over.set()
 
 
 def test_nobody_there_is_told_once(clock: Watch, caplog: pytest.LogCaptureFixture) -> None:

@@ -80,26 +80,30 @@ def named(queue: Queue) -> list[str]:
 # -- enqueue -----------------------------------------------------------------------------------
 
 
+RINGS = {
+    0: (RING_GRACE_SECONDS, True),
+    1.2: (11.2, True),
+    900: (910, True),
+    901: (61, False),
+    86_400: (85_560, False),
+}
+
+
 @pytest.mark.parametrize(
-    ("delay", "rings_in", "is_sent"),
+    ("way", "delay"),
     [
-        (0, RING_GRACE_SECONDS, True),
-        (1.2, 11.2, True),
-        (900, 910, True),
-        (901, 61, False),
-        (86_400, 85_560, False),
+        *(("delay", delay) for delay in RINGS),
+        *((way, delay) for way in ("run_at", "many", "session") for delay in (1.2, 901)),
     ],
 )
-@pytest.mark.parametrize("way", ["delay", "run_at", "many", "session"])
 def test_an_enqueue_says_when_it_is_to_be_rung(
     make_system: MakeSystem,
     endpoint: Endpoint,
     clock: ManualClock,
     way: str,
     delay: float,
-    rings_in: float,
-    is_sent: bool,
 ) -> None:
+    rings_in, is_sent = RINGS[delay]
     tickwork = make_system(endpoint.queue_url)
     match way:
         case "delay":
