@@ -15,6 +15,7 @@ from jobs.core.delivery import (
     SOON_SECONDS,
     WAIT_FOR_HANDLER_SECONDS,
     WAIT_FOR_PLACE_SECONDS,
+    WAIT_FOR_RESUME_SECONDS,
 )
 from tests.aws.conftest import MakePlace, Place
 from tests.support.sqs import Context, Queue, QueueClock, record
@@ -140,6 +141,28 @@ def test_a_job_that_is_not_due_is_kept_until_it_is(
     place.clock.advance(600)
     assert place.work_off(queue) == []
     assert place.ran == [soon]
+
+
+@pytest.mark.parametrize("subject", ["queue", "kind"])
+def test_a_paused_job_is_kept_until_it_is_resumed(
+    place: Place, queue: Queue, queue_clock: QueueClock, subject: str
+) -> None:
+    job_id = place.put()
+    job = place.job(job_id)
+    where = {"queue": job.queue} if subject == "queue" else {"kind": job.kind}
+    place.tickwork.pause(**where, by="ada", because="the warehouse is down")
+    queue.ring(job_id)
+
+    assert len(place.work_off(queue)) == 1
+    assert place.consumer.counts["paused"] == 1
+    assert (place.ran, place.job(job_id).attempts) == ([], 0)
+    place.tickwork.resume(**where, by="ada")
+    queue_clock.advance(WAIT_FOR_RESUME_SECONDS - 1)
+    assert queue.event()["Records"] == []
+    queue_clock.advance(1.5)
+    place.clock.advance(WAIT_FOR_RESUME_SECONDS)
+    assert place.work_off(queue) == []
+    assert place.ran == [job_id]
 
 
 def test_a_job_that_has_ended_is_acked(place: Place, queue: Queue) -> None:
