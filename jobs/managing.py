@@ -92,10 +92,21 @@ class Managing:
             raise OtherTenant("no such tenant here")
         return self.tenant
 
-    def enqueue(self, kind: str, payload: object, **options: Unpack[EnqueueOptions]) -> Job:
-        """Enqueue a job of a kind that may be (``api=True``), for the own tenant."""
+    def enqueue(
+        self,
+        kind: str,
+        payload: object,
+        *,
+        on_own_path: bool = False,
+        **options: Unpack[EnqueueOptions],
+    ) -> Job:
+        """Enqueue a job of a kind that may be (``api=True``), for the own tenant.
+
+        on_own_path: a producer of the kind's own module made this payload, and so has said what may
+            come from outside
+        """
         handler = self.tickwork.registry.find(kind)
-        if handler is None or not handler.api:
+        if handler is None or not (handler.api or on_own_path):
             raise NotAllowed(
                 f"kind {kind!r} cannot be enqueued from outside: its handler says so with api=True"
             )

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -70,6 +71,12 @@ class Settings(Struct, frozen=True):
     resend_api_key: str | None = None
     export_datasets: str | None = None
     export_source_url: str | None = None
+    webhook_allow: tuple[str, ...] = ()
+    stripe_webhook_secrets: tuple[str, ...] = ()
+    shopify_webhook_secrets: tuple[str, ...] = ()
+    razorpay_webhook_secrets: tuple[str, ...] = ()
+    github_webhook_secrets: tuple[str, ...] = ()
+    standard_webhook_secrets: tuple[str, ...] = ()
     admin_token: str | None = None
     metrics_token: str | None = None
     secret_key: str | None = None
@@ -117,6 +124,8 @@ SECRET_FIELDS = frozenset(
         *("resend_api_key", "admin_token", "metrics_token", "secret_key", "encryption_keys"),
         # Whoever knows these URLs can post there.
         *("alert_webhook_url", "alert_webhook_secret", "alert_slack_url"),
+        *("stripe_webhook_secrets", "shopify_webhook_secrets", "razorpay_webhook_secrets"),
+        *("github_webhook_secrets", "standard_webhook_secrets"),
     }
 )
 
@@ -327,6 +336,20 @@ def _words(raw: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in raw.split(",") if part.strip())
 
 
+def _hosts(raw: str) -> tuple[str, ...]:
+    """Host names, addresses and networks."""
+    found = _words(raw)
+    for entry in found:
+        try:
+            ip_network(entry.strip("[]"), strict=False)
+        except ValueError:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]*[A-Za-z][A-Za-z0-9_.-]*", entry):
+                raise ValueError(
+                    f"has {entry!r}, which is no host name, address or network (10.1.0.0/16)"
+                ) from None
+    return found
+
+
 def _name(raw: str) -> str:
     if not NAME.fullmatch(raw):
         raise ValueError("is not a name of ASCII letters, digits and _ . : @ + -")
@@ -482,6 +505,12 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("resend_api_key", ("RESEND_API_KEY",), str),
     ("export_datasets", ("EXPORT_DATASETS",), _toml),
     ("export_source_url", ("EXPORT_SOURCE_URL",), _database),
+    ("webhook_allow", ("JOBS_WEBHOOK_ALLOW",), _hosts),
+    ("stripe_webhook_secrets", ("STRIPE_WEBHOOK_SECRET",), _words),
+    ("shopify_webhook_secrets", ("SHOPIFY_WEBHOOK_SECRET",), _words),
+    ("razorpay_webhook_secrets", ("RAZORPAY_WEBHOOK_SECRET",), _words),
+    ("github_webhook_secrets", ("GITHUB_WEBHOOK_SECRET",), _words),
+    ("standard_webhook_secrets", ("STANDARD_WEBHOOK_SECRET",), _words),
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("metrics_token", ("METRICS_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),

@@ -9,4 +9,10 @@ Nothing is imported here, so that `import jobs.handlers` costs nothing. Each mod
 - `outbox`: sends one mail, by SMTP or into a directory of `.eml` files
 - `exporting`: an export from the first check to the mail
 - `export`: the job kind `export`
+- `signing`, `answers`: signatures of webhooks, and what an answer to one means
+- `targets`, `dialing`: where a webhook may go, and a POST that goes nowhere else
+- `webhook_secrets`: what webhooks are signed with, encrypted or by name
+- `webhook`: the job kind `webhook`
+- `providers`: how those who send webhooks prove it
+- `incoming`: handlers for the webhooks of providers
 """

@@ -13,9 +13,6 @@ A delivery can arrive twice, when a runner dies between sending it and writing t
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -26,12 +23,12 @@ from jobs.core.context import JobContext
 from jobs.core.errors import Discard
 from jobs.core.look import ALERT_KIND, OWN_QUEUE, STORE_UNREACHABLE
 from jobs.core.registry import Handler
-from jobs.handlers.errors import HandlerError, PermanentError
+from jobs.handlers.answers import Meaning, meaning_of
+from jobs.handlers.errors import DeliveryFailed, DeliveryRefused, PermanentError
 from jobs.handlers.outbox import Mail, MailSettings, send_mail
+from jobs.handlers.signing import sign_standard
 
 TIMEOUT_SECONDS = 10.0
-# Answers that another attempt may mend.
-_PASSING = frozenset({408, 425, 429})
 
 
 class AlertSettings(MailSettings, Protocol):
@@ -47,14 +44,6 @@ class AlertSettings(MailSettings, Protocol):
     def alert_email(self) -> tuple[str, ...]: ...
     @property
     def namespace(self) -> str: ...
-
-
-class DeliveryRefused(PermanentError):
-    """The receiver said no for good (4xx), or the channel is not set any more."""
-
-
-class DeliveryFailed(HandlerError):
-    """The receiver was away or said "later". Worth a retry."""
 
 
 def alert_handler() -> Handler:
@@ -109,20 +98,13 @@ def _by_webhook(alert: Mapping[str, Any], settings: AlertSettings, delivery_id: 
         "timestamp": alert["since"],
         "data": {**alert, "namespace": settings.namespace},
     }
-    body = json.dumps(document)
+    body = json.dumps(document).encode()
     headers = {
         "webhook-id": delivery_id,
         "webhook-timestamp": str(sent_at),
-        "webhook-signature": sign(secret, delivery_id, sent_at, body),
+        "webhook-signature": sign_standard(secret, delivery_id, sent_at, body),
     }
     _post("the webhook", url, body, headers)
-
-
-def sign(secret: str, message_id: str, sent_at: int, body: str) -> str:
-    """The `webhook-signature` of a message, by Standard Webhooks' symmetric scheme."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = f"{message_id}.{sent_at}.{body}".encode()
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 def _by_slack(alert: Mapping[str, Any], settings: AlertSettings, delivery_id: str) -> None:
@@ -132,7 +114,7 @@ def _by_slack(alert: Mapping[str, Any], settings: AlertSettings, delivery_id: st
     # What such a text would take for a mention or a link: names come from whoever enqueues.
     for character, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, written)
-    _post("the Slack webhook", settings.alert_slack_url, json.dumps({"text": text}), {})
+    _post("the Slack webhook", settings.alert_slack_url, json.dumps({"text": text}).encode(), {})
 
 
 def _by_mail(alert: Mapping[str, Any], settings: AlertSettings, delivery_id: str) -> None:
@@ -161,7 +143,7 @@ def _plain(alert: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _post(what: str, url: str, body: str, headers: Mapping[str, str]) -> None:
+def _post(what: str, url: str, body: bytes, headers: Mapping[str, str]) -> None:
     """The URL is in no message: whoever knows it can post there."""
     import urllib3  # late: only where something is delivered
 
@@ -169,13 +151,12 @@ def _post(what: str, url: str, body: str, headers: Mapping[str, str]) -> None:
     try:
         with urllib3.PoolManager(timeout=TIMEOUT_SECONDS) as pool:
             answer = pool.request(
-                "POST", url, body=body.encode(), headers=content, redirect=False, retries=False
+                "POST", url, body=body, headers=content, redirect=False, retries=False
             )
     except urllib3.exceptions.HTTPError as error:
         raise DeliveryFailed(f"{what} cannot be reached: {type(error).__name__}") from None
-    status = answer.status
-    if 200 <= status < 300:
+    meaning = meaning_of(answer.status)
+    if meaning is Meaning.DELIVERED:
         return
-    if 400 <= status < 500 and status not in _PASSING:
-        raise DeliveryRefused(f"{what} answered {status}")
-    raise DeliveryFailed(f"{what} answered {status}")
+    said = f"{what} answered {answer.status}"
+    raise DeliveryFailed(said) if meaning is Meaning.LATER else DeliveryRefused(said)

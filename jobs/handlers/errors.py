@@ -7,7 +7,12 @@
         FormatError         writers.py: no such file format
         BlobError           blob.py: the store's URL or a key cannot be used
         MailRefused         outbox.py: a wrong address, or the server said no for good (5xx)
+        DeliveryRefused     the receiver of a webhook or an alert said no for good (4xx)
+        TargetRefused       targets.py: a webhook may not be sent there
+        SecretError         webhook_secrets.py: a webhook's secret is missing or cannot be kept
+        SignatureRefused    providers.py: a webhook that came is not the provider's
       MailDelayed           outbox.py: the server was away or said "later" (4xx)
+      DeliveryFailed        the receiver of a webhook or an alert was away or said "later"
 
 Errors of a database driver, of S3 or of the disk are passed on as they are: those are worth a
 retry.
@@ -48,3 +53,23 @@ class MailRefused(PermanentError):
 
 class MailDelayed(HandlerError):
     """The mail was not accepted now: no connection, or a temporary answer (4xx). Worth a retry."""
+
+
+class DeliveryRefused(PermanentError):
+    """The receiver said no for good (4xx), or what is needed to send is not set any more."""
+
+
+class DeliveryFailed(HandlerError):
+    """The receiver was away or said "later". Worth a retry."""
+
+
+class TargetRefused(PermanentError):
+    """A webhook may not be sent there. The message names the host and no address behind it."""
+
+
+class SecretError(PermanentError):
+    """A webhook's secret is missing, malformed, or cannot be kept here."""
+
+
+class SignatureRefused(PermanentError):
+    """A webhook that came is unsigned, signed by somebody else, or too old."""

@@ -10,6 +10,7 @@ from jobs.http import (
     cron,
     ending,
     health,
+    incoming,
     login,
     manage,
     metrics,
@@ -64,6 +65,7 @@ def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = 
     cron.install(app, tickwork, gatekeeper, busy)
     metrics.install(app, tickwork, gatekeeper)
     ending.install(tickwork, busy)
+    incoming.install(app, tickwork)
     doors = access.install(app, tickwork, identify)
     login.install(app, tickwork, doors)
     manage.install(app, tickwork, doors)

@@ -8,7 +8,10 @@ import sys
 from tests.support.web import ROOT
 
 # What a tick in production has no use for.
-NEEDLESS = {"alembic", "apscheduler", "boto3", "botocore", "pydantic", "rich", "sqlalchemy.orm"}
+NEEDLESS = {
+    *("alembic", "apscheduler", "boto3", "botocore", "pydantic", "rich", "sqlalchemy.orm"),
+    *("jobs.handlers.providers", "jobs.handlers.incoming"),
+}
 TICK = """
 import sys
 from jobs import Tickwork

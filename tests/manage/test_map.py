@@ -21,6 +21,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 HEALTH = ("tickwork.health", "tickwork.ticks_health")
 OTHERS = (*HEALTH, "tickwork.tick", "tickwork.export_tick", "tickwork.batch", "tickwork.metrics")
 OPEN = ("tickwork.login",)
+SIGNED = ("tickwork.incoming",)  # closed while no secret is set
 OPEN_PAGES = ("/api/jobs/dashboard/login", "/api/jobs/dashboard/static/<version>/<name>")
 MARK = "tenant-b-only"
 
@@ -45,7 +46,7 @@ def guarded(office: Office) -> Iterator[tuple[Rule, str]]:
     The dashboard's pages have walks of their own in tests/dashboard.
     """
     for rule in office.app.url_map.iter_rules():
-        if rule.endpoint not in (*OTHERS, *OPEN) and not is_page(rule):
+        if rule.endpoint not in (*OTHERS, *OPEN, *SIGNED) and not is_page(rule):
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
                 yield rule, method
 
@@ -100,6 +101,8 @@ def test_nobody_gets_nowhere(office: Office) -> None:
                 elif rule.endpoint in OPEN and method == "POST":
                     assert answer.status_code == 303
                     assert "Set-Cookie" not in answer.headers
+                elif rule.endpoint in SIGNED:
+                    assert answer.status_code in (404, 405), (method, path)
                 elif is_page(rule):
                     # Where one signs in, how it looks, and nothing else.
                     open_page = answer.status_code == 200

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
+# Bytes, or pieces that are made and sent one by one.
+Answer = bytes | Iterable[bytes]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -21,6 +23,7 @@ class Request:
     headers: dict[str, str]
     connection: int
     at: float
+    body: bytes = b""
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Receiver:
     """``answer`` returns the bytes to send back to a request; with ``b""`` the line is cut."""
 
     port: int
-    answer: Callable[[Request], bytes] = lambda _: OK
+    answer: Callable[[Request], Answer] = lambda _: OK
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
 
@@ -54,12 +57,14 @@ def receiver(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
                     while (word := words.readline()) not in (b"\r\n", b""):
                         name, _, value = word.decode("latin-1").partition(":")
                         headers[name.strip().lower()] = value.strip()
-                    asked = Request(first.decode().strip(), headers, number, monotonic())
+                    body = words.read(int(headers.get("content-length", 0)))
+                    asked = Request(first.decode().strip(), headers, number, monotonic(), body)
                     place.requests.append(asked)
                     back = place.answer(asked)
                     if not back:
                         return
-                    line.sendall(back)
+                    for piece in (back,) if isinstance(back, bytes) else back:
+                        line.sendall(piece)
 
     def accept() -> None:
         with suppress(OSError):

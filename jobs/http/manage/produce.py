@@ -9,6 +9,7 @@ from jobs.core.codec import decode, encode_payload
 from jobs.core.errors import ConfigurationError
 from jobs.core.job import Job
 from jobs.core.payload import dump
+from jobs.core.sealed import comparable
 from jobs.http.manage.models import CreatedTold, NewJobBody
 from jobs.http.manage.operations import Answer, Call, operation
 from jobs.http.manage.words import told_now
@@ -36,12 +37,19 @@ def create_job(call: Call, body: NewJobBody) -> Answer:
     return create(call, body.kind, body.payload, options)
 
 
-def create(call: Call, kind: str, payload: dict[str, Any], options: dict[str, Any]) -> Answer:
+def create(
+    call: Call,
+    kind: str,
+    payload: dict[str, Any],
+    options: dict[str, Any],
+    *,
+    on_own_path: bool = False,
+) -> Answer:
     """Enqueue, once for each idempotency key."""
     if call.idempotency_key is not None and "job_id" not in options:
         digest = hashlib.sha256(f"{call.desk.by}\n{call.idempotency_key}".encode()).hexdigest()
         options["job_id"] = f"idempotency:{digest[:40]}"
-    job = call.desk.enqueue(kind, payload, **options)
+    job = call.desk.enqueue(kind, payload, on_own_path=on_own_path, **options)
     if job.existing and call.idempotency_key is not None and not _is_same(call, job, kind, payload):
         raise ConfigurationError(
             "that Idempotency-Key came with another job before: a new job needs a new key"
@@ -57,4 +65,4 @@ def _is_same(call: Call, job: Job, kind: str, payload: dict[str, Any]) -> bool:
     handler = call.tickwork.registry.get(kind)
     most = call.tickwork.settings.payload_max_bytes
     plain = dump(payload, handler.payload_type, most)
-    return bool(decode(encode_payload(plain, most)) == job.payload)
+    return bool(comparable(decode(encode_payload(plain, most))) == comparable(job.payload))

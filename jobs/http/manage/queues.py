@@ -6,7 +6,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from jobs.core.controls import EVERYTHING
-from jobs.core.errors import NotAllowed
+from jobs.core.errors import NotAllowed, PayloadError, PayloadTooLarge
 from jobs.core.job import State
 from jobs.core.names import EVERY_QUEUE
 from jobs.http.manage.inputs import Invalid, body_value, validated
@@ -60,16 +60,23 @@ def act_on_queue(call: Call, queue: str, query: ActionQuery) -> Any:
 
 def _produce(call: Call, path: str) -> Answer:
     """What a module with handlers says of this path: ``producers = {"email": produce_email}``."""
+    tenant = {"tenant": call.desk.tenant or ""}
     for module in call.tickwork.modules:
         producer = getattr(module, "producers", {}).get(path)
         if producer is not None:
             body = body_value(optional=False)
             if not isinstance(body, dict):
                 raise Invalid(422, [{"path": "$", "message": "the body is an object"}])
-            kind, payload, options = (
-                (producer, body, {}) if isinstance(producer, str) else producer(body)
-            )
-            return create(call, kind, payload, {**options, "tenant": call.desk.tenant or ""})
+            if isinstance(producer, str):
+                return create(call, producer, body, tenant)
+            try:
+                kind, payload, options = producer(body)
+                return create(call, kind, payload, {**options, **tenant}, on_own_path=True)
+            except PayloadTooLarge:
+                raise
+            except PayloadError as error:  # here the body is the payload
+                place = error.path.removeprefix("$").removeprefix(".") or "$"
+                raise Invalid(422, [{"path": place, "message": error.reason}]) from error
     raise Invalid(400, [{"path": "action", "message": "say ?action=pause, resume, empty or clean"}])
 
 
