@@ -105,16 +105,19 @@ class Managing:
         on_own_path: a producer of the kind's own module made this payload, and so has said what may
             come from outside
         """
-        handler = self.tickwork.registry.find(kind)
-        if handler is None or not (handler.api or on_own_path):
-            raise NotAllowed(
-                f"kind {kind!r} cannot be enqueued from outside: its handler says so with api=True"
-            )
+        self._check_open(kind, on_own_path=on_own_path)
         options["tenant"] = self.whose(options.get("tenant")) or ""
         job = self.tickwork.enqueue(kind, payload, **options)
         if not job.existing:
             self.note("job.enqueue", job.id, job.tenant)
         return job
+
+    def _check_open(self, kind: str, *, on_own_path: bool = False) -> None:
+        handler = self.tickwork.registry.find(kind)
+        if handler is None or not (handler.api or on_own_path):
+            raise NotAllowed(
+                f"kind {kind!r} cannot be enqueued from outside: its handler says so with api=True"
+            )
 
     def retry(
         self,
@@ -315,8 +318,15 @@ class Managing:
     def add_schedule(
         self, name: str, cron: str | None, kind: str, payload: object, **options: Any
     ) -> Schedule:
-        """Make or change a schedule."""
+        """Make or change a schedule, of a kind that may be enqueued from outside.
+
+        Of another kind only when it runs may be changed, and what makes no other job of it: what
+        the code declares stays what the code has said.
+        """
         tenant = options["tenant"] = self.whose(options.get("tenant")) or ""
+        row = self.tickwork.schedules.get(name, tenant)
+        if row is None or (row.kind, row.payload) != (kind, payload):
+            self._check_open(kind)
         made = self.tickwork.schedules.add(name, cron, kind, payload, by=self.by, **options)
         self.note("schedule.set", name, tenant, reason=made.rule)
         return made

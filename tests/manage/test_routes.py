@@ -538,6 +538,19 @@ class TestSchedules:
             *("schedule.run", "schedule.delete"),
         }
 
+    def test_a_kind_that_is_closed_is_not_opened_by_a_schedule(self, office: Office) -> None:
+        admin, path = office.admin, "/api/admin/schedules"
+        body = {"name": "nightly", "kind": "closed", "cron": "0 3 * * *", "payload": {"n": 1}}
+        refused = admin("POST", path, json=body)
+        assert refused.status_code == 403
+        assert "api=True" in refused.text
+        office.tickwork.schedules.add("nightly", "0 3 * * *", "closed", {"n": 1})
+        later = admin("PATCH", f"{path}/nightly", json={"cron": "0 4 * * *"})
+        assert later.json["rule"] == "0 4 * * *"
+        for change in ({"payload": {"n": 2}}, {"kind": "note"}):
+            answer = admin("PATCH", f"{path}/nightly", json=change)
+            assert answer.status_code == (403 if "payload" in change else 200)
+
     @pytest.mark.parametrize(
         "change", [{"every": 300}, {"every": 60, "start": "2026-01-01T00:00:30Z"}]
     )

@@ -38,7 +38,7 @@ def list_schedules(call: Call, query: TenantQuery) -> dict[str, Any]:
     "schedules",
     body=NewScheduleBody,
     answers={200: ScheduleTold, 201: ScheduleTold},
-    problems=(404,),
+    problems=(403, 404),
 )
 def create_schedule(call: Call, body: NewScheduleBody) -> Answer:
     """201 if it is new."""
@@ -63,7 +63,7 @@ def get_schedule(call: Call, name: str, query: TenantQuery) -> dict[str, Any]:
     "schedules",
     body=EditScheduleBody,
     answers={200: ScheduleTold},
-    problems=(404,),
+    problems=(403, 404),
 )
 def edit_schedule(call: Call, name: str, body: EditScheduleBody) -> dict[str, Any]:
     """What is left out stays, the rule as a whole."""
