@@ -300,7 +300,7 @@ def test_without_boto3_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_boto3_is_loaded_for_s3_only(tmp_path: Path) -> None:
     program = (
-        "import sys; from jobs.handlers import exporting, blob, outbox;"
+        "import sys; from jobs.handlers import exporting, blob, mail.send;"
         f"blob.open_blob_store({str(tmp_path)!r});"
         "print([name for name in ('boto3', 'smtplib', 'sqlalchemy.orm', 'pydantic')"
         " if name in sys.modules])"
