@@ -45,6 +45,7 @@ class Postman:
         self.to_data = "250 OK"
         self.hangs_up_at = ""
         self.hangs_up_after = 0
+        self._server: SMTP | None = None
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _: list[str]
@@ -57,6 +58,7 @@ class Postman:
     async def handle_DATA(  # noqa: N802
         self, server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
+        self._server = server
         if self.to_data.startswith("250"):
             self.letters.append(envelope)
         if self.hangs_up_at == "DATA" or 0 < self.hangs_up_after == len(self.letters):
@@ -78,6 +80,11 @@ class Postman:
         assert isinstance(data, LoginPassword)
         self.logins.append((data.login, data.password))
         return AuthResult(success=data.password == PASSWORD, handled=False)
+
+    def hang_up(self) -> None:
+        """Cut the line that the last letter came by, as a server does that has waited enough."""
+        assert self._server is not None
+        self._server.loop.call_soon_threadsafe(_hang_up, self._server)
 
     def messages(self) -> list[EmailMessage]:
         """What arrived, read the way a mail program would."""

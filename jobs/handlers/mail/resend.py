@@ -29,12 +29,17 @@ class Resend:
 
     key: as its dashboard gives it
     url: the base of its URLs, DEFAULT_URL if not given
+    Raises MailRefused for a key that no header may hold.
     """
 
     name: TransportName = "resend"
     default_sender: str | None = None
 
     def __init__(self, key: str, url: str | None = None) -> None:
+        if not (key.isascii() and key.isprintable()):  # the key itself is in no message
+            raise MailRefused(
+                "RESEND_API_KEY holds a character that no header may have; set it again"
+            )
         self._key = key
         self._url = (url or DEFAULT_URL).rstrip("/")
 
@@ -57,10 +62,6 @@ class Resend:
                 redirect=False,
                 retries=False,
             )
-        except ValueError:  # its text would hold the key
-            raise MailRefused(
-                "RESEND_API_KEY holds a character that no header may have; set it again"
-            ) from None
         except urllib3.exceptions.HTTPError as error:
             raise MailDelayed(f"Resend was not reached: {type(error).__name__}") from error
         said = _read(answer.data)

@@ -35,8 +35,8 @@ class Smtp:
             answers = self._converse(letter)
         except smtplib.SMTPRecipientsRefused as error:
             # All of them: a retry helps where it helps one.
-            code, reply = min(error.recipients.values())
-            raise _by_code(code, reply, "the recipient") from error
+            (code, reply), address = min((said, each) for each, said in error.recipients.items())
+            raise _by_code(code, reply, f"the recipient {address}") from error
         except smtplib.SMTPResponseException as error:
             raise _by_code(error.smtp_code, error.smtp_error, "the mail") from error
         except (smtplib.SMTPNotSupportedError, UnicodeError) as error:
