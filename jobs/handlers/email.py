@@ -244,16 +244,19 @@ async def aqueue_email(
     return job
 
 
+_SEEDS_NAMES: Final = {"from_": "from", "organization_id": "organizationId"}
+
+
 def _split(said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The payload and the options of what was said."""
     names = EnqueueOptions.__annotations__.keys()
     options = {name: value for name, value in said.items() if name in names}
     payload = {
-        ("from" if name == "from_" else name): value
+        _SEEDS_NAMES.get(name, name): value
         for name, value in said.items()
         if name not in names and value is not None
     }
-    tenant = payload.pop("organization_id", None)
+    tenant = payload.pop("organizationId", None)
     if tenant is not None:
         if options.get("tenant") not in (None, tenant):
             raise ConfigurationError("organization_id and tenant are the same: say one of them")

@@ -20,8 +20,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "batteries" / "email.md").read_text
 @pytest.fixture(autouse=True)
 def _nothing_registered() -> Iterator[None]:
     yield
-    rendering._registered.clear()
-    rendering._environment.cache_clear()
+    if rendering._registered:
+        rendering._registered.clear()
+        rendering._environment.cache_clear()
 
 
 def test_the_code_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:

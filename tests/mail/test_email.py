@@ -491,6 +491,14 @@ def test_queue_email_by_the_seeds_name(tickwork: Tickwork, postman: Postman) -> 
     assert tickwork.tick().processed == 0
 
 
+def test_the_seeds_organization_is_the_tenant(producer: Tickwork) -> None:
+    said: Any = {"to": A, "subject": "x", "text": "1", "organizationId": "org-7"}
+    job = queue_email(tickwork=producer, **said)
+
+    assert get(producer, job).tenant == "org-7"
+    producer.clear()
+
+
 def test_queue_email_finds_the_system_it_is_registered_with(tickwork: Tickwork) -> None:
     assert queue_email(to=A, template="welcome", data={"name": "Ada"}).kind == "email"
     assert [job.kind for job in tickwork.list()] == ["email"]

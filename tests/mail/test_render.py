@@ -24,8 +24,9 @@ SHIPPED = [
 @pytest.fixture(autouse=True)
 def _nothing_registered() -> Iterator[None]:
     yield
-    rendering._registered.clear()
-    rendering._environment.cache_clear()
+    if rendering._registered:
+        rendering._registered.clear()
+        rendering._environment.cache_clear()
 
 
 def test_the_seeds_templates_are_shipped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,16 +21,31 @@ BODY: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def office(request: pytest.FixtureRequest, sqlite_database: Database) -> Iterator[Office]:
-    where = {} if request.param == "memory" else {"database_url": sqlite_database.url}
-    opened = open_office(**where)
+@contextmanager
+def mail_office(**settings: Any) -> Iterator[Office]:
+    opened = open_office(**settings)
     opened.tickwork.load_handlers("jobs.handlers.email")
     yield opened
     opened.tickwork.close()
 
 
-def test_a_mail_is_enqueued_for_the_callers_tenant(office: Office) -> None:
+@pytest.fixture
+def office() -> Iterator[Office]:
+    with mail_office() as opened:
+        yield opened
+
+
+@pytest.fixture
+def sql_office(sqlite_database: Database) -> Iterator[Office]:
+    with mail_office(database_url=sqlite_database.url) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("where", ["office", "sql_office"])
+def test_a_mail_is_enqueued_for_the_callers_tenant(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    office: Office = request.getfixturevalue(where)
     made = office.caller("operator", "org1").post("/api/jobs/email", BODY, 201)
     job = office.tickwork.get(made["id"])
 

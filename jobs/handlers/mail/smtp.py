@@ -15,6 +15,7 @@ from jobs.handlers.mail.pool import Pool
 from jobs.handlers.mail.transport import Sent
 
 _TIMEOUT_SECONDS: Final = 20.0
+_GOODBYE_SECONDS: Final = 2.0
 _PORTS: Final = {"smtp": 25, "smtps": 465}
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _Answers = dict[str, tuple[int, bytes]]
@@ -122,7 +123,8 @@ class SmtpConnection:
 
     def __init__(self, place: SmtpPlace) -> None:
         self.mails = 0
-        context = ssl.create_default_context()
+        # Trusted certificates are read where they are needed: there are hundreds.
+        context = ssl.create_default_context() if place.is_encrypted or place.starttls else None
         if place.is_encrypted:
             self._server: smtplib.SMTP = smtplib.SMTP_SSL(
                 place.host, place.port, timeout=place.timeout_seconds, context=context
@@ -160,6 +162,8 @@ class SmtpConnection:
     def close(self) -> None:
         # The server has answered for its mails already: a goodbye that fails changes nothing.
         with suppress(smtplib.SMTPException, OSError):
+            if self._server.sock is not None:
+                self._server.sock.settimeout(_GOODBYE_SECONDS)
             self._server.quit()
         self._server.close()
 
