@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jobs.handlers.mail import smtp
-from tests.support.postman import Postman, make_certificate, server_context, serving
+from tests.support.certificates import self_signed, serving_tls
+from tests.support.postman import Postman, serving
 
 Open = Callable[..., AbstractContextManager[int]]
 
@@ -37,7 +38,7 @@ def open_port(postman: Postman) -> Open:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
@@ -48,6 +49,6 @@ def plain_port(open_port: Open) -> Iterator[int]:
 
 @pytest.fixture
 def starttls_port(open_port: Open, certificate: Path) -> Iterator[int]:
-    context = server_context(certificate)
+    context = serving_tls(certificate)
     with open_port(tls_context=context, auth_require_tls=True) as port:
         yield port

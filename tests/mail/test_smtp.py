@@ -15,7 +15,8 @@ from jobs.handlers.mail.message import Mail
 from jobs.handlers.mail.send import send_mail
 from tests.handlers.shop import Settings
 from tests.mail.conftest import Open
-from tests.support.postman import Postman, body, parse, server_context
+from tests.support.certificates import serving_tls
+from tests.support.postman import Postman, body, parse
 from tests.support.servers import free_port
 
 NOW = dt.datetime(2024, 5, 31, 12, tzinfo=dt.UTC)
@@ -57,7 +58,7 @@ def test_encryption_from_a_server_that_is_trusted(
     postman: Postman, starttls_port: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    send_mail(LETTER, sender(f"smtp://u:p%40ss%2Fword@127.0.0.1:{starttls_port}?starttls=1"))
+    send_mail(LETTER, sender(f"smtp://u:p%40ss%2Fword@localhost:{starttls_port}?starttls=1"))
 
     assert postman.logins == [(b"u", b"p@ss/word")]
     assert len(postman.letters) == 1
@@ -65,7 +66,7 @@ def test_encryption_from_a_server_that_is_trusted(
 
 def test_encryption_from_a_server_that_is_not_trusted(postman: Postman, starttls_port: int) -> None:
     with pytest.raises(MailDelayed, match=r"(?i)certificate"):
-        send_mail(LETTER, sender(f"smtp://127.0.0.1:{starttls_port}?starttls=1"))
+        send_mail(LETTER, sender(f"smtp://localhost:{starttls_port}?starttls=1"))
     assert postman.letters == []
 
 
@@ -73,7 +74,7 @@ def test_encryption_from_the_start(
     postman: Postman, open_port: Open, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with open_port(ssl_context=server_context(certificate)) as port:
+    with open_port(ssl_context=serving_tls(certificate)) as port:
         send_mail(LETTER, sender(f"smtps://u:p%40ss%2Fword@localhost:{port}"))
     assert len(postman.letters) == 1
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from jobs.core.mailing import TransportName
+from jobs.handlers.answers import Meaning, meaning_of, retry_after
 from jobs.handlers.errors import MailDelayed, MailRefused, MailThrottled
 from jobs.handlers.mail.message import Letter
 from jobs.handlers.mail.transport import Sent
@@ -76,9 +78,11 @@ class Resend:
         words = f"Resend answered {answer.status} {name}: {message}"[:_SHOWN_CHARACTERS]
         words = words.replace(self._key, "***")
         if answer.status == 429:
-            wait = _wait_seconds(answer.headers.get("Retry-After"))
-            return MailThrottled(f"the mail was not accepted now: {words}", wait)
-        if 400 <= answer.status < 500 and answer.status != 408 and name != _CONCURRENT:
+            wait = retry_after(answer.headers.get("Retry-After"), dt.datetime.now(dt.UTC))
+            seconds = _UNSAID_WAIT_SECONDS if wait is None else max(wait, 1.0)
+            return MailThrottled(f"the mail was not accepted now: {words}", seconds)
+        is_for_good = meaning_of(answer.status) in (Meaning.REFUSED, Meaning.GONE)
+        if is_for_good and name != _CONCURRENT:
             return MailRefused(f"the mail was refused: {words}")
         return MailDelayed(f"the mail was not accepted now: {words}")
 
@@ -117,18 +121,6 @@ def _read(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def _wait_seconds(retry_after: str | None) -> float:
-    """What `Retry-After` says, in seconds or as a date."""
-    import urllib3  # late, as above
-
-    if retry_after is None:
-        return _UNSAID_WAIT_SECONDS
-    try:
-        return max(urllib3.Retry().parse_retry_after(retry_after), 1.0)
-    except urllib3.exceptions.InvalidHeader:
-        return _UNSAID_WAIT_SECONDS
 
 
 @lru_cache(maxsize=1)
