@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -27,7 +26,7 @@ from jobs.core.limits import Breaker, RateLike
 from jobs.core.loglines import LogContext
 from jobs.core.registry import ConcurrencyKey, Handler, Registry, RetentionLike, Upgrade
 from jobs.core.registry import handler as declare_handler
-from jobs.core.settings import Settings, read_settings, unused_variables
+from jobs.core.settings import Settings, read_settings
 from jobs.core.store import Capability, Store
 from jobs.measuring import Measuring
 from jobs.ops import logs, sentry
@@ -137,14 +136,11 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
         ``environ`` or overrides it is a new one.
         """
         if environ is not None or overrides:
-            settings = read_settings(environ, **overrides)
-            _warn_of_unused(os.environ if environ is None else environ)
-            return cls(settings=settings, handlers=())
+            return cls(settings=read_settings(environ, **overrides), handlers=())
         with cls._from_env_lock:
             if cls._from_env is None:
                 settings = read_settings()
                 logs.install(settings)
-                _warn_of_unused(os.environ)
                 bare = cls(settings=replace(settings, handlers=()))
                 bare.settings = bare._runtime.settings = settings
                 # Known before the modules are imported: they ask for it themselves.
@@ -755,11 +751,6 @@ def _make_kick(settings: Settings) -> Doorbell:
         answer_seconds=settings.tick_limit + ANSWER_MARGIN_SECONDS,
         bypass_secret=settings.bypass_secret,
     )
-
-
-def _warn_of_unused(environ: Mapping[str, str]) -> None:
-    for name in unused_variables(environ):
-        log.warning("%s is set, but this version does not use it yet", name)
 
 
 def _endless_ids() -> Iterator[str]:

@@ -56,7 +56,17 @@ ORDER = {
     "jobs.core": (
         *("errors", "names", "clock", "ids", "codec", "job", "keys", "backoff", "payload"),
         *("access", "sealed", "redact"),
-        *("flow", "limits", "chain", "settings", "deadline", "masking", "loglines", "context"),
+        *(
+            "flow",
+            "limits",
+            "chain",
+            "settings",
+            "mailing",
+            "deadline",
+            "masking",
+            "loglines",
+            "context",
+        ),
         *("enqueuer", "registry"),
         *("schedule", "shown", "cron", "slots", "queues", "presets", "controls", "steps", "group"),
         *(
@@ -90,6 +100,10 @@ ORDER = {
         *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
         *("schedules", "timetable", "upkeep", "steer", "alerts", "watch"),
         *("tick", "chain", "drain", "deliver", "trouble", "stream", "worker", "local"),
+    ),
+    "jobs.handlers.mail": (
+        *("message", "attach", "render", "transport"),
+        *("pool", "smtp", "ses", "resend", "outbox", "send", "deliver"),
     ),
     "jobs.aws": ("event", "emf", "queue", "consumer", "lambdas", "source", "redrive"),
 }

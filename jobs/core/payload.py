@@ -1,7 +1,9 @@
-"""Typed payloads: a dataclass, a TypedDict or a pydantic model on a handler's first parameter.
+"""Typed payloads, by the type of a handler's first parameter: a dataclass, a TypedDict, a msgspec
+Struct or a pydantic model.
 
 Both sides are validated: what a producer sends (:func:`dump`) and what a runner reads
-(:func:`load`). msgspec does the work for dataclasses and TypedDicts, pydantic for its own models.
+(:func:`load`). msgspec does the work for all but pydantic's own models. A type that checks itself
+(``__post_init__``) may raise :class:`PayloadError`, whose path is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _MSGSPEC_PATH = re.compile(r" - at `(\$?[^`]*)`$")
 
 def payload_type(annotation: object) -> type | None:
     """The declared payload type worth validating, or ``None`` for plain dicts and no annotation."""
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+    if isinstance(annotation, type) and _has_declared_fields(annotation):
         return annotation
     if typing.is_typeddict(annotation) or _is_pydantic(annotation):
         return typing.cast(type, annotation)
@@ -52,7 +54,7 @@ def dump(
         return _dump_pydantic(value, declared)
     if _is_pydantic(type(value)):
         value = value.model_dump(mode="json")  # type: ignore[attr-defined]
-    is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    is_instance = _has_declared_fields(value) and not isinstance(value, type)
     if not is_instance and not isinstance(value, Mapping):
         raise PayloadError("$", f"a payload is an object (a dict), not {type(value).__name__}")
     _check_breadth(value, max_bytes)
@@ -87,6 +89,8 @@ def _check_breadth(value: object, max_bytes: int) -> None:
             inside, left = (), left - len(item)
         elif dataclasses.is_dataclass(item) and not isinstance(item, type):
             inside = [getattr(item, field.name, None) for field in dataclasses.fields(item)]
+        elif isinstance(item, msgspec.Struct):
+            inside = [getattr(item, name, None) for name in item.__struct_fields__]
         else:
             continue
         left -= len(inside) + 1
@@ -110,7 +114,16 @@ def load(plain: dict[str, Any], declared: type | None) -> Any:
         text = str(error)
         found = _MSGSPEC_PATH.search(text)
         path = found.group(1) if found else "$"
+        if isinstance(error.__cause__, PayloadError):
+            own = error.__cause__
+            raise PayloadError(path + own.path.removeprefix("$"), own.reason) from None
         raise PayloadError(path, _MSGSPEC_PATH.sub("", text)) from error
+
+
+def _has_declared_fields(value: object) -> bool:
+    """Whether it is a dataclass or a Struct: the class, or an instance of one."""
+    declared = value if isinstance(value, type) else type(value)
+    return dataclasses.is_dataclass(declared) or issubclass(declared, msgspec.Struct)
 
 
 def _is_pydantic(annotation: object) -> bool:

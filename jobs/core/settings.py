@@ -24,8 +24,8 @@ BACKENDS = ("memory", "sql", "sqs")
 LOG_FORMATS = ("json", "text", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 STUB_CONCURRENCY = 3
-_UNUSED = ("RESEND_API_KEY",)
 WEAK_SECRET_CHARS = 16
+CONSOLE_URL = "console://"
 # What templates, shells and JavaScript write where there is no value: these are no secrets.
 NO_SECRETS = frozenset({"none", "null", "nil", "undefined", "false"})
 
@@ -68,7 +68,9 @@ class Settings(Struct, frozen=True):
     blob_url: str | None = None
     smtp_url: str | None = None
     email_from: str | None = None
+    email_templates: str | None = None
     resend_api_key: str | None = None
+    resend_api_url: str | None = None
     export_datasets: str | None = None
     export_source_url: str | None = None
     webhook_allow: tuple[str, ...] = ()
@@ -228,11 +230,6 @@ def _choose_kick(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     if "kick_url" not in values and on_vercel and re.fullmatch(r"[A-Za-z0-9.-]+", host):
         values["kick_url"] = f"https://{host}"
     values["kick_url"] = values.get("kick_url") or None  # "" is JOBS_KICK_URL=off
-
-
-def unused_variables(environ: Mapping[str, str]) -> list[str]:
-    """What ``environ`` sets and this version reads, but does nothing with."""
-    return [name for name in _UNUSED if environ.get(name, "").strip()]
 
 
 def known_variables() -> frozenset[str]:
@@ -442,7 +439,20 @@ def _place(what: str, *schemes: str) -> Callable[[str], str]:
 
 
 _blobs = _place("a directory, file:///directory or s3://bucket/prefix", "s3")
-_mail = _place("smtp://host:port, smtps://host, or a directory for the outbox", "smtp", "smtps")
+_mail_place = _place(
+    "smtp://host:port, smtps://host, ses://region, console://, or a directory for the outbox",
+    *("smtp", "smtps", "ses"),
+)
+
+
+def _mail(raw: str) -> str:
+    return raw if raw == CONSOLE_URL else _mail_place(raw)
+
+
+def _folder(raw: str) -> str:
+    if not Path(raw).is_dir():
+        raise ValueError("is not there: no such directory, seen from the working directory")
+    return raw
 
 
 def _toml(raw: str) -> str:
@@ -502,7 +512,9 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("blob_url", ("BLOB_URL",), _blobs),
     ("smtp_url", ("SMTP_URL",), _mail),
     ("email_from", ("EMAIL_FROM",), str),
+    ("email_templates", ("EMAIL_TEMPLATES",), _folder),
     ("resend_api_key", ("RESEND_API_KEY",), str),
+    ("resend_api_url", ("RESEND_API_URL",), _url),
     ("export_datasets", ("EXPORT_DATASETS",), _toml),
     ("export_source_url", ("EXPORT_SOURCE_URL",), _database),
     ("webhook_allow", ("JOBS_WEBHOOK_ALLOW",), _hosts),

@@ -20,7 +20,8 @@ from jobs.core.context import JobContext
 from jobs.core.registry import handler
 from jobs.demo.tables import customers, products
 from jobs.handlers.blob import open_blob_store
-from jobs.handlers.outbox import Mail, send_mail
+from jobs.handlers.mail.message import Mail
+from jobs.handlers.mail.send import send_mail
 
 THUMBNAIL_PIXELS: Final = 48
 _SOON: Final = fixed(0.4)

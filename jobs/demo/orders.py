@@ -40,7 +40,8 @@ from jobs.demo.tables import EXPORT_TYPES, users
 from jobs.handlers.blob import open_blob_store
 from jobs.handlers.errors import MailRefused, PermanentError
 from jobs.handlers.exporting import export_statement
-from jobs.handlers.outbox import Mail, send_mail
+from jobs.handlers.mail.message import Mail
+from jobs.handlers.mail.send import send_mail
 from jobs.handlers.source import open_source
 from jobs.handlers.writers import check_format
 from jobs.http.problems import problem

@@ -6,7 +6,8 @@ Nothing is imported here, so that `import jobs.handlers` costs nothing. Each mod
 - `source`: reads rows from a database, read-only and in constant memory
 - `writers`: CSV, JSON Lines and JSON, in constant memory
 - `blob`: keeps finished files, in a local directory or in S3
-- `outbox`: sends one mail, by SMTP or into a directory of `.eml` files
+- `mail`: sends one mail: by SMTP, Amazon SES or Resend, into `.eml` files, or on the console
+- `email`: the job kind `email`, and `queue_email`
 - `exporting`: an export from the first check to the mail
 - `export`: the job kind `export`
 - `signing`, `answers`: signatures of webhooks, and what an answer to one means

@@ -25,7 +25,8 @@ from jobs.core.look import ALERT_KIND, OWN_QUEUE, STORE_UNREACHABLE
 from jobs.core.registry import Handler
 from jobs.handlers.answers import Meaning, meaning_of
 from jobs.handlers.errors import DeliveryFailed, DeliveryRefused, PermanentError
-from jobs.handlers.outbox import Mail, MailSettings, send_mail
+from jobs.handlers.mail.message import Mail
+from jobs.handlers.mail.send import MailSettings, send_mail
 from jobs.handlers.signing import sign_standard
 
 TIMEOUT_SECONDS = 10.0

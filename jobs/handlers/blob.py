@@ -22,6 +22,7 @@ clears away what a kill leaves unseen).
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +59,20 @@ class BlobStore(Protocol):
 
     def link(self, key: str) -> str:
         """Return a URL at which a person can open the file; it may stop working (LINK_SECONDS)."""
+        ...
+
+    def read(self, key: str, max_bytes: int) -> bytes:
+        """Return a file whole, if it is no larger than that.
+
+        Raises BlobError where there is none of that key, or it is larger.
+        """
+        ...
+
+    def key_of(self, url: str) -> str:
+        """Return the key of a file by the lasting URL that `put` gave.
+
+        Raises BlobError for every other URL: nothing is fetched from elsewhere.
+        """
         ...
 
 
@@ -115,6 +130,18 @@ def _served(public_url: str, key: str) -> str:
     return f"{public_url.rstrip('/')}/{quote(key)}"
 
 
+def _key_below(url: str, *bases: str) -> str:
+    """The key of a file below one of the places where a store's files are."""
+    for base in bases:
+        if base and url.startswith(f"{base.rstrip('/')}/"):
+            return check_key(unquote(url[len(base.rstrip("/")) + 1 :]))
+    raise BlobError(f"{url!r:.200} is no file of this blob store (BLOB_URL)")
+
+
+def _too_large(key: str, found_bytes: int, max_bytes: int) -> BlobError:
+    return BlobError(f"the file {key!r} has {found_bytes:,} bytes; at most {max_bytes:,} are read")
+
+
 @contextmanager
 def _readable(content: str | Path | IO[bytes]) -> Iterator[IO[bytes]]:
     if isinstance(content, (str, Path)):
@@ -154,6 +181,19 @@ class DirectoryStore:
     def link(self, key: str) -> str:
         target = self.root / check_key(key)
         return _served(self._public_url, key) if self._public_url else target.as_uri()
+
+    def read(self, key: str, max_bytes: int) -> bytes:
+        try:
+            with (self.root / check_key(key)).open("rb") as file:
+                found_bytes = os.fstat(file.fileno()).st_size
+                if found_bytes > max_bytes:
+                    raise _too_large(key, found_bytes, max_bytes)
+                return file.read(max_bytes)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise BlobError(f"there is no file {key!r} in {str(self.root)!r}") from error
+
+    def key_of(self, url: str) -> str:
+        return _key_below(url, self._public_url or "", self.root.as_uri())
 
 
 class S3Store:
@@ -212,6 +252,23 @@ class S3Store:
                 ExpiresIn=LINK_SECONDS,
             )
         )
+
+    def read(self, key: str, max_bytes: int) -> bytes:
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + check_key(key))
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+                raise BlobError(f"there is no file {key!r} in the bucket {self._bucket}") from error
+            raise
+        with found["Body"] as body:
+            if found["ContentLength"] > max_bytes:
+                raise _too_large(key, found["ContentLength"], max_bytes)
+            return bytes(body.read(max_bytes))
+
+    def key_of(self, url: str) -> str:
+        return _key_below(url, self._public_url or "", f"s3://{self._bucket}/{self._prefix}")
 
 
 def _s3_client(endpoint_url: str | None, region: str | None) -> Any:

@@ -6,12 +6,13 @@
         SourceError         source.py: the source's URL or file cannot be used
         FormatError         writers.py: no such file format
         BlobError           blob.py: the store's URL or a key cannot be used
-        MailRefused         outbox.py: a wrong address, or the server said no for good (5xx)
+        MailRefused         mail/: a wrong address or template, or a "no" for good (5xx)
         DeliveryRefused     the receiver of a webhook or an alert said no for good (4xx)
         TargetRefused       targets.py: a webhook may not be sent there
         SecretError         webhook_secrets.py: a webhook's secret is missing or cannot be kept
         SignatureRefused    providers.py: a webhook that came is not the provider's
-      MailDelayed           outbox.py: the server was away or said "later" (4xx)
+      MailDelayed           mail/: the server was away or said "later" (4xx)
+        MailThrottled       mail/: too many mails; when to come back is known
       DeliveryFailed        the receiver of a webhook or an alert was away or said "later"
 
 Errors of a database driver, of S3 or of the disk are passed on as they are: those are worth a
@@ -53,6 +54,17 @@ class MailRefused(PermanentError):
 
 class MailDelayed(HandlerError):
     """The mail was not accepted now: no connection, or a temporary answer (4xx). Worth a retry."""
+
+
+class MailThrottled(MailDelayed):
+    """The other side takes no more mails for now.
+
+    after_seconds: when it may be asked again
+    """
+
+    def __init__(self, message: str, after_seconds: float) -> None:
+        super().__init__(message)
+        self.after_seconds = after_seconds
 
 
 class DeliveryRefused(PermanentError):

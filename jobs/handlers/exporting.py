@@ -27,7 +27,8 @@ import sqlalchemy as sa
 from jobs.handlers.blob import LINK_SECONDS, BlobStore, open_blob_store
 from jobs.handlers.datasets import Dataset, find_dataset
 from jobs.handlers.errors import DatasetError, HandlerError, SourceError
-from jobs.handlers.outbox import Mail, MailSettings, check_address, send_mail
+from jobs.handlers.mail.message import Mail, check_address
+from jobs.handlers.mail.send import MailSettings, send_mail
 from jobs.handlers.source import Source, open_source
 from jobs.handlers.writers import CONTENT_TYPES, Written, check_format, write_rows
 

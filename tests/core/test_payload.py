@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
+import msgspec
 import pydantic
 import pytest
 
@@ -310,3 +311,53 @@ def test_a_payload_that_is_as_broad_as_can_be_is_not_refused() -> None:
 
     assert dump(plain, Visit) == plain
     assert len(encode_payload(dump(broad, Order))) > 99_000
+
+
+# --- msgspec Structs, and types that check themselves
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise PayloadError("$.size", "less than nothing")
+
+
+class Parcel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    from_: str = msgspec.field(name="from")
+    parts: list[Part] = msgspec.field(default_factory=list)
+    day: datetime.date | None = None
+
+
+def test_a_struct_goes_over_the_wire_by_its_own_names() -> None:
+    sent = Parcel(from_="a", parts=[Part(1)], day=datetime.date(2026, 1, 2))
+    plain = dump(sent, Parcel)
+
+    assert payload_type(Parcel) is Parcel
+    assert plain == {"from": "a", "parts": [{"size": 1}], "day": "2026-01-02"}
+    assert dump({"from": "a"}, Parcel) == {"from": "a"}
+    assert load(plain, Parcel) == sent
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "reason"),
+    [
+        ({}, "$", "missing required field `from`"),
+        ({"from": "a", "to": "b"}, "$", "unknown field `to`"),
+        ({"from": "a", "parts": [{"size": 1}, {"size": "x"}]}, "$.parts[1].size", "Expected `int`"),
+        ({"from": "a", "parts": [{"size": 1}, {"size": -1}]}, "$.parts[1].size", "less than"),
+    ],
+    ids=["missing", "unknown", "type", "its own check"],
+)
+def test_a_struct_names_the_place_of_a_misfit(value: Any, path: str, reason: str) -> None:
+    with pytest.raises(PayloadError, match=reason) as caught:
+        dump(value, Parcel)
+
+    assert caught.value.path == path
+
+
+def test_a_struct_that_is_broad_is_refused_at_once() -> None:
+    many = [Part(1)] * 1000
+    with pytest.raises(PayloadTooLarge):
+        dump(Parcel(from_="a", parts=many * 1000), Parcel, 100_000)

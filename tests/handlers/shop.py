@@ -90,6 +90,9 @@ class Settings:
     blob_url: str | None = None
     smtp_url: str | None = None
     email_from: str | None = None
+    resend_api_key: str | None = None
+    resend_api_url: str | None = None
+    is_development: bool = False
 
 
 def settings_in(folder: Path, database_url: str) -> Settings:

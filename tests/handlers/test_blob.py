@@ -16,7 +16,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from jobs.handlers.blob import DirectoryStore, check_key, open_blob_store
+from jobs.handlers.blob import BlobStore, DirectoryStore, check_key, open_blob_store
 from jobs.handlers.errors import BlobError
 from tests.handlers.shop import content, files_in
 
@@ -286,6 +286,42 @@ def test_options_in_the_url(s3: Any, s3_server: str, monkeypatch: pytest.MonkeyP
     assert stored(s3, f"x/{KEY}") == b"1"
 
 
+# --- reading back
+
+
+def check_reading(store: BlobStore, elsewhere: str) -> None:
+    url = store.put("a b/é.csv", io.BytesIO(b"12345"), "text/csv")
+
+    assert store.key_of(url) == "a b/é.csv"
+    assert store.read("a b/é.csv", 5) == b"12345"
+    with pytest.raises(BlobError, match="has 5 bytes; at most 4 are read"):
+        store.read("a b/é.csv", 4)
+    with pytest.raises(BlobError, match="there is no file 'a b/ö"):
+        store.read("a b/ö.csv", 5)
+    with pytest.raises(BlobError, match="no blob key"):
+        store.read("../x", 5)
+    for foreign in (elsewhere, "http://127.0.0.1/a.csv", "file:///etc/passwd", "", "a b/é.csv"):
+        with pytest.raises(BlobError, match="no file of this blob store"):
+            store.key_of(foreign)
+    with pytest.raises(BlobError, match="no blob key"):
+        store.key_of(f"{url.partition('a%20b')[0].partition('a b')[0]}x/%2e%2e/%2e%2e/y")
+
+
+@pytest.mark.parametrize("public", [None, "https://files.example.com/x/"])
+def test_a_file_of_a_directory_is_read_back(tmp_path: Path, public: str | None) -> None:
+    store = DirectoryStore(tmp_path / "blobs", public_url=public)
+    check_reading(store, (tmp_path / "blobs-of-others" / "a.csv").as_uri())
+    (tmp_path / "blobs" / "folder").mkdir()
+    with pytest.raises(BlobError, match="there is no file 'folder'"):
+        store.read("folder", 5)
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize("more", ["", "?public_url=https://files.example.com"])
+def test_a_file_of_s3_is_read_back(more: str) -> None:
+    check_reading(open_blob_store(f"s3://shop/x{more}"), "s3://shop/xy/a.csv")
+
+
 @pytest.mark.usefixtures("s3")
 def test_a_wrong_key_is_refused_by_s3_too() -> None:
     with pytest.raises(BlobError, match="blob key"):
@@ -300,10 +336,10 @@ def test_without_boto3_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_boto3_is_loaded_for_s3_only(tmp_path: Path) -> None:
     program = (
-        "import sys; from jobs.handlers import exporting, blob, outbox;"
+        "import sys; from jobs.handlers import exporting, blob, email;"
         f"blob.open_blob_store({str(tmp_path)!r});"
-        "print([name for name in ('boto3', 'smtplib', 'sqlalchemy.orm', 'pydantic')"
-        " if name in sys.modules])"
+        "late = ('boto3', 'smtplib', 'jinja2', 'urllib3', 'sqlalchemy.orm', 'pydantic');"
+        "print([name for name in late if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

@@ -35,7 +35,7 @@ from jobs.handlers.exporting import (
     export_statement,
     run_export,
 )
-from jobs.handlers.outbox import Mail
+from jobs.handlers.mail.message import Mail
 from jobs.handlers.source import open_source
 from tests.handlers import shop
 from tests.handlers.shop import Settings, content, files_in, read_csv, settings_in

@@ -19,11 +19,7 @@ from tests.ops.conftest import ROOT, SECRET, Diagnose, healthy_environment, heal
 
 
 def test_a_healthy_deployment_has_no_findings(static: Diagnose) -> None:
-    found = static()
-
-    # Until kicks are made, the one thing to be said of this set-up.
-    found.pop("variable-unused", None)
-    assert found == {}
+    assert static() == {}
 
 
 def test_this_repository_ships_a_healthy_deployment() -> None:
@@ -42,7 +38,15 @@ BY_ENVIRONMENT: dict[str, tuple[dict[str, str], Level]] = {
     "secret-previous": ({"CRON_SECRET_PREVIOUS": f"{SECRET}old"}, Level.NOTE),
     "secret-shared": ({"ADMIN_TOKEN": SECRET}, Level.WARNING),
     "variable-unknown": ({"JOBS_HANDLER": "shop.tasks"}, Level.WARNING),
-    "variable-unused": ({"RESEND_API_KEY": "re_12345678"}, Level.NOTE),
+    "mail-stays-here": ({"JOBS_ALERT_EMAIL": "ops@example.com"}, Level.WARNING),
+    "mail-without-sender": (
+        {"JOBS_ALERT_EMAIL": "ops@example.com", "RESEND_API_KEY": "re_12345678"},
+        Level.WARNING,
+    ),
+    "mail-two-ways": (
+        {"SMTP_URL": "smtp://u:hunter2@host", "RESEND_API_KEY": "re_12345678"},
+        Level.NOTE,
+    ),
     "preview-namespace": ({"VERCEL": "1", "VERCEL_ENV": "preview"}, Level.ERROR),
     "sqlite-on-platform": (
         {"DATABASE_URL": "sqlite:////var/task/jobs.db", "VERCEL_REGION": "fra1"},
@@ -75,13 +79,18 @@ def test_an_environment_that_is_wrong_is_told(code: str, static: Diagnose) -> No
         {"DATABASE_URL": "sqlite:////srv/jobs.db"},
         {"DATABASE_URL": "sqlite:////scratch/jobs.db", "JOBS_ENV": "development"},
         {"ADMIN_TOKEN": "another-long-token-1234567"},
+        {
+            "JOBS_ALERT_EMAIL": "ops@example.com",
+            "SMTP_URL": "ses://eu-central-1",
+            "EMAIL_FROM": "a@b.example",
+        },
     ],
     ids=str,
 )
 def test_what_is_right_is_left_in_peace(fine: dict[str, str], static: Diagnose) -> None:
     found = static(fine, temporary=(Path("/scratch"),))
 
-    assert set(found) <= {"variable-unused"}
+    assert found == {}
 
 
 def test_a_misspelt_variable_is_told_by_the_one_meant(static: Diagnose) -> None:
@@ -155,7 +164,7 @@ def test_a_wrong_vercel_json_is_told(code: str, static: Diagnose, folder: Path) 
 def test_a_frequent_cron_is_right_on_a_paid_plan(static: Diagnose, folder: Path) -> None:
     change_vercel(folder, crons=cron("* * * * *"))
 
-    assert set(static(plan="pro")) <= {"variable-unused"}
+    assert static(plan="pro") == {}
 
 
 def test_a_daily_cron_alone_is_noted(static: Diagnose) -> None:

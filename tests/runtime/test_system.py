@@ -621,23 +621,6 @@ def test_the_environment_does_not_leak_into_what_is_made_by_hand(
     assert Tickwork.from_env(os.environ, backend="memory").settings.batch_size == 77
 
 
-def test_from_env_warns_of_what_it_does_not_use_yet(
-    sqlite_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    unused = {
-        "RESEND_API_KEY": "hunter2",
-    }
-    base = {"DATABASE_URL": sqlite_url, "CRON_SECRET": "hunter2", "JOBS_BATCH_SIZE": "7"}
-
-    Tickwork.from_env({**base, **dict.fromkeys(unused, " ")}).close()
-    assert caplog.messages == []
-    Tickwork.from_env({**base, **unused}).close()
-
-    assert caplog.messages == [
-        f"{name} is set, but this version does not use it yet" for name in unused
-    ]
-
-
 def test_from_env_with_an_environment_is_new_each_time() -> None:
     environ = {"JOBS_ENV": "development", "JOBS_BATCH_SIZE": "4"}
     one, other = Tickwork.from_env(environ), Tickwork.from_env(environ)

@@ -17,7 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked, on which connection (by number), and when (monotonic seconds)."""
+    """What was asked, on which connection (by number), when (monotonic seconds), with what body."""
 
     line: str
     headers: dict[str, str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from pydantic import RootModel, TypeAdapter
 
 from jobs.core.job import State
@@ -109,6 +110,8 @@ def _schema(declared: type | None) -> dict[str, Any] | None:
     if declared is None:
         return None
     try:
+        if issubclass(declared, msgspec.Struct):
+            return msgspec.json.schema(declared)
         return TypeAdapter(declared).json_schema()
     except Exception:  # noqa: BLE001 - a type that pydantic cannot describe is simply not described
         return None

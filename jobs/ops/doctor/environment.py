@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.core.settings import known_variables, on_platform, unused_variables
+from jobs.core.settings import known_variables, on_platform
 from jobs.ops.doctor.base import Family, Finding, Surroundings, error, note, warning
 
 _OURS = ("JOBS_",)
 
 
-def unread_variables(around: Surroundings) -> Iterator[Finding]:
-    """Misspelt names, and those that this version does nothing with."""
+def unknown_variables(around: Surroundings) -> Iterator[Finding]:
+    """Misspelt names."""
     known = known_variables()
     for name in sorted(around.environ):
         if name.startswith(_OURS) and name not in known:
@@ -23,12 +23,6 @@ def unread_variables(around: Surroundings) -> Iterator[Finding]:
                 f"{name} is set, but no setting is called so",
                 f"did you mean {near[0]}?" if near else "unset it",
             )
-    for name in unused_variables(around.environ):
-        yield note(
-            "variable-unused",
-            f"{name} is set, but this version does nothing with it",
-            "unset it, or leave it for a later version",
-        )
 
 
 def preview_namespace(around: Surroundings) -> Iterator[Finding]:
@@ -88,4 +82,4 @@ def in_memory(around: Surroundings) -> Iterator[Finding]:
         )
 
 
-FAMILY = Family("environment", (unread_variables, preview_namespace, sqlite_place, in_memory))
+FAMILY = Family("environment", (unknown_variables, preview_namespace, sqlite_place, in_memory))

@@ -24,6 +24,8 @@ def extras(around: Surroundings) -> Iterator[Finding]:
     wanted = []
     if settings.backend == "sqs":
         wanted.append(("boto3", "aws", "JOBS_BACKEND=sqs"))
+    if (settings.smtp_url or "").startswith("ses://"):
+        wanted.append(("boto3", "aws", "SMTP_URL=ses://..."))
     if re.match(r"(mysql|mariadb)(\+pymysql)?://", settings.database_url or ""):
         wanted.append(("pymysql", "mysql", "a MySQL database"))
     if settings.auto_start or (settings.is_development and settings.backend == "memory"):
