@@ -32,8 +32,15 @@ from jobs.core.access import (
     new_secret,
 )
 from jobs.core.codec import clean_text
-from jobs.core.controls import subject_of
-from jobs.core.errors import ConfigurationError, JobNotFound, NotAllowed, OtherTenant, TokenNotFound
+from jobs.core.controls import NAME_MAX_CHARS, subject_of
+from jobs.core.errors import (
+    ConfigurationError,
+    JobNotFound,
+    NoSuchAlert,
+    NotAllowed,
+    OtherTenant,
+    TokenNotFound,
+)
 from jobs.core.ids import new_id
 from jobs.core.job import TERMINAL, Job, State
 from jobs.core.names import EVERY_QUEUE, check_queue, check_tenant
@@ -141,6 +148,13 @@ class Managing:
         """Cancel a job; as :meth:`Tickwork.cancel`."""
         job = self.tickwork.cancel(self.job(job_id, queue).id)
         self.note("job.cancel", job.id, job.tenant, reason=reason)
+        return job
+
+    def discard(self, job_id: str, queue: str = EVERY_QUEUE, *, reason: str | None = None) -> Job:
+        """Give a job up that waits; as :meth:`Tickwork.discard`."""
+        job = self.job(job_id, queue)
+        job = self.tickwork.discard(job.id, by=self.by[:NAME_MAX_CHARS], because=reason)
+        self.note("job.discard", job.id, job.tenant, reason=reason)
         return job
 
     def remove(self, job_id: str, queue: str = EVERY_QUEUE, *, reason: str | None = None) -> Job:
@@ -305,9 +319,27 @@ class Managing:
         self.tickwork.reset_breaker(name)
         self.note("breaker.reset", name)
 
+    def acknowledge(self, name: str, subject: str | None = None, reason: str | None = None) -> int:
+        """Note that one knows of the open alerts of a rule; how many, or NoSuchAlert."""
+        self._needs_every_tenant()
+        total = self.tickwork.acknowledge_alert(name, by=self.by, subject=subject)
+        if not total:
+            raise NoSuchAlert(name)
+        self.note_acknowledged(name, subject, total, reason)
+        return total
+
+    def note_acknowledged(
+        self, name: str, subject: str | None, total: int, reason: str | None = None
+    ) -> None:
+        """Write down that alerts are known."""
+        of = f"{name}/{subject}" if subject else name
+        self.note("alert.acknowledge", of, concerned=total, reason=reason)
+
     def _needs_every_tenant(self) -> None:
         if self.tenant is not None:
-            raise NotAllowed("queues and limits are every tenant's: this needs access to all")
+            raise NotAllowed(
+                "queues, limits and alerts are every tenant's: this needs access to all"
+            )
 
     # -- schedules -----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from jobs.core.store import Capability, JobFilter
 from jobs.parts import Parts
 from jobs.runtime import steer
 from jobs.runtime.enqueue import seconds_of
+from jobs.runtime.give_up import discard
 from jobs.runtime.steer import Which
 from jobs.runtime.terms import sources
 from jobs.runtime.unique import find_job
@@ -155,6 +156,22 @@ class Steering(Parts):
             by=by,
             tenant=tenant,
         )
+
+    def discard(
+        self,
+        job_id: str,
+        *,
+        by: str | None = None,
+        because: str | None = None,
+        tenant: str | None = None,
+    ) -> Job:
+        """Give a job up that waits: it has failed for good, and is a dead letter.
+
+        Its history tells who did so (``by``) and why (``because``). Raises
+        :class:`~jobs.core.errors.JobNotFound` (also for another ``tenant``'s), and
+        :class:`~jobs.core.errors.JobStateConflict` for one that runs (cancel it) or has ended.
+        """
+        return discard(self._runtime, job_id, by=by, because=because, tenant=tenant)
 
     def retry_many(
         self,

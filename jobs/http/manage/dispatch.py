@@ -18,6 +18,7 @@ from jobs.core.errors import (
     GroupNotFound,
     JobNotFound,
     JobStateConflict,
+    NoSuchAlert,
     NoSuchLimit,
     NotAllowed,
     OtherTenant,
@@ -44,7 +45,8 @@ from jobs.managing import Managing, NotConfirmed
 from jobs.system import Tickwork
 
 _NOT_FOUND = (
-    *(JobNotFound, ScheduleNotFound, TokenNotFound, GroupNotFound, NoSuchLimit, OtherTenant),
+    *(JobNotFound, ScheduleNotFound, TokenNotFound, GroupNotFound, OtherTenant),
+    *(NoSuchAlert, NoSuchLimit),
 )
 
 

@@ -109,6 +109,19 @@ def cancel_job(call: Call, queue: str, job_id: str, body: ReasonBody) -> dict[st
     return told_now(call.desk, call.desk.cancel(job_id, queue, reason=body.reason))
 
 
+@operation(
+    "Give up a job that waits",
+    "jobs",
+    body=ReasonBody,
+    body_is_optional=True,
+    answers={200: JobTold},
+    problems=(404, 409),
+)
+def discard_job(call: Call, queue: str, job_id: str, body: ReasonBody) -> dict[str, Any]:
+    """It has failed for good; its history tells who gave it up, and why."""
+    return told_now(call.desk, call.desk.discard(job_id, queue, reason=body.reason))
+
+
 @operation("Delete a job that does not run", "jobs", answers={200: JobTold}, problems=(404, 409))
 def delete_job(call: Call, queue: str, job_id: str) -> dict[str, Any]:
     """Answers with what it was."""

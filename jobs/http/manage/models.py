@@ -280,6 +280,35 @@ class BreakerBody(Asked):
     name: Annotated[str, Field(min_length=1, max_length=230)]
 
 
+class AlertTold(Told):
+    name: str
+    subject: str | None
+    level: Literal["ok", "warning", "alert"]
+    since: str
+    detail: str
+    acknowledged_by: str | None
+    acknowledged_at: str | None
+
+
+class AlertsTold(Told):
+    alerts: list[AlertTold]
+
+
+class AlertsQuery(Asked):
+    all: bool = Field(False, description="Those of the last week that are over as well.")
+
+
+class AcknowledgeBody(ReasonBody):
+    subject: Annotated[str, Field(max_length=100)] | None = Field(
+        None, description="Only that of this queue or kind; without it, all of the rule."
+    )
+
+
+class AcknowledgedTold(ActedTold):
+    name: str
+    acknowledged: int
+
+
 # -- schedules -------------------------------------------------------------------------------------
 
 

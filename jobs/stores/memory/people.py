@@ -181,6 +181,17 @@ class People(MemoryRows):
                 self._move(row, State.CANCELLED)
             return CancelReport(to_job(row), accepted)
 
+    def discard(self, job: Job, error: str, errors: str, keep_seconds: float | None) -> bool:
+        with self._lock:
+            row = self._pending.get(job.id)
+            if row is None or row.fence != job.fence:
+                return False
+            row.error, row.errors, row.finished_at = error, errors, self.now()
+            if keep_seconds is not None:
+                row.keep_until = row.finished_at + timedelta(seconds=keep_seconds)
+            self._move(row, State.FAILED)
+            return True
+
     def clear(self) -> int:
         with self._lock:
             total = len(self._rows)

@@ -171,6 +171,9 @@ class Browse:
             held = " OR ".join(sql.holds_text(f"j.{name}", "text") for name in searched)
             conditions.append(f"({held})")
             parameters["text"] = where.text
+        if where.parent_id is not None:
+            conditions.append("j.parent_id = :parent_id")
+            parameters["parent_id"] = where.parent_id
         if where.ids is not None:
             named = {
                 f"id_{place}": job_id

@@ -23,6 +23,7 @@ from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS
 from jobs.stores.sql.base import may_be_name
 from jobs.stores.sql.claim import Claimer, wanted_lanes
 from jobs.stores.sql.claiming import ClaimTurns
+from jobs.stores.sql.glance import Glancing
 from jobs.stores.sql.groups import GroupWriter
 from jobs.stores.sql.limits import Turns, Wanted
 from jobs.stores.sql.records import Records
@@ -37,7 +38,7 @@ from jobs.stores.sql.upkeep import Upkeep
 PACKET_CHARS = 1_000_000
 
 
-class SqlStore(Steering, Upkeep, Records, Alerting, Access):
+class SqlStore(Steering, Upkeep, Records, Alerting, Glancing, Access):
     """Rows in SQLite, PostgreSQL, MySQL or MariaDB.
 
     ``database`` is a URL in any platform's spelling, or an Engine of the caller's own (which is

@@ -69,6 +69,18 @@ class BrowseConformance(Conformance):
         assert store.survey(pending._replace(shown="failed"), 10).found == 0
 
     @pytest.mark.parametrize("window", [None, WINDOW])
+    def test_the_children_of_a_job(self, store: Store, window: int | None) -> None:
+        parent = put_one(store)
+        children = [put_one(store, "beta", parent_id=parent) for _ in range(3)]
+        put_one(store, "beta", parent_id=children[0])
+        where = JobFilter(parent_id=parent, after_id=parent, window=window)
+        assert store.find(where, 10) == sorted(children)
+        assert store.find(where._replace(kind="beta"), 2) == sorted(children)[:2]
+        assert store.find(where._replace(kind="alpha"), 10) == []
+        assert store.find(where._replace(parent_id="no name at all"), 10) == []
+        assert store.survey(where._replace(after_id=None), 10).found == 3
+
+    @pytest.mark.parametrize("window", [None, WINDOW])
     def test_text_is_looked_for_where_people_would(self, store: Store, window: int | None) -> None:
         by_payload = put_one(store, payload='{"note":"straße 100% _"}')
         by_key = put_one(store, dedupe_key="order-<17>")
