@@ -688,10 +688,10 @@ class Store(AccessStore, Protocol):
         """How many jobs :meth:`list` would find with this filter, counted up to ``cap``."""
         ...
 
-    def board(self, cap: int, tenant: str | None = None) -> Board:
+    def board(self, cap: int, tenant: str | None = None, *, completed: bool = False) -> Board:
         """The counts of every queue (for a tenant: of its jobs), up to ``cap`` in each lane.
 
-        ``completed`` rows are not counted.
+        Rows that are completed are counted only if asked for: they are history, and the most.
         """
         ...
 

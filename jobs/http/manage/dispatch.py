@@ -12,6 +12,7 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from jobs.choosing import NotConfirmed
 from jobs.core.errors import (
     CapabilityError,
     ConfigurationError,
@@ -41,7 +42,7 @@ from jobs.http.manage.inputs import (
 from jobs.http.manage.operations import OPERATION, Answer, Call, Operation
 from jobs.http.manage.routes import Route
 from jobs.http.problems import problem
-from jobs.managing import Managing, NotConfirmed
+from jobs.managing import Managing
 from jobs.system import Tickwork
 
 _NOT_FOUND = (
@@ -112,8 +113,7 @@ def _told(error: TickworkError | HTTPException) -> Response | None:
         case Invalid():
             return problem(error.status, str(error), more={"errors": error.errors})
         case NotConfirmed():
-            counted = error.counted
-            more = {"count": counted.found, "confirm": counted.confirm}
+            more = {"count": error.chosen.found, "confirm": error.chosen.confirm}
             return problem(HTTPStatus.CONFLICT, _sentence(error), more=more)
         case JobStateConflict():
             return problem(HTTPStatus.CONFLICT, _sentence(error), more={"state": error.state})

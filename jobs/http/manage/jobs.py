@@ -6,6 +6,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any
 
+from jobs.choosing import Spread
 from jobs.core.job import Job, State
 from jobs.core.names import EVERY_QUEUE
 from jobs.core.store import JobFilter
@@ -138,7 +139,7 @@ def delete_job(call: Call, queue: str, job_id: str) -> dict[str, Any]:
 def act_on_jobs(call: Call, queue: str, body: BulkBody) -> dict[str, Any]:
     """First without ``confirm``: how many it concerns. Then with the answer's, and it is done.
 
-    If their number has changed meanwhile nothing is done, and 409 tells the new one.
+    If they are others by then nothing is done, and 409 tells how many those are.
     """
     state, given = State(body.filter.state), body.filter
     which: Which = {
@@ -149,20 +150,20 @@ def act_on_jobs(call: Call, queue: str, body: BulkBody) -> dict[str, Any]:
         "tenant": given.tenant,
     }
     if body.confirm is None:
-        counted = call.desk.count(body.action, state, which)
+        chosen = call.desk.choose(body.action, state, which)
         return {
             "action": body.action,
-            "count": counted.found,
+            "count": chosen.found,
             "done": False,
-            "confirm": counted.confirm,
+            "confirm": chosen.confirm,
+            **({"more": True} if chosen.more else {}),
         }
     total = call.desk.bulk(
         body.action,
         state,
         which,
         confirm=body.confirm,
-        attempts=body.attempts,
-        per_second=body.per_second,
+        spread=Spread(body.attempts, body.per_second),
         reason=body.reason,
     )
     return {"action": body.action, "count": total, "done": True}

@@ -153,6 +153,9 @@ class BulkTold(Told):
     count: int
     done: bool
     confirm: str | None = None
+    more: bool | None = Field(
+        None, description="There are more: the oldest 100,000 are changed at once."
+    )
 
 
 # -- overviews -------------------------------------------------------------------------------------
@@ -165,6 +168,9 @@ class StateCounts(Told):
     failed: int
     delayed: int
     paused: int
+    more: bool | None = Field(
+        None, description="Told where a state has more than the 10,000 jobs that are counted."
+    )
 
 
 class QueueCounts(StateCounts):

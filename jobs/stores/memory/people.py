@@ -131,13 +131,14 @@ class People(MemoryRows):
                 for row in failed[:limit]
             ]
 
-    def board(self, cap: int, tenant: str | None = None) -> Board:
+    def board(self, cap: int, tenant: str | None = None, *, completed: bool = False) -> Board:
         with self._lock:
             now, paused = self.now(), self._paused()
             rows = [
                 (row, shown_of(row, now, paused))
                 for row in self._rows.values()
-                if row.state is not State.COMPLETED and tenant in (None, row.new.tenant)
+                if (completed or row.state is not State.COMPLETED)
+                and tenant in (None, row.new.tenant)
             ]
             counted = Counter((row.new.queue, shown) for row, shown in rows)
             oldest: dict[tuple[str, str], datetime] = {}

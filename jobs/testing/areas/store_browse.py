@@ -249,6 +249,28 @@ class BrowseConformance(Conformance):
         assert counts == {("mail", "pending"): 1, ("held", "paused"): 1}
         assert all(each.oldest_at == manual_clock.now() for each in board.counts)
 
+    def test_the_board_of_no_tenant_is_no_wildcard(self, store: Store) -> None:
+        for tenant in ("", "A", "B"):
+            put_one(store, queue="mail", tenant=tenant)
+            done = put_one(store, queue=f"of-{tenant}", tenant=tenant)
+            store.settle([failed(claim_one(store, ids=[done]), error="x")])
+        board = store.board(100, "")
+        counts = {(each.queue, each.shown): each.jobs for each in board.counts}
+        assert counts == {("mail", "pending"): 1, ("of-", "failed"): 1}
+
+    @pytest.mark.parametrize("tenant", [None, "A", ""])
+    def test_what_is_completed_is_counted_if_asked_for(
+        self, store: Store, tenant: str | None
+    ) -> None:
+        for _ in range(3):
+            job_id = put_one(store, queue="mail", tenant=tenant or "")
+            store.settle([completed(claim_one(store, ids=[job_id]), keep_seconds=FAR_SECONDS)])
+        assert store.board(100, tenant).counts == ()
+        (count,) = store.board(100, tenant, completed=True).counts
+        assert count[:4] == ("mail", "completed", 3, False)
+        (count,) = store.board(2, tenant, completed=True).counts
+        assert count.capped
+
     def test_failures_in_short(self, store: Store) -> None:
         ids = []
         for tenant in ("", "A", "B"):
