@@ -552,8 +552,8 @@ def test_open_alerts_stand_on_the_overview() -> None:
     tenants = shop.client(shop.token(tenant="A")).get(HOME).text
     shop.tickwork.close()
     for alert in alerts:
-        assert f"{alert.level}: {alert.name}" in text
-        assert f"{alert.level}: {alert.name}" not in tenants
+        assert f"{alert.level.capitalize()}: {alert.name}" in text
+        assert f"{alert.level.capitalize()}: {alert.name}" not in tenants
 
 
 def test_an_id_leads_to_its_job(filled: tuple[Shop, dict[str, str]]) -> None:

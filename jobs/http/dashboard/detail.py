@@ -13,7 +13,7 @@ from jobs.core.errors import ConfigurationError
 from jobs.core.job import TERMINAL, Job, State
 from jobs.core.outcome import NOTES
 from jobs.http.dashboard.desk import Desk, link
-from jobs.http.dashboard.related import LOOKED_AT, children_of, files_of, may_have_children
+from jobs.http.dashboard.related import LOOKED_AT, children_of, files_of
 
 
 class Step(NamedTuple):
@@ -45,7 +45,6 @@ def show(desk: Desk, job_id: str) -> Response:
         result=result,
         files=files_of(desk.unnamed(job.result, job.kind)),
         children=[(child, desk.shown(child, paused)) for child in children],
-        may_have_children=may_have_children(job),
         looked_at=LOOKED_AT,
         cursor=desk.redacted(job.cursor, job.kind),
         chain=[step.get("kind", "?") for step in job.chain],

@@ -49,14 +49,12 @@ def _opens(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not has_user
 
 
-def may_have_children(job: Job) -> bool:
-    """Whether a job can have enqueued others that name it: in a group, or as a step of a chain."""
-    return job.attempts > 0 and (job.group_id is not None or bool(job.chain))
-
-
 def children_of(desk: Desk, job: Job) -> list[Job]:
-    """The jobs that it enqueued, the oldest first, as far as they are found among the next ones."""
-    if not may_have_children(job):
+    """The jobs that it enqueued, the oldest first, as far as they are found among the next ones.
+
+    Only those of a group, and the steps of a chain, say which job enqueued them.
+    """
+    if job.attempts == 0 or (job.group_id is None and not job.chain):
         return []
     # Of a chain alone the next step's kind is known, and its index leads there.
     kind = str(job.chain[0].get("kind", "")) if job.chain and job.group_id is None else None
