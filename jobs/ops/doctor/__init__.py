@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.ops.doctor import environment, kinds, packages, secrets, serverless, vercel
+from jobs.ops.doctor import access, environment, kinds, packages, secrets, serverless, vercel
 from jobs.ops.doctor.base import Family, Finding, Level, Surroundings, examine
 
 __all__ = ["Finding", "Level", "Surroundings", "diagnose"]
@@ -26,10 +26,11 @@ def diagnose(around: Surroundings, known: Sequence[Finding] = ()) -> list[Findin
 
 def _families(around: Surroundings) -> list[Family]:
     static = [each.FAMILY for each in (environment, secrets, kinds, vercel, serverless, packages)]
+    static.insert(2, access.STATIC)
     if around.sql is None:
         return static
     from jobs.ops.doctor import database, rows, schedules, schema  # late: the stub needs no SQL
 
     live = [database.ANSWER, database.SETUP, schema.TABLES, schema.INDEXES, rows.FAMILY]
-    live.append(schedules.FAMILY)
+    live += [schedules.FAMILY, access.LIVE]
     return [*static, *live]
