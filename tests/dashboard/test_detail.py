@@ -16,6 +16,7 @@ from jobs.core.alerts import Alert, Evaluation, Level
 from jobs.core.job import State
 from jobs.http.dashboard.detail import timeline
 from tests.dashboard.conftest import HOME, Shop, open_shop
+from tests.dashboard.test_pages import EVIL, dangers
 
 
 def page_of(shop: Shop, path: str) -> str:
@@ -224,6 +225,34 @@ def test_pages_of_deliveries_lead_on(shop: Shop) -> None:
     (older,) = re.findall(r'href="([^"]*)" rel="next"', page)
     assert older.startswith(f"{HOME}/deliveries?")
     assert "c3@example.org" in shop.client().get(unescape(older)).text
+
+
+def test_text_of_anybody_stays_text_here_as_well() -> None:
+    """In results, receivers, answers, alerts, reasons and tracebacks."""
+    shop = open_shop()
+    tickwork, store = shop.tickwork, shop.tickwork.store
+    tickwork.handler("email")(lambda payload: {"transport": payload["to"], "file_url": EVIL[3]})
+    tickwork.handler("webhook")(lambda payload: payload)
+    seen = ""
+    for evil in EVIL:
+        mail = tickwork.enqueue("email", {"to": evil, "subject": evil})
+        tickwork.enqueue("webhook", {"url": f"https://{evil}/", "status": evil})
+        late = tickwork.enqueue("email", {"to": [evil, evil]}, delay=60)
+        tickwork.discard(late.id, by=evil, because=evil)
+        shop.drain()
+        for job_id in (mail.id, late.id):
+            answer = shop.client().get(f"{HOME}/jobs/{job_id}").text
+            assert dangers(answer) == []
+            seen += answer
+    alert = Alert("depth", "", Level.ALERT, store.now(), detail=EVIL[0], acknowledged_by=EVIL[1])
+    assert store.save_alerts(Evaluation(written=[(None, alert)]), [])
+    for path in ("", "/deliveries", "/deliveries?kind=webhook", "/deliveries?kind=<script>"):
+        answer = shop.client().get(HOME + path).text
+        assert dangers(answer) == []
+        seen += answer
+    shop.tickwork.close()
+    for evil in EVIL:
+        assert evil in unescape(seen)
 
 
 # -- encryption ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from jobs.core.access import Role
 from jobs.core.alerts import Alert, Evaluation, Level
 from jobs.http.dashboard import assets
 from jobs.http.pages import PAGES
-from tests.dashboard.conftest import HOME, Shop, fill, open_shop
+from tests.dashboard.conftest import ADMIN, HOME, Shop, fill, open_shop
 from tests.dashboard.test_pages import paths
 from tests.support.databases import Database
 
@@ -131,6 +131,24 @@ def test_nobody_gets_nowhere(shop: Shop) -> None:
                     assert answer.status_code in (401, 403), address
                 assert MARK not in answer.text.replace(ids["schedule"], ""), address
                 assert snapshot(shop) == before, address
+
+
+def test_a_session_changes_nothing_without_its_forms_token(shop: Shop) -> None:
+    """As a page of another site would send it: with the cookie, without what our forms hold."""
+    ids = furnish(shop, "B")
+    client = shop.client(None)
+    assert client.post(f"{HOME}/login", data={"token": ADMIN}).status_code == 303
+    before = snapshot(shop)
+    tried = 0
+    for _, method, path in rules(shop):
+        if method == "POST" and path not in OPEN:
+            for address in addresses(shop, path, ids):
+                for token in ({}, {"csrf_token": "x"}):
+                    answer = client.post(HOME + address, data={**FORM, **token})
+                    assert answer.status_code == 403, address
+                    tried += 1
+    assert tried > 20
+    assert snapshot(shop) == before
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
