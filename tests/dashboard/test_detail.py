@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from msgspec.structs import replace
 
 from jobs.core.access import ChangeFilter, Role
-from jobs.core.alerts import Alert, Evaluation, Level
+from jobs.core.alerts import Alert, Evaluation
 from jobs.core.job import State
+from jobs.core.look import Level
 from jobs.http.dashboard.detail import timeline
 from tests.dashboard.conftest import HOME, Shop, open_shop
 from tests.dashboard.test_pages import EVIL, dangers

@@ -14,7 +14,8 @@ from sqlalchemy import event
 from werkzeug.routing import Rule
 
 from jobs.core.access import Role
-from jobs.core.alerts import Alert, Evaluation, Level
+from jobs.core.alerts import Alert, Evaluation
+from jobs.core.look import Level
 from jobs.http.dashboard import assets
 from jobs.http.pages import PAGES
 from tests.dashboard.conftest import ADMIN, HOME, Shop, fill, open_shop

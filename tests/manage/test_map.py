@@ -14,7 +14,8 @@ import pytest
 from werkzeug.routing import Rule
 
 from jobs.core.access import Role
-from jobs.core.alerts import Alert, Evaluation, Level
+from jobs.core.alerts import Alert, Evaluation
+from jobs.core.look import Level
 from jobs.http.manage.routes import ROUTES
 from tests.manage.conftest import Caller, Office
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs.core.alerts import Alert, Evaluation, Level
+from jobs.core.alerts import Alert, Evaluation
+from jobs.core.look import Level
 from jobs.core.redact import HIDDEN
 from tests.manage.conftest import Office
 

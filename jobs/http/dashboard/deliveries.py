@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from flask import Response, request
 
-from jobs.core.alerts import ALERT_KIND
 from jobs.core.job import Job
+from jobs.core.look import ALERT_KIND
 from jobs.http.dashboard.asked import Asked
 from jobs.http.dashboard.desk import Desk
 from jobs.http.dashboard.listing import draw

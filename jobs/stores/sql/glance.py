@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     Select,
     Table,
     case,
@@ -28,21 +29,28 @@ from sqlalchemy import (
 from jobs.core.measure import Key, in_buckets
 from jobs.core.store import Glance
 from jobs.stores.sql.alerting import to_alert
-from jobs.stores.sql.reading import Reading
+from jobs.stores.sql.statements import Statements
 from jobs.stores.sql.ticks import HOUR, MINUTE, summed, to_record
 
 _TICK, _MEASURE, _ALERT = range(3)
 
 
-class Glancing(Reading):
-    """Reads all three at once."""
+class Glances:
+    """The statement of one store, and how its rows are read."""
 
-    def glance(self, ticks: int, since_seconds: float, bucket_seconds: float) -> Glance:
-        parameters = self._parameters(ticks=ticks, since_seconds=since_seconds)
-        rows = self._read(lambda c: c.execute(self._glance, parameters).all())
+    def __init__(self, statements: Statements) -> None:
+        self.statements = statements
+        self.sql = statements.sql
+
+    def read(
+        self, connection: Connection, parameters: dict[str, Any], ticks: int, bucket_seconds: float
+    ) -> Glance:
+        """The newest ``ticks``; ``parameters`` bring ``since_seconds``, namespace and present."""
         found: tuple[list[Any], ...] = ([], [], [])
         measured: list[tuple[Any, Key | None, str | None]] = []
-        for place, is_recent, *values in rows:
+        for place, is_recent, *values in connection.execute(
+            self._glance, {**parameters, "ticks": ticks}
+        ):
             row = self._row_of(place, values)
             found[place].append(row)
             if place == _TICK and is_recent:
@@ -60,7 +68,8 @@ class Glancing(Reading):
 
     @cached_property
     def _glanced(self) -> tuple[Table, ...]:
-        return self.tables.ticks, self.tables.measures, self.tables.alerts
+        tables = self.statements.tables
+        return tables.ticks, tables.measures, tables.alerts
 
     @cached_property
     def _kinds_of_row(self) -> list[tuple[int, int, Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jobs.core.alerts import Level
 from jobs.core.clock import ManualClock
 from jobs.core.ids import new_id
+from jobs.core.look import Level
 from jobs.core.measure import Key, Measure, TickRecord
 from jobs.core.store import Store
 from jobs.testing.areas.alerts import alert_at, save
