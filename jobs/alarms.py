@@ -47,9 +47,9 @@ class Alarms(Parts):
 
         As of when a tick last looked at them: at most once a minute.
         """
-        found = [alert for alert in self.store.alerts() if all or alert.is_open]
-        order = [Level.ALERT, Level.WARNING, Level.OK]
-        return sorted(found, key=lambda a: (order.index(a.level), a.name, a.subject))
+        from jobs.core.alerts import worst_first  # late: for people, not for ticks
+
+        return worst_first(alert for alert in self.store.alerts() if all or alert.is_open)
 
     def acknowledge_alert(self, name: str, *, by: str, subject: str | None = None) -> int:
         """Note that somebody knows of an open alert, for one subject or for all of them.

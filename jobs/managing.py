@@ -8,15 +8,15 @@ a log that cannot be written does not undo what was done.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
+from jobs import choosing
+from jobs.choosing import Chosen, NotConfirmed, Spread
 from jobs.core.access import (
     LABEL_MAX_CHARS,
     REASON_MAX_CHARS,
@@ -32,10 +32,17 @@ from jobs.core.access import (
     new_secret,
 )
 from jobs.core.codec import clean_text
-from jobs.core.controls import subject_of
-from jobs.core.errors import ConfigurationError, JobNotFound, NotAllowed, OtherTenant, TokenNotFound
+from jobs.core.controls import NAME_MAX_CHARS, subject_of
+from jobs.core.errors import (
+    ConfigurationError,
+    JobNotFound,
+    NoSuchAlert,
+    NotAllowed,
+    OtherTenant,
+    TokenNotFound,
+)
 from jobs.core.ids import new_id
-from jobs.core.job import TERMINAL, Job, State
+from jobs.core.job import Job, State
 from jobs.core.names import EVERY_QUEUE, check_queue, check_tenant
 from jobs.core.queues import QueueSettings
 from jobs.core.redact import Redactor, marked
@@ -48,15 +55,6 @@ from jobs.runtime.steer import Which
 from jobs.system import Tickwork
 
 log = logging.getLogger("tickwork.audit")
-COUNTED_UP_TO = 100_000
-
-
-class Bulk(NamedTuple):
-    """How many jobs an act on a filter concerns, and the word that confirms just that."""
-
-    action: str
-    found: int
-    confirm: str
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,13 @@ class Managing:
         self.note("job.cancel", job.id, job.tenant, reason=reason)
         return job
 
+    def discard(self, job_id: str, queue: str = EVERY_QUEUE, *, reason: str | None = None) -> Job:
+        """Give a job up that waits; as :meth:`Tickwork.discard`."""
+        job = self.job(job_id, queue)
+        job = self.tickwork.discard(job.id, by=self.by[:NAME_MAX_CHARS], because=reason)
+        self.note("job.discard", job.id, job.tenant, reason=reason)
+        return job
+
     def remove(self, job_id: str, queue: str = EVERY_QUEUE, *, reason: str | None = None) -> Job:
         """Delete a job that does not run; as :meth:`Tickwork.remove`."""
         job = self.tickwork.remove(self.job(job_id, queue).id)
@@ -151,12 +156,9 @@ class Managing:
 
     # -- many jobs -----------------------------------------------------------------------------
 
-    def count(self, action: str, state: State, which: Which) -> Bulk:
-        """How many jobs ``retry``, ``cancel`` or ``delete`` would concern, and its confirmation."""
-        _check_bulk(action, state)
-        which = self._which(which)
-        count = self.tickwork.count(state, cap=COUNTED_UP_TO, **which)
-        return Bulk(action, count, _confirmation(action, state, which, count))
+    def choose(self, action: str, state: State, which: Which) -> Chosen:
+        """The jobs that ``retry``, ``cancel`` or ``delete`` would concern, and what confirms it."""
+        return choosing.choose(self.tickwork, action, state, self._which(which))
 
     def bulk(
         self,
@@ -165,43 +167,20 @@ class Managing:
         which: Which,
         *,
         confirm: str,
-        attempts: int | None = None,
-        per_second: float | None = None,
+        spread: Spread = Spread(),  # noqa: B008 - a tuple
         reason: str | None = None,
     ) -> int:
-        """Do it to the jobs of a filter, if they are still as many as were confirmed.
+        """Do it to the jobs of a filter, if they still are those that were confirmed.
 
-        Returns how many. Raises :class:`~jobs.core.errors.NotAllowed` if the number has changed.
+        Returns how many. Raises :class:`~jobs.choosing.NotConfirmed` if they are others.
         """
-        counted = self.count(action, state, which)
-        if counted.confirm != confirm:
-            raise NotConfirmed(counted)
-        which = self._which(which)
-        tickwork = self.tickwork
-        if action == "retry":
-            total = tickwork.retry_many(
-                state,
-                attempts=attempts,
-                per_second=per_second,
-                limit=counted.found or None,
-                by=self.by,
-                **which,
-            )
-        elif action == "cancel":
-            total = tickwork.cancel_many(state, **which)
-        elif state in TERMINAL:
-            total = tickwork.clean(0, counted.found, state, **which) if counted.found else 0
-        else:
-            total = self._delete_waiting(which)
-        self.note_many(f"jobs.{action}", state, which, total, reason)
-        return total
-
-    def _delete_waiting(self, which: Which) -> int:
-        store, where = self.tickwork.store, steer.filter_of(State.PENDING, which)
-        total, after = 0, ""
-        while ids := store.find(where._replace(after_id=after), steer.IDS_PER_BATCH):
-            total += store.remove(ids, [State.PENDING])
-            after = ids[-1]
+        chosen = self.choose(action, state, which)
+        if chosen.confirm != confirm:
+            raise NotConfirmed(chosen)
+        total = choosing.change(
+            self.tickwork, action, chosen.ids, by=self.by, state=state, spread=spread
+        )
+        self.note_many(f"jobs.{action}", state, self._which(which), total, reason)
         return total
 
     def these(
@@ -211,20 +190,13 @@ class Managing:
 
         ``described`` is how the log names them. Returns how many it was.
         """
-        tickwork, total = self.tickwork, 0
-        acts = {
-            "retry": lambda some: tickwork.retry_these(some, by=self.by),
-            "cancel": tickwork.cancel_these,
-            "delete": tickwork.remove_these,
-        }
-        if action not in acts:
-            raise ConfigurationError(f"{action!r} is not done to many: there are {', '.join(acts)}")
+        total = 0
         for begin in range(0, len(ids), steer.IDS_PER_BATCH):
             some = tuple(ids[begin : begin + steer.IDS_PER_BATCH])
             if self.tenant is not None:
                 where = JobFilter(ids=some, tenant=self.tenant)
-                some = tuple(tickwork.store.find(where, len(some)))
-            total += acts[action](some)
+                some = tuple(self.tickwork.store.find(where, len(some)))
+            total += choosing.change(self.tickwork, action, some, by=self.by)
         self.note(f"jobs.{action}", described, concerned=total, reason=reason)
         return total
 
@@ -305,9 +277,27 @@ class Managing:
         self.tickwork.reset_breaker(name)
         self.note("breaker.reset", name)
 
+    def acknowledge(self, name: str, subject: str | None = None, reason: str | None = None) -> int:
+        """Note that one knows of the open alerts of a rule; how many, or NoSuchAlert."""
+        self._needs_every_tenant()
+        total = self.tickwork.acknowledge_alert(name, by=self.by, subject=subject)
+        if not total:
+            raise NoSuchAlert(name)
+        self.note_acknowledged(name, subject, total, reason)
+        return total
+
+    def note_acknowledged(
+        self, name: str, subject: str | None, total: int, reason: str | None = None
+    ) -> None:
+        """Write down that alerts are known."""
+        of = f"{name}/{subject}" if subject else name
+        self.note("alert.acknowledge", of, concerned=total, reason=reason)
+
     def _needs_every_tenant(self) -> None:
         if self.tenant is not None:
-            raise NotAllowed("queues and limits are every tenant's: this needs access to all")
+            raise NotAllowed(
+                "queues, limits and alerts are every tenant's: this needs access to all"
+            )
 
     # -- schedules -----------------------------------------------------------------------------
 
@@ -443,16 +433,6 @@ class Managing:
         return redactor(self.tickwork.settings.redact).job(job.as_dict(), also)
 
 
-class NotConfirmed(NotAllowed):
-    """The jobs of a filter are not as many as was confirmed; ``counted`` says how many now."""
-
-    def __init__(self, counted: Bulk) -> None:
-        self.counted = counted
-        super().__init__(
-            f"this concerns {counted.found:,} jobs now: look again, and confirm that number"
-        )
-
-
 @lru_cache(maxsize=8)
 def redactor(more: Sequence[str]) -> Redactor:
     """The one that hides these names as well."""
@@ -462,25 +442,6 @@ def redactor(more: Sequence[str]) -> Redactor:
 def hidden_fields(handler: Handler) -> frozenset[str]:
     """The fields that a kind keeps to itself: by its ``redact``, and by marks of its payload."""
     return frozenset(handler.redact) | marked(handler.payload_type)
-
-
-def _check_bulk(action: str, state: State) -> None:
-    allowed = {
-        "retry": (State.FAILED, State.CANCELLED),
-        "cancel": (State.PENDING, State.PROCESSING),
-        "delete": (State.PENDING, *TERMINAL),
-    }.get(action)
-    if allowed is None:
-        raise ConfigurationError(f"{action!r} is not done to many: there are retry, cancel, delete")
-    if state not in allowed:
-        listed = ", ".join(allowed)
-        raise ConfigurationError(f"{action} is for jobs that are {listed}, not {state}")
-
-
-def _confirmation(action: str, state: State, which: Which, count: int) -> str:
-    # Not a secret: it tells one filter and number from another, so that a mistake is noticed.
-    said = json.dumps([action, str(state), sorted(which.items()), count], default=str)
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _said(changes: Mapping[str, Any]) -> str:

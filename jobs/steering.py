@@ -19,6 +19,7 @@ from jobs.core.store import Capability, JobFilter
 from jobs.parts import Parts
 from jobs.runtime import steer
 from jobs.runtime.enqueue import seconds_of
+from jobs.runtime.give_up import discard
 from jobs.runtime.steer import Which
 from jobs.runtime.terms import sources
 from jobs.runtime.unique import find_job
@@ -156,6 +157,22 @@ class Steering(Parts):
             tenant=tenant,
         )
 
+    def discard(
+        self,
+        job_id: str,
+        *,
+        by: str | None = None,
+        because: str | None = None,
+        tenant: str | None = None,
+    ) -> Job:
+        """Give a job up that waits: it has failed for good, and is a dead letter.
+
+        Its history tells who did so (``by``) and why (``because``). Raises
+        :class:`~jobs.core.errors.JobNotFound` (also for another ``tenant``'s), and
+        :class:`~jobs.core.errors.JobStateConflict` for one that runs (cancel it) or has ended.
+        """
+        return discard(self._runtime, job_id, by=by, because=because, tenant=tenant)
+
     def retry_many(
         self,
         state: State | str = State.FAILED,
@@ -181,20 +198,35 @@ class Steering(Parts):
             by=by,
         )
 
-    def retry_these(self, ids: Sequence[str], *, by: str | None = None) -> int:
+    def ids_of(
+        self, state: State | str | None = None, *, limit: int, **which: Unpack[Which]
+    ) -> builtins.list[str]:
+        """The ids of the first ``limit`` jobs of a filter, the oldest first."""
+        return steer.ids_of(self._runtime, steer.filter_of(state, which), limit)
+
+    def retry_these(
+        self,
+        ids: Sequence[str],
+        *,
+        by: str | None = None,
+        attempts: int | None = None,
+        per_second: float | None = None,
+    ) -> int:
         """Retry the jobs with these ids, as far as they failed or were cancelled; how many it was.
 
-        As :meth:`retry`; one whose dedupe key another job has taken stays.
+        As :meth:`retry_many`; one whose dedupe key another job has taken stays.
         """
-        return steer.retry_these(self._runtime, ids, by)
+        return steer.retry_these(
+            self._runtime, ids, by=by, attempts=attempts, per_second=per_second
+        )
 
     def cancel_these(self, ids: Sequence[str]) -> int:
         """Cancel the jobs with these ids that have not ended; returns how many it concerned."""
         return steer.cancel_these(self._runtime, ids)
 
-    def remove_these(self, ids: Sequence[str]) -> int:
-        """Delete the jobs with these ids that do not run; returns how many."""
-        return steer.remove_these(self._runtime, ids)
+    def remove_these(self, ids: Sequence[str], *, state: State | None = None) -> int:
+        """Delete the jobs with these ids that do not run, or that are in ``state``; how many."""
+        return steer.remove_these(self._runtime, ids, state)
 
     def remove(self, job_id: str, *, tenant: str | None = None) -> Job:
         """Delete a job, whatever it waits for or became; returns what it was.

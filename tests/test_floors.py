@@ -22,7 +22,7 @@ CORE = ("core",)
 STORAGE = (*CORE, "stores", "doorbells")
 BELOW_SYSTEM = (*STORAGE, "runtime", "ops", "handlers")
 # `jobs` is what `import jobs` gives: the facade in `jobs/__init__.py`.
-BELOW_HTTP = (*BELOW_SYSTEM, "system", "managing", "jobs")
+BELOW_HTTP = (*BELOW_SYSTEM, "system", "choosing", "managing", "jobs")
 BELOW_TOP = (*BELOW_HTTP, "http")
 
 # What stands directly in `jobs/`, from the bottom up, with the floors it may import from.
@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "measuring": (*STORAGE, "runtime", "parts"),
     "alarms": (*BELOW_SYSTEM, "parts"),
     "system": (*BELOW_SYSTEM, "alarms", "parts", "scheduling", "steering", "measuring"),
-    "managing": (*BELOW_SYSTEM, "system"),
+    "choosing": (*BELOW_SYSTEM, "system"),
+    "managing": (*BELOW_SYSTEM, "system", "choosing"),
     "jobs": (*CORE, "system"),
     "http": BELOW_HTTP,
     "testing": BELOW_HTTP,
@@ -98,7 +99,7 @@ ORDER = {
     "jobs.runtime": (
         *("tracing", "loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique"),
         *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
-        *("schedules", "timetable", "upkeep", "steer", "alerts", "watch"),
+        *("schedules", "timetable", "upkeep", "steer", "give_up", "alerts", "watch"),
         *("tick", "chain", "drain", "deliver", "trouble", "stream", "worker", "local"),
     ),
     "jobs.handlers.mail": (

@@ -224,7 +224,7 @@ def test_what_is_no_key_is_refused_by_name(key: str) -> None:
 # What brings payloads in or out by these, a sealed store must come between.
 CARRIERS = (Job, NewJob, Claimed, Verdict, Touch, Schedule, CancelReport, Settled, NewGroup)
 # They hand jobs on without a look at their data: to revive, to weigh, to ring for, to tell of.
-PASSED_ON = {"revive", "ahead", "check_groups", "after_commit", "remove_schedule"}
+PASSED_ON = {"revive", "discard", "ahead", "check_groups", "after_commit", "remove_schedule"}
 
 
 def test_no_operation_of_a_store_is_forgotten() -> None:

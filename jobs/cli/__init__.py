@@ -20,7 +20,7 @@ from jobs.cli.limits import limits
 from jobs.cli.look import list_jobs, show, stats
 from jobs.cli.produce import enqueue
 from jobs.cli.queue import redrive
-from jobs.cli.repair import cancel, clean, dead, reclaim, remove, retry
+from jobs.cli.repair import cancel, clean, dead, discard, reclaim, remove, retry
 from jobs.cli.schedules import schedules
 from jobs.cli.serve import serve
 from jobs.cli.tick import tick
@@ -48,7 +48,7 @@ def main() -> None:
 
 for command in (
     *(demo, serve, tick, worker, enqueue, list_jobs, show, stats, redrive, schedules, database),
-    *(retry, cancel, dead, clean, remove, reclaim, pause, resume, queues, limits),
+    *(retry, cancel, discard, dead, clean, remove, reclaim, pause, resume, queues, limits),
     *(why, doctor, group, ticks, alerts, tokens, audit, watch),
 ):
     main.add_command(command)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli.base import CarefulGroup, JsonCommand
+from jobs.cli.desk import desk
 from jobs.cli.system import opened
 from jobs.cli.text import say, span, table
 
@@ -65,6 +66,9 @@ def acknowledge(name: str, subject: str | None, by: str, as_json: bool) -> dict[
     """Note that somebody knows of an open alert, until it gets worse or is over."""
     with opened() as tickwork:
         count = tickwork.acknowledge_alert(name, by=by, subject=subject)
+        if count:
+            who = None if by == BY_CLI else by
+            desk(tickwork, who).note_acknowledged(name, subject, count)
         names = sorted({alert.name for alert in tickwork.alerts()})
     if not count:
         is_open = f"open are {', '.join(names)}" if names else "none is open"

@@ -1,4 +1,4 @@
-"""``tickwork retry``, ``cancel``, ``dead``, ``clean``, ``remove`` and ``reclaim``.
+"""``tickwork retry``, ``cancel``, ``discard``, ``dead``, ``clean``, ``remove`` and ``reclaim``.
 
 What concerns many jobs says first how many, and asks, unless ``--yes`` is given.
 """
@@ -162,6 +162,25 @@ def _cancelled(job: Job, _shown: Shown) -> str:
 
 
 @click.command(cls=JsonCommand)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--tenant", help="Whose jobs they are: needed with a job_id of a tenant's own.")
+@click.option("--because", metavar="TEXT", help="Why; kept with the job.")
+@_by
+def discard(
+    ids: tuple[str, ...], tenant: str | None, because: str | None, by: str | None, as_json: bool
+) -> dict[str, Any] | None:
+    """Give up jobs that wait: they have failed for good. One that runs is cancelled instead."""
+    return _each(
+        ids,
+        lambda tickwork, job_id: tickwork.discard(job_id, by=by, because=because, tenant=tenant),
+        lambda job, _shown: f"Gave up {job.id}: it is a dead letter now.",
+        as_json,
+        ("job.discard", by),
+        reason=because,
+    )
+
+
+@click.command(cls=JsonCommand)
 @_filters
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 def dead(limit: int, as_json: bool, **given: Any) -> dict[str, Any] | None:
@@ -277,6 +296,7 @@ def _each(
     tell: Callable[[Job, Shown], str],
     as_json: bool,
     noted: tuple[str, str | None],
+    reason: str | None = None,
 ) -> dict[str, Any] | None:
     """Do it to each, and write it down; the first that cannot be ends the command."""
     action, by = noted
@@ -284,7 +304,7 @@ def _each(
     with opened() as tickwork:
         for job_id in ids:
             job = act(tickwork, job_id)
-            desk(tickwork, by).note(action, job.id, job.tenant)
+            desk(tickwork, by).note(action, job.id, job.tenant, reason=reason)
             hides = redactor(tickwork.settings.redact)
             shown = Shown(job, tickwork.store.now(), tickwork.store.paused(), hides)
             documents.append(shown.as_dict())

@@ -68,6 +68,11 @@ class Alert:
         }
 
 
+def worst_first(alerts: Iterable[Alert]) -> list[Alert]:
+    """The worst first, then by name and subject; those that are over stand last."""
+    return sorted(alerts, key=lambda each: (-_RANK[each.level], each.name, each.subject))
+
+
 def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat().replace("+00:00", "Z")
 

@@ -73,6 +73,14 @@ class GroupNotFound(TickworkError, LookupError):
         super().__init__(f"no group {group_id!r} in this namespace")
 
 
+class NoSuchAlert(TickworkError, LookupError):
+    """No alert of that name is open."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no alert called {name!r} is open")
+
+
 class NoSuchLimit(TickworkError, LookupError):
     """No limit of that name is known. ``known`` lists those that are."""
 

@@ -38,8 +38,8 @@ HISTORY_MAX_ENTRIES = 10
 MAX_CONTINUES = 1_000
 MAX_AGE_SECONDS = 7 * 86_400.0
 # Entries of the error history that are no attempt: what a person did to the job.
-RETRIED, RESET = "Retried", "Reset"
-NOTES = frozenset({RETRIED, RESET})
+RETRIED, RESET, DISCARDED = "Retried", "Reset", "Discarded"
+NOTES = frozenset({RETRIED, RESET, DISCARDED})
 
 
 class Policy(Struct, frozen=True):

@@ -225,7 +225,8 @@ class JobFilter(NamedTuple):
     beginning) the oldest come first.
 
     ``shown`` is a state as people are told it (:data:`jobs.core.job.SHOWN_STATES`), ``since`` and
-    ``until`` are when the job was enqueued, ``text`` is held, letter by letter, by its id, alias,
+    ``until`` are when the job was enqueued, ``parent_id`` is the job that enqueued it (in a group
+    or a chain), ``text`` is held, letter by letter, by its id, alias,
     dedupe key, error or payload. ``ids`` are the only jobs meant.
 
     With ``window`` no more rows than that are looked at: the first of those that the indexes find
@@ -246,6 +247,7 @@ class JobFilter(NamedTuple):
     text: str | None = None
     ids: tuple[str, ...] | None = None
     window: int | None = None
+    parent_id: str | None = None
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -298,7 +300,7 @@ def needs_looking(where: JobFilter) -> bool:
             value is not None
             for value in (
                 *(where.error, where.older_than_seconds, where.text),
-                *(where.since, where.until, where.ids),
+                *(where.since, where.until, where.ids, where.parent_id),
             )
         )
     )
@@ -334,6 +336,14 @@ class Board(NamedTuple):
     now: datetime
     counts: tuple[QueueCount, ...]
     paused: frozenset[str]
+
+
+class Glance(NamedTuple):
+    """How things go: the newest ticks, what ticks counted lately, and the alerts."""
+
+    ticks: list[TickRecord]
+    buckets: list[Bucket]
+    alerts: list[Alert]
 
 
 class Failure(NamedTuple):
@@ -678,10 +688,10 @@ class Store(AccessStore, Protocol):
         """How many jobs :meth:`list` would find with this filter, counted up to ``cap``."""
         ...
 
-    def board(self, cap: int, tenant: str | None = None) -> Board:
+    def board(self, cap: int, tenant: str | None = None, *, completed: bool = False) -> Board:
         """The counts of every queue (for a tenant: of its jobs), up to ``cap`` in each lane.
 
-        ``completed`` rows are not counted.
+        Rows that are completed are counted only if asked for: they are history, and the most.
         """
         ...
 
@@ -701,6 +711,13 @@ class Store(AccessStore, Protocol):
 
     def find(self, where: JobFilter, limit: int) -> builtins.list[str]:
         """As :meth:`list`, the ids alone."""
+        ...
+
+    def discard(self, job: Job, error: str, errors: str, keep_seconds: float | None) -> bool:
+        """End a pending row as failed, with this error and history, if it is as ``job`` found it.
+
+        ``keep_seconds`` is how long it stays (``None``: for ever).
+        """
         ...
 
     def cancel_many(self, ids: Collection[str]) -> int:
@@ -821,6 +838,10 @@ class Store(AccessStore, Protocol):
         Exact for the ticks that are still recorded; what was folded stands where its minute or its
         hour began. ``None`` means any; every bucket tells of one tenant, queue and kind.
         """
+        ...
+
+    def glance(self, ticks: int, since_seconds: float, bucket_seconds: float) -> Glance:
+        """As :meth:`ticks`, :meth:`measures` and :meth:`alerts`, read at once."""
         ...
 
     def totals(self) -> Measures:

@@ -78,14 +78,37 @@ def state_of(name: State | str) -> State:
 # -- those that somebody has chosen ------------------------------------------------------------
 
 
-def retry_these(runtime: Runtime, ids: Sequence[str], by: str | None) -> int:
+def retry_these(
+    runtime: Runtime,
+    ids: Sequence[str],
+    *,
+    by: str | None,
+    attempts: int | None,
+    per_second: float | None,
+) -> int:
     """Put those of these jobs that failed or were cancelled back to pending; returns how many."""
-    done = 0
+    done = seen = 0
+    _check_pace(per_second)
     for some in _in_chunks(sorted(ids), JOBS_PER_BATCH):
-        jobs = runtime.store.list(JobFilter(ids=tuple(some)), len(some))
+        where = JobFilter(ids=tuple(some), after_id="")
+        jobs = runtime.store.list(where, len(some))
         ended = [job for job in jobs if job.state in (State.FAILED, State.CANCELLED)]
-        done += _revive(runtime, ended, [0.0] * len(ended), attempts=None, by=by)
+        delays = _paced(seen, len(ended), per_second)
+        done += _revive(runtime, ended, delays, attempts=attempts, by=by)
+        seen += len(ended)
     return done
+
+
+def _check_pace(per_second: float | None) -> None:
+    if per_second is not None and not 0 < per_second < float("inf"):
+        raise ConfigurationError(f"per_second is a number above 0, not {per_second!r}")
+
+
+def _paced(seen: int, count: int, per_second: float | None) -> list[float]:
+    """The delays in seconds of the next ``count`` jobs, after ``seen`` others."""
+    if per_second is None:
+        return [0.0] * count
+    return [place / per_second for place in range(seen, seen + count)]
 
 
 def cancel_these(runtime: Runtime, ids: Sequence[str]) -> int:
@@ -93,10 +116,22 @@ def cancel_these(runtime: Runtime, ids: Sequence[str]) -> int:
     return sum(runtime.store.cancel_many(some) for some in _in_chunks(ids, IDS_PER_BATCH))
 
 
-def remove_these(runtime: Runtime, ids: Sequence[str]) -> int:
-    """Delete those of these jobs that do not run; returns how many."""
-    removable = [state for state in State if state is not State.PROCESSING]
-    return sum(runtime.store.remove(some, removable) for some in _in_chunks(ids, IDS_PER_BATCH))
+def remove_these(runtime: Runtime, ids: Sequence[str], state: State | None = None) -> int:
+    """Delete those of these jobs that do not run, or that are in ``state``; returns how many.
+
+    Where a state of an end is named, jobs of groups that have not ended stay.
+    """
+    removable = [each for each in State if each is not State.PROCESSING and state in (None, each)]
+    age = 0.0 if state in TERMINAL else None
+    return sum(
+        runtime.store.remove(some, removable, ended_for_seconds=age)
+        for some in _in_chunks(ids, IDS_PER_BATCH)
+    )
+
+
+def ids_of(runtime: Runtime, where: JobFilter, limit: int) -> list[str]:
+    """The ids of the first ``limit`` jobs of a filter, oldest first."""
+    return [job_id for ids in _found(runtime, where, limit) for job_id in ids]
 
 
 def _in_chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -258,15 +293,13 @@ def retry_many(
     ended = state_of(state)
     if ended not in (State.FAILED, State.CANCELLED):
         raise ConfigurationError(f"many are retried that failed or were cancelled, not {ended}")
-    if per_second is not None and not 0 < per_second < float("inf"):
-        raise ConfigurationError(f"per_second is a number above 0, not {per_second!r}")
+    _check_pace(per_second)
     where, after = filter_of(ended, which), ""
     revived = seen = 0
     while limit is None or revived < limit:
         size = JOBS_PER_BATCH if limit is None else min(JOBS_PER_BATCH, limit - revived)
         jobs = runtime.store.list(where._replace(after_id=after), size)
-        places = range(seen, seen + len(jobs))
-        delays = [0.0 if per_second is None else place / per_second for place in places]
+        delays = _paced(seen, len(jobs), per_second)
         revived += _revive(runtime, jobs, delays, attempts=attempts, by=by)
         if len(jobs) < size:
             break

@@ -21,6 +21,8 @@ from __future__ import annotations
 from jobs.testing.areas.access import AuditConformance, TokenConformance
 from jobs.testing.areas.alerts import AlertRowsConformance, AlertsConformance
 from jobs.testing.areas.base import MakeStore, MakeTickwork, requires
+from jobs.testing.areas.discard import DiscardConformance, DiscardJobConformance
+from jobs.testing.areas.glance import GlanceConformance
 from jobs.testing.areas.limits import (
     BreakerConformance,
     FairnessConformance,
@@ -126,6 +128,7 @@ class StoreConformance(
     SettingRowsConformance,
     RemovalConformance,
     RevivalConformance,
+    DiscardConformance,
     AheadConformance,
     TokenConformance,
     AuditConformance,
@@ -134,6 +137,7 @@ class StoreConformance(
     MeasureConformance,
     DepthConformance,
     AlertRowsConformance,
+    GlanceConformance,
 ):
     """The store contract (``jobs.core.store.Store``), operation by operation."""
 
@@ -161,6 +165,7 @@ class RuntimeConformance(
     SettingsConformance,
     CleaningConformance,
     RetryConformance,
+    DiscardJobConformance,
     CancelManyConformance,
     UniqueEnqueueConformance,
     UniqueSessionConformance,

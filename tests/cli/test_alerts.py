@@ -66,6 +66,12 @@ def test_acknowledged(cli: Cli, place: Place) -> None:
         "name": "depth",
         "by": "command line",
     }
+    log = document(cli("audit", "--json"))["changes"]
+    assert [(each["action"], each["subject"], each["count"]) for each in log] == [
+        ("alert.acknowledge", "depth", 2),
+        ("alert.acknowledge", "depth/sms", 1),
+    ]
+    assert log[1]["by"] == "cli:ada"
     missing = cli("alerts", "ack", "stalled")
     assert missing.exit_code == 1
     assert "no open alert 'stalled'; open are depth" in missing.stderr

@@ -56,6 +56,7 @@ def test_a_finding_names_its_mend(cli: Cli, healthy: Place, bare: pytest.MonkeyP
 
 
 BROKEN: dict[str, dict[str, str]] = {
+    "encryption-key-malformed": {"JOBS_ENCRYPTION_KEYS": "bm90IGEga2V5"},
     "setting": {"JOBS_BATCH_SIZE": "many"},
     "database-setting": {"DATABASE_URL": "sqlite:///:memory:"},
     "database-unreachable": {"DATABASE_URL": "postgresql://app:hunter22@127.0.0.1:1/app"},

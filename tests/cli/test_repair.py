@@ -1,4 +1,4 @@
-"""`tickwork retry`, `cancel`, `dead`, `clean`, `remove` and `reclaim`."""
+"""`tickwork retry`, `cancel`, `discard`, `dead`, `clean`, `remove` and `reclaim`."""
 
 from __future__ import annotations
 
@@ -105,6 +105,26 @@ def test_a_queue_is_emptied(cli: Cli, place: Place, dead: list[Job]) -> None:
     assert "Delete 1 job?" in cli("clean", "--empty", "mail", input="y\n").stderr
     assert states(place, [*jobs, *dead]) == ["gone", "gone", "pending", *["failed"] * 3]
     assert document(cli("clean", "--empty", "all", "--yes", "--json")) == {"deleted": 1}
+
+
+def test_one_is_given_up_with_a_reason(cli: Cli, place: Place, dead: list[Job]) -> None:
+    waiting = place.tickwork.enqueue("hopeless", delay=60)
+    said = cli("discard", waiting.id, "--by", "ada", "--because", "no such address")
+    assert said.stdout == f"Gave up {waiting.id}: it is a dead letter now.\n"
+    found = place.tickwork.get(waiting.id)
+    assert found is not None
+    assert (found.status, found.error) == (
+        "failed",
+        "Discarded: given up by ada: no such address",
+    )
+    refused = cli("discard", dead[0].id)
+    assert refused.exit_code == 1
+    assert "it has ended already" in refused.stderr
+    (entry,) = document(cli("audit", "--json"))["changes"]
+    assert (entry["action"], entry["by"], entry["reason"]) == (
+        *("job.discard", "cli:ada"),
+        "no such address",
+    )
 
 
 def test_one_is_removed_unless_it_runs(cli: Cli, place: Place) -> None:

@@ -264,7 +264,8 @@ def test_pages_fit_and_can_be_used_by_everybody(
         *("", "/jobs?state=failed", f"/jobs/{ids['failed']}", f"/jobs/{ids['processing']}"),
         *("/failed", "/queues", "/queues/mails", "/limits", "/schedules", "/schedules/weekly"),
         *("/schedules/prices?tenant=A", "/metrics", "/kinds", "/kinds/export-orders", "/audit"),
-        *("/system", "/jobs/change?state=failed&change=retry", f"/groups/{ids['group']}"),
+        *("/system", "/deliveries", "/jobs/change?state=failed&change=retry"),
+        f"/groups/{ids['group']}",
     ):
         here.go(path)
         found += check(here, axe)

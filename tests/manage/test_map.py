@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from werkzeug.routing import Rule
 
 from jobs.core.access import Role
+from jobs.core.alerts import Alert, Evaluation
+from jobs.core.look import Level
 from jobs.http.manage.routes import ROUTES
 from tests.manage.conftest import Caller, Office
 
@@ -37,7 +40,10 @@ BODIES: dict[str, Any] = {
     "create_token": {"role": "viewer", "tenant": "a"},
 }
 # Those that concern every tenant answer 403 to one, whatever is there.
-EVERY_TENANTS = {"set_queue", "reset_breaker", "list_limits"}
+EVERY_TENANTS = {
+    *("set_queue", "reset_breaker", "list_limits"),
+    *("list_alerts", "acknowledge_alert"),
+}
 
 
 def guarded(office: Office) -> Iterator[tuple[Rule, str]]:
@@ -231,6 +237,17 @@ def tells(answer: Any, ids: dict[str, str]) -> bool:
     return MARK in answer.text.replace(ids["name"], "")
 
 
+def open_alert(office: Office) -> Alert:
+    """An alert that nobody is at."""
+    store = office.tickwork.store
+    before = next(iter(store.alerts()), None)
+    alert = Alert("depth", "bad", Level.ALERT, store.now(), detail="101 jobs wait", version=1)
+    if before is not None:
+        alert = replace(alert, version=before.version + 1)
+    assert store.save_alerts(Evaluation(written=[(before, alert)]), [])
+    return alert
+
+
 def snapshot(office: Office) -> Any:
     """All that is tenant B's, and what holds for everybody."""
     store = office.tickwork.store
@@ -251,12 +268,15 @@ def test_every_change_is_written_down(office: Office) -> None:
         office.tickwork.resume("bad")
         office.tickwork.schedules.add("nightly", "0 8 * * *", "note")
         job = office.failed()
-        if name_of(rule) == "cancel_job":
+        if name_of(rule) in ("cancel_job", "discard_job"):
             job = office.tickwork.enqueue("note", {}, delay=9)
+        open_alert(office)
         caller = office.caller("admin", name="auditor")
         token_id = office.tickwork.store.tokens()[0].id
         queue = "all" if "job_id" in rule.arguments else "bad"
-        path = path_of(rule, queue=queue, job_id=job.id, name="nightly", token_id=token_id)
+        path = path_of(
+            rule, queue=queue, job_id=job.id, name="nightly", token_id=token_id, alert="depth"
+        )
         change: dict[str, Any] = {}
         if name_of(rule) == "act_on_queue":
             change = {"query_string": {"action": "pause"}}

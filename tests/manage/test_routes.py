@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from jobs.core.alerts import Alert, Evaluation
+from jobs.core.look import Level
 from jobs.core.redact import HIDDEN
 from tests.manage.conftest import Office
 
@@ -45,6 +47,31 @@ class TestOverviews:
         office.tickwork.pause("notes")
         stats = office.admin.get("/api/jobs/stats")["notes"]
         assert (stats["waiting"], stats["paused"]) == (0, 1)
+
+    def test_what_is_beyond_the_cap_is_told_as_more(
+        self, sql_office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("jobs.http.manage.words.COUNT_CAP", 3)
+        for n in range(3):
+            sql_office.tickwork.enqueue("note", {"n": n})
+        sql_office.tickwork.tick(limit=10)
+        exact = sql_office.admin.get("/api/jobs/stats")["notes"]
+        assert exact == {**dict.fromkeys(SIX, 0), "completed": 3, "total": 3}
+        for n in range(2):
+            sql_office.tickwork.enqueue("note", {"n": n})
+        sql_office.tickwork.tick(limit=10)
+        capped = sql_office.admin.get("/api/jobs/stats")
+        assert capped["notes"] == {**exact, "more": True}
+        assert "more" not in capped["bad"]
+        assert sql_office.admin.get("/api/jobs/monitoring")["data"]["totals"]["more"] is True
+        assert sql_office.admin.get("/api/jobs/notes")["data"]["stats"]["completed"] == 3
+
+    def test_counts_of_nobodys_jobs_are_theirs_alone(self, sql_office: Office) -> None:
+        """The tenant without a name is no wildcard, on any store."""
+        sql_office.failed("b")
+        sql_office.failed("")
+        nobody = sql_office.caller("viewer", "")
+        assert nobody.get("/api/jobs/stats")["bad"]["failed"] == 1
 
     def test_monitoring(self, office: Office) -> None:
         busy(office)
@@ -413,6 +440,52 @@ class TestQueues:
         assert wrong.status_code == 404
 
 
+class TestDiscard:
+    def test_a_job_is_given_up(self, sql_office: Office) -> None:
+        job = sql_office.tickwork.enqueue("note", {}, delay=60)
+        path = f"/api/jobs/notes/jobs/{job.id}/discard"
+        told = sql_office.admin.post(path, {"reason": "no such address"})
+        assert (told["state"], told["status"]) == ("failed", "failed")
+        assert told["error"] == "Discarded: given up by admin: no such address"
+        again = sql_office.admin("POST", path)
+        assert (again.status_code, again.json["state"]) == (409, "failed")
+        (entry,) = sql_office.log()
+        assert (entry.action, entry.subject) == ("job.discard", job.id)
+        assert entry.reason == "no such address"
+
+
+class TestAlerts:
+    def test_an_open_alert_is_acknowledged(self, sql_office: Office) -> None:
+        store = sql_office.tickwork.store
+        opened = [
+            Alert("depth", name, Level.ALERT, store.now(), detail="101 wait", version=1)
+            for name in ("bad", "notes")
+        ]
+        over = Alert("p95", "", Level.OK, store.now(), version=1)
+        assert store.save_alerts(Evaluation(written=[(None, each) for each in (*opened, over)]), [])
+        told = sql_office.admin.get("/api/admin/alerts")["alerts"]
+        assert [(each["name"], each["subject"]) for each in told] == [
+            ("depth", "bad"),
+            ("depth", "notes"),
+        ]
+        assert len(sql_office.admin.get("/api/admin/alerts?all=true")["alerts"]) == 3
+        path = "/api/admin/alerts/depth/acknowledge"
+        done = sql_office.admin.post(path, {"subject": "notes", "reason": "looking"})
+        assert done == {"success": True, "name": "depth", "acknowledged": 1}
+        told = sql_office.admin.get("/api/admin/alerts")["alerts"]
+        assert [each["acknowledged_by"] for each in told] == [None, "admin"]
+        assert sql_office.admin.post(path)["acknowledged"] == 2
+        log = sql_office.log()
+        assert [(each.action, each.subject, each.concerned) for each in log] == [
+            ("alert.acknowledge", "depth", 2),
+            ("alert.acknowledge", "depth/notes", 1),
+        ]
+        for unknown in ("p95", "x"):
+            answer = sql_office.admin("POST", f"/api/admin/alerts/{unknown}/acknowledge")
+            assert answer.status_code == 404
+        assert len(sql_office.log()) == 2
+
+
 class TestBulk:
     def test_a_number_is_confirmed_first(self, sql_office: Office) -> None:
         for n in range(3):
@@ -491,6 +564,73 @@ class TestBulk:
         assert counted["count"] == 1
         office.admin.post(path, {**body, "confirm": counted["confirm"]})
         assert [job.id for job in office.tickwork.list()] == [young.id]
+
+    @pytest.mark.parametrize("action", ["retry", "delete"])
+    def test_as_many_others_are_not_confirmed(self, sql_office: Office, action: str) -> None:
+        """The number is the same, the jobs are not."""
+        first = sql_office.failed(n=1)
+        kept = sql_office.failed(n=2)
+        path, body = "/api/jobs/bad/jobs/bulk", {"action": action, "filter": {"state": "failed"}}
+        counted = sql_office.admin.post(path, body)
+        sql_office.tickwork.remove(first.id)
+        other = sql_office.failed(n=3)
+        answer = sql_office.admin("POST", path, json={**body, "confirm": counted["confirm"]})
+        assert (answer.status_code, answer.json["count"]) == (409, counted["count"])
+        assert sql_office.tickwork.count("failed") == 2
+        sql_office.admin.post(path, {**body, "confirm": answer.json["confirm"]})
+        for job in (kept, other):
+            found = sql_office.tickwork.get(job.id)
+            assert (found is None) == (action == "delete")
+
+    @pytest.mark.parametrize(
+        ("action", "state"), [("cancel", "pending"), ("delete", "pending"), ("retry", "cancelled")]
+    )
+    def test_just_what_was_confirmed_and_a_bounded_part_at_once(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch, action: str, state: str
+    ) -> None:
+        """While it is done, jobs that the filter would find as well come and go."""
+        tickwork, store = office.tickwork, office.tickwork.store
+        tickwork.enqueue_many([("note", {"n": n}, {"delay": 99}) for n in range(2500)])
+        if state == "cancelled":
+            tickwork.cancel_many("pending")
+        path, body = "/api/jobs/notes/jobs/bulk", {"action": action, "filter": {"state": state}}
+        counted = office.admin.post(path, body)
+        assert counted["count"] == 2500
+        late: list[str] = []
+        sizes: list[int] = []
+        real = {name: getattr(store, name) for name in ("cancel_many", "remove", "revive")}
+
+        def meanwhile(name: str) -> Any:
+            def act(some: Any, *rest: Any, **more: Any) -> int:
+                sizes.append(len(some))
+                job = tickwork.enqueue("note", {"late": True}, delay=99)
+                if state == "cancelled":
+                    real["cancel_many"]([job.id])
+                late.append(job.id)
+                done: int = real[name](some, *rest, **more)
+                return done
+
+            return act
+
+        for name in real:
+            monkeypatch.setattr(store, name, meanwhile(name))
+        done = office.admin.post(path, {**body, "confirm": counted["confirm"]})
+        assert done["count"] == 2500
+        assert len(sizes) >= 3
+        assert max(sizes) <= 1000
+        untouched = [job for job_id in late if (job := tickwork.get(job_id)) is not None]
+        assert [job.state for job in untouched] == [state] * len(late)
+
+    def test_retries_of_a_bulk_are_spread(self, office: Office) -> None:
+        for n in range(4):
+            office.failed(n=n)
+        path, body = "/api/jobs/bad/jobs/bulk", {"action": "retry", "filter": {"state": "failed"}}
+        confirm = office.admin.post(path, body)["confirm"]
+        office.admin.post(path, {**body, "confirm": confirm, "per_second": 0.5, "attempts": 7})
+        jobs = office.tickwork.list(state="pending")[::-1]
+        now = office.clock.now()
+        assert [(job.run_at - now).total_seconds() for job in jobs] == [0.0, 2.0, 4.0, 6.0]
+        assert {job.max_attempts for job in jobs} == {7}
 
     def test_what_no_action_is_for_is_refused(self, office: Office) -> None:
         for action, state in (("retry", "pending"), ("cancel", "failed"), ("delete", "processing")):

@@ -13,6 +13,7 @@ from schemathesis import GenerationMode
 
 from jobs.http import create_app
 from tests.manage.conftest import ADMIN, Office, open_office
+from tests.manage.test_map import open_alert
 
 BEARER = {"Authorization": f"Bearer {ADMIN}"}
 SHORT, LONG = 6, 60
@@ -29,6 +30,7 @@ def stocked() -> Office:
     tickwork.schedules.add("nightly", "0 8 * * *", "note")
     tickwork.schedules.add("hourly", "0 * * * *", "note")
     office.caller("viewer", "a")
+    open_alert(office)
     # Made-up calls come faster than people's.
     office.app.extensions["tickwork.access"]._rates._most = 1e9
     office.app.extensions["tickwork.access"]._rates._left.clear()
@@ -51,6 +53,7 @@ def aim(case: Any, office: Office, data: st.DataObject) -> None:
         "queue": ["notes", "bad", "all"],
         "job_id": ["mine", *jobs],
         "name": ["nightly", "hourly"],
+        "alert": ["depth"],
         "token_id": [token.id for token in office.tickwork.store.tokens()],
     }
     for name in case.path_parameters or {}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ from typing import Any
 import pytest
 
 from jobs.core.errors import StoreUnavailable
+from jobs.core.ids import new_id
+from jobs.core.job import NewJob
+from jobs.core.names import NAME
 from jobs.core.redact import HIDDEN
-from tests.manage.conftest import ADMIN, Office
+from jobs.http.access import REQUESTS_PER_MINUTE
+from tests.manage.conftest import ADMIN, Office, open_office
 
 ROOT = Path(__file__).parents[2]
 NASTY = [
@@ -182,3 +187,77 @@ def test_every_answer_carries_the_headers(office: Office) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["X-Frame-Options"] == "DENY"
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+class TestDeserialisation:
+    """Data is data: nothing that is sent names code, and nothing is read by what could run it."""
+
+    NAMES = ("os.system", "jobs.system:Tickwork", "builtins.eval", "subprocess.Popen")
+
+    @pytest.mark.parametrize("kind", NAMES)
+    def test_a_kind_is_no_name_of_a_function(self, office: Office, kind: str) -> None:
+        answer = office.admin("POST", "/api/jobs", json={"kind": kind, "payload": {"args": ["id"]}})
+        assert answer.status_code in (403, 422)
+        # Nor where somebody with the database itself wrote such a row: it waits for a handler.
+        if NAME.fullmatch(kind):
+            job = office.tickwork.enqueue("note", {})
+            row = NewJob(new_id(), kind, '{"args": ["touch /tmp/x"]}')
+            office.tickwork.store.insert([row])
+            office.tickwork.tick(limit=10)
+            left, done = office.tickwork.get(row.id), office.tickwork.get(job.id)
+            assert left is not None
+            assert done is not None
+            assert (left.state, left.attempts, done.state) == ("pending", 0, "completed")
+
+    def test_a_payload_that_would_be_an_object_stays_text(self, office: Office) -> None:
+        payload = {
+            "__reduce__": ["os.system", ["id"]],
+            "__class__": "subprocess.Popen",
+            "yaml": "!!python/object/apply:os.system ['id']",
+            "pickle": "gASVFAAAAAAAAACMCGJ1aWx0aW5zlIwFcHJpbnSUk5Qu",
+            "py/object": "os.system",
+        }
+        job = office.admin.post("/api/jobs", {"kind": "note", "payload": payload}, 201)
+        office.tickwork.tick()
+        assert office.seen == [payload]
+        told = office.admin.get(f"/api/jobs/all/jobs/{job['id']}")
+        assert (told["state"], told["payload"]) == ("completed", payload)
+
+    def test_nothing_here_reads_what_could_run(self) -> None:
+        loaders = re.compile(
+            r"^\s*(?:import|from)\s+(pickle|marshal|shelve|dill|cloudpickle|jsonpickle)\b"
+            r"|yaml\.(?:unsafe_load|full_load|Loader|UnsafeLoader)\b|\beval\(|\bexec\(",
+            re.MULTILINE,
+        )
+        found = {
+            str(path): match[0]
+            for path in (ROOT / "jobs").rglob("*.py")
+            if (match := loaders.search(path.read_text(encoding="utf-8"))) is not None
+        }
+        assert found == {}
+
+
+def test_the_database_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """It holds payloads: whoever shares the machine has no business there."""
+    before = os.umask(0o022)
+    try:
+        office = open_office(database_url=f"sqlite:///{tmp_path / 'jobs.db'}")
+        office.failed(n=1)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("jobs.db*")}
+        office.tickwork.close()
+    finally:
+        os.umask(before)
+    assert modes
+    assert set(modes.values()) == {0o600}, modes
+
+
+def test_what_is_queued_without_end_is_slowed_down(office: Office) -> None:
+    """Of one token, in one process; see docs/manage/api.md."""
+    caller = office.caller("operator")
+    statuses = [
+        caller("POST", "/api/jobs", json={"kind": "note"}).status_code
+        for _ in range(REQUESTS_PER_MINUTE + 5)
+    ]
+    assert statuses.count(201) == REQUESTS_PER_MINUTE
+    assert set(statuses[REQUESTS_PER_MINUTE:]) == {429}
+    assert office.caller("operator", name="another")("GET", "/api/admin/me").status_code == 200

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobs import Tickwork
 from jobs.core.clock import ManualClock
+from jobs.managing import Managing
 from jobs.ops.doctor import Finding, Level, Surroundings, diagnose
 from jobs.ops.doctor.database import too_old
 from tests.support.databases import Database
@@ -66,6 +67,24 @@ def test_a_healthy_database_has_no_findings(tickwork: Tickwork, tmp_path: Path) 
     tickwork.tick()
 
     assert examined(tickwork, tmp_path) == {}
+
+
+def test_tokens_that_nobody_can_sign_in_with_are_told(tickwork: Tickwork, tmp_path: Path) -> None:
+    _, token = Managing(tickwork, "test").create_token("viewer")
+    found = examined(tickwork, tmp_path)
+    assert set(found) == {"session-key-missing"}
+    assert found["session-key-missing"].level is Level.WARNING
+    Managing(tickwork, "test").revoke_token(token.id)
+    assert examined(tickwork, tmp_path) == {}
+
+
+def test_an_admin_token_that_everybody_shares_is_told(database: Database, tmp_path: Path) -> None:
+    secrets = {"admin_token": "x4Rm7TqW9zLc2VbN6kJd", "secret_key": "v8Hq2ZrT6mWc4LxJ9bNs"}
+    with closing(a_system(database.url, **secrets)) as tickwork:
+        tickwork.create_schema()
+        assert examined(tickwork, tmp_path)["admin-token-alone"].level is Level.NOTE
+        Managing(tickwork, "test").create_token("operator")
+        assert examined(tickwork, tmp_path) == {}
 
 
 def test_an_examination_changes_nothing(tickwork: Tickwork, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import zoneinfo
@@ -16,6 +17,8 @@ from jobs.ops.doctor import Finding, Level, Surroundings, diagnose
 from jobs.ops.doctor.base import Family, examine
 from jobs.ops.doctor.vercel import cron_mistake, least_gap_seconds
 from tests.ops.conftest import ROOT, SECRET, Diagnose, healthy_environment, healthy_registry
+
+FERNET_KEY = base64.urlsafe_b64encode(b"k" * 32).decode()
 
 
 def test_a_healthy_deployment_has_no_findings(static: Diagnose) -> None:
@@ -37,6 +40,16 @@ BY_ENVIRONMENT: dict[str, tuple[dict[str, str], Level]] = {
     "secret-unsendable": ({"CRON_SECRET": "k3Jw9qZt7 Rb2LxNv5Hc8"}, Level.ERROR),
     "secret-previous": ({"CRON_SECRET_PREVIOUS": f"{SECRET}old"}, Level.NOTE),
     "secret-shared": ({"ADMIN_TOKEN": SECRET}, Level.WARNING),
+    "admin-token-placeholder": ({"ADMIN_TOKEN": "undefined"}, Level.ERROR),
+    "admin-token-sample": ({"ADMIN_TOKEN": "your_super_secret_token"}, Level.ERROR),
+    "admin-token-ignored": ({"ADMIN_TOKEN": "fj3k9x"}, Level.ERROR),
+    "admin-token-weak": ({"ADMIN_TOKEN": "abababababababababab"}, Level.WARNING),
+    "secret-key-weak": ({"SECRET_KEY": "changeme"}, Level.ERROR),
+    "secret-key-missing": ({"ADMIN_TOKEN": "another-long-token-1234567"}, Level.NOTE),
+    "encryption-key-malformed": (
+        {"JOBS_ENCRYPTION_KEYS": f"{FERNET_KEY},bm90IGEga2V5"},
+        Level.ERROR,
+    ),
     "variable-unknown": ({"JOBS_HANDLER": "shop.tasks"}, Level.WARNING),
     "mail-stays-here": ({"JOBS_ALERT_EMAIL": "ops@example.com"}, Level.WARNING),
     "mail-without-sender": (
@@ -78,12 +91,13 @@ def test_an_environment_that_is_wrong_is_told(code: str, static: Diagnose) -> No
         {"VERCEL": "1", "VERCEL_ENV": "production"},
         {"DATABASE_URL": "sqlite:////srv/jobs.db"},
         {"DATABASE_URL": "sqlite:////scratch/jobs.db", "JOBS_ENV": "development"},
-        {"ADMIN_TOKEN": "another-long-token-1234567"},
         {
             "JOBS_ALERT_EMAIL": "ops@example.com",
             "SMTP_URL": "ses://eu-central-1",
             "EMAIL_FROM": "a@b.example",
         },
+        {"ADMIN_TOKEN": "another-long-token-1234567", "SECRET_KEY": "k9" * 20 + "hGfDsA"},
+        {"JOBS_ENCRYPTION_KEYS": FERNET_KEY},
     ],
     ids=str,
 )

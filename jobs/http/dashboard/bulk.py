@@ -18,6 +18,7 @@ from jobs.core.store import JobFilter
 from jobs.http.dashboard.asked import Asked
 from jobs.http.dashboard.desk import Desk, link
 from jobs.ops.words import many
+from jobs.runtime.steer import IDS_PER_BATCH
 
 MOST = 10_000
 _FAILURES_LOOKED_AT = 2000
@@ -82,8 +83,18 @@ def choose(desk: Desk, change: Change) -> Chosen:
     if values.get("error_line"):
         return _of_group(desk, values["kind"], values["error_line"], change)
     if named := values.getlist("id"):
-        where = JobFilter(ids=tuple(named[:MOST]), tenant=desk.tenant)
-        found = _found(desk, where, change)
+        found = [
+            job_id
+            for begin in range(0, min(len(named), MOST), IDS_PER_BATCH)
+            for job_id in _found(
+                desk,
+                JobFilter(
+                    ids=tuple(named[begin : begin + IDS_PER_BATCH][: MOST - begin]),
+                    tenant=desk.tenant,
+                ),
+                change,
+            )
+        ]
     else:
         where = Asked.of(values).filter(desk.tenant, desk.now)
         found = _found(desk, where, change)

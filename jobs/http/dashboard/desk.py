@@ -21,6 +21,7 @@ from jobs.core.errors import (
     ConfigurationError,
     JobNotFound,
     JobStateConflict,
+    NoSuchAlert,
     NoSuchLimit,
     NotAllowed,
     PayloadError,
@@ -47,7 +48,7 @@ LINE_MAX_CHARS = 200
 _LOOKED_AT_CHARS = 2000
 # Told from the outside as what they are; anything else is a fault of ours.
 _TOLD = (ConfigurationError, JobStateConflict, PayloadError, UnknownKind)
-_NOT_THERE = (JobNotFound, ScheduleNotFound, NoSuchLimit)
+_NOT_THERE = (JobNotFound, ScheduleNotFound, NoSuchAlert, NoSuchLimit)
 _RELATIVE = re.compile(r'(<time[^>]*>)[^<]*|<meta name="served-at"[^>]*>')
 
 env = Environment(
@@ -96,6 +97,11 @@ class Desk:
         """Whether they may change what concerns every tenant: queues, limits, breakers."""
         return self.may("operator") and self.tenant is None
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether rows hold payloads that no search can read."""
+        return bool(self.tickwork.settings.encryption_keys)
+
     def need_control(self) -> None:
         """Refuse whoever sees only one tenant's jobs: there is no such thing there."""
         if self.tenant is not None:
@@ -116,9 +122,13 @@ class Desk:
 
     def redacted(self, value: Any, kind: str) -> Any:
         """A payload or result of a kind, without what nobody is shown."""
+        return self._masked(self.unnamed(value, kind))
+
+    def unnamed(self, value: Any, kind: str) -> Any:
+        """The same without secret names alone, as the API tells it: its texts are whole."""
         handler = self.tickwork.registry.find(kind)
         hidden = () if handler is None else hidden_fields(handler)
-        return self._masked(self._redactor.value(value, hidden))
+        return self._redactor.value(value, hidden)
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, dict):

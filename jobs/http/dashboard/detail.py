@@ -13,10 +13,11 @@ from jobs.core.errors import ConfigurationError
 from jobs.core.job import TERMINAL, Job, State
 from jobs.core.outcome import NOTES
 from jobs.http.dashboard.desk import Desk, link
+from jobs.http.dashboard.related import LOOKED_AT, children_of, files_of
 
 
 class Step(NamedTuple):
-    """A line of a job's life: ``wait_seconds`` went by before it."""
+    """A line of a job's life: ``wait_seconds`` went by before it, or before it began to run."""
 
     title: str
     at: datetime | None
@@ -30,14 +31,21 @@ class Step(NamedTuple):
 def show(desk: Desk, job_id: str) -> Response:
     """``GET /jobs/<id>``."""
     job = _job(desk, job_id)
-    paused = desk.store.paused() if job.state is State.PENDING else ()
+    waits = job.state is State.PENDING
+    children = children_of(desk, job)
+    waits = waits or any(child.state is State.PENDING for child in children)
+    paused = desk.store.paused() if waits else ()
+    result = desk.redacted(job.result, job.kind)
     return desk.page(
         "job.html",
         job=job,
         shown=desk.shown(job, paused),
         steps=timeline(job, desk.masked),
         payload=desk.redacted(job.payload, job.kind),
-        result=desk.redacted(job.result, job.kind),
+        result=result,
+        files=files_of(desk.unnamed(job.result, job.kind)),
+        children=[(child, desk.shown(child, paused)) for child in children],
+        looked_at=LOOKED_AT,
         cursor=desk.redacted(job.cursor, job.kind),
         chain=[step.get("kind", "?") for step in job.chain],
         handler=desk.tickwork.registry.find(job.kind),
@@ -53,7 +61,7 @@ def why(desk: Desk, job_id: str) -> Response:
 
 
 def act(desk: Desk, job_id: str, action: str) -> Response:
-    """``POST /jobs/<id>/<action>``: retry, cancel, delete."""
+    """``POST /jobs/<id>/<action>``: retry, cancel, discard, delete."""
     job = _job(desk, job_id)
     here, managing = link(f"/jobs/{job.id}"), desk.managing
     match action:
@@ -69,6 +77,9 @@ def act(desk: Desk, job_id: str, action: str) -> Response:
                 if job.state is State.PROCESSING
                 else "It is cancelled."
             )
+        case "discard":
+            managing.discard(job.id, reason=reason_of(request.form.get("because")))
+            text = "It is given up, and stands among the dead letters."
         case "delete":
             if request.form.get("sure") != "yes":
                 return desk.page("delete.html", job=job)
@@ -85,7 +96,7 @@ def timeline(job: Job, masked: Callable[[str], str] = str) -> list[Step]:
     last = job.created_at
     for entry in job.errors:
         at = _read(entry.get("at"))
-        wait = None if at is None else (at - last).total_seconds()
+        wait = _waited(last, at, entry.get("duration_ms"))
         steps.append(_step_of(entry, at, wait, masked))
         last = at or last
     if job.state is State.PROCESSING and job.started_at is not None:
@@ -97,7 +108,7 @@ def timeline(job: Job, masked: Callable[[str], str] = str) -> list[Step]:
         tone = {"completed": "good", "failed": "bad"}.get(job.state, "off")
         # What failed for good did so with its last attempt, which stands above.
         is_same = job.state is State.FAILED and bool(job.errors)
-        wait = None if is_same else (job.finished_at - last).total_seconds()
+        wait = None if is_same else _waited(last, job.finished_at, job.duration_ms)
         title = {"failed": "Failed for good"}.get(job.state, str(job.state).capitalize())
         steps.append(
             Step(title, job.finished_at, wait, tone, took_ms=None if is_same else job.duration_ms)
@@ -105,6 +116,14 @@ def timeline(job: Job, masked: Callable[[str], str] = str) -> list[Step]:
     elif job.state is State.PENDING:
         steps.append(Step("Due", job.run_at, (job.run_at - last).total_seconds(), "waits"))
     return steps
+
+
+def _waited(since: datetime, ended: datetime | None, ran_ms: object) -> float | None:
+    """The seconds between two ends in which the job did not run."""
+    if ended is None:
+        return None
+    ran = ran_ms / 1000 if isinstance(ran_ms, int | float) else 0.0
+    return max(0.0, (ended - since).total_seconds() - ran)
 
 
 def _step_of(

@@ -26,8 +26,8 @@ def show(desk: Desk) -> Response:
     return draw(desk, asked, "jobs.html")
 
 
-def draw(desk: Desk, asked: Asked, template: str, **more: Any) -> Response:
-    """A page of jobs by what was asked."""
+def draw(desk: Desk, asked: Asked, template: str, *, path: str = "/jobs", **more: Any) -> Response:
+    """A page of jobs by what was asked; its others are at ``path``."""
     where = asked.filter(desk.tenant, desk.now)
     jobs = desk.store.list(where, PER_PAGE + 1)
     has_more, jobs = len(jobs) > PER_PAGE, jobs[:PER_PAGE]
@@ -38,12 +38,12 @@ def draw(desk: Desk, asked: Asked, template: str, **more: Any) -> Response:
     waits = any(job.state is State.PENDING for job in jobs)
     paused = desk.store.paused() if waits else frozenset()
     is_first = where.before_id is None and (where.after_id is None or not has_more)
-    newer = None if is_first or not jobs else asked.link(after=jobs[0].id)
+    newer = None if is_first or not jobs else asked.link(path, after=jobs[0].id)
     older = further = None
     if has_more or where.after_id is not None:
-        older = asked.link(before=jobs[-1].id) if jobs else None
+        older = asked.link(path, before=jobs[-1].id) if jobs else None
     elif survey.looked_until is not None:
-        further = asked.link(before=survey.looked_until)
+        further = asked.link(path, before=survey.looked_until)
     return desk.page(
         template,
         asked=asked,

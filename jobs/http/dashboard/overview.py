@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from flask import Response
 
+from jobs.core.alerts import worst_first
 from jobs.core.failures import grouped
 from jobs.core.job import SHOWN_STATES
 from jobs.core.store import Board, QueueCount
@@ -59,18 +60,19 @@ def show(desk: Desk) -> Response:
     failures = desk.store.failures(FAILURES_LOOKED_AT, desk.tenant) if has_failed else []
     groups = grouped(failures)
     known = {handler.queue for handler in desk.tickwork.registry}
+    # Ticks and alerts tell of everybody's jobs: they are not one tenant's to see.
+    seen = rhythm.glance(desk) if desk.tenant is None else None
     return desk.page(
         "overview.html",
         tiles=tiles(board),
         queues=queue_rows(board, known if desk.tenant is None else ()),
-        # Ticks run everybody's jobs: what they count is not one tenant's to see.
-        heart=rhythm.heartbeat(desk) if desk.tenant is None else None,
-        activity=rhythm.by_queue(desk),
+        heart=rhythm.heartbeat(desk, seen.ticks) if seen else None,
+        activity=rhythm.by_queue(desk, seen.buckets if seen else rhythm.lately(desk)),
         groups=groups[:GROUPS_SHOWN],
         more_groups=max(0, len(groups) - GROUPS_SHOWN),
         looked_at=len(failures) if len(failures) >= FAILURES_LOOKED_AT else None,
         all_paused="queue/all" in board.paused,
-        alerts=rhythm.open_alerts(desk),
+        alerts=[each for each in worst_first(seen.alerts if seen else ()) if each.is_open],
     )
 
 

@@ -45,7 +45,7 @@ def show(desk: Desk) -> Response:
             for subject, control in controls.items()
             if subject.startswith("kind/") and control.is_paused
         ],
-        activity=rhythm.by_queue(desk),
+        activity=rhythm.by_queue(desk, rhythm.lately(desk)),
         reason_max_chars=REASON_MAX_CHARS,
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from jobs.core.alerts import Alert
-from jobs.core.measure import Pulse, TickRecord, bucket_start, take_pulse
+from jobs.core.measure import Bucket, Pulse, TickRecord, bucket_start, take_pulse
+from jobs.core.store import Glance
 from jobs.http.dashboard.desk import Desk
 from jobs.ops.words import many
 
@@ -45,18 +46,27 @@ class Activity(NamedTuple):
         return f"Last hour: {completed:,} completed, {many(failed, 'failed attempt')}"
 
 
-def heartbeat(desk: Desk) -> Heart:
-    """The heartbeat as of now."""
-    ticks = desk.store.ticks(TICKS_SHOWN)
+def heartbeat(desk: Desk, ticks: list[TickRecord]) -> Heart:
+    """The heartbeat as of now, by the newest ticks."""
     crons = [tick for tick in ticks if tick.trigger == "cron"]
     return Heart(ticks, take_pulse(desk.now, ticks[0] if ticks else None, crons))
 
 
-def by_queue(desk: Desk) -> dict[str, Activity]:
+def glance(desk: Desk) -> Glance:
+    """How things go, at one look; for whoever sees every tenant's jobs."""
+    return desk.store.glance(TICKS_SHOWN, ACTIVITY_SECONDS, _BUCKET_SECONDS)
+
+
+def lately(desk: Desk) -> list[Bucket]:
+    """What was counted in the last hour."""
+    return desk.store.measures(ACTIVITY_SECONDS, _BUCKET_SECONDS, tenant=desk.tenant)
+
+
+def by_queue(desk: Desk, buckets: Iterable[Bucket]) -> dict[str, Activity]:
     """What every queue did in the last hour."""
     found: dict[str, Activity] = {}
     newest = bucket_start(desk.now, _BUCKET_SECONDS)
-    for bucket in desk.store.measures(ACTIVITY_SECONDS, _BUCKET_SECONDS, tenant=desk.tenant):
+    for bucket in buckets:
         back = int((newest - bucket.starts_at) / timedelta(seconds=_BUCKET_SECONDS))
         if not 0 <= back < ACTIVITY_BUCKETS:
             continue
@@ -66,8 +76,3 @@ def by_queue(desk: Desk) -> dict[str, Activity]:
         activity.completed[place] += bucket.measure.completed
         activity.failed[place] += bucket.measure.failed + bucket.measure.retried
     return found
-
-
-def open_alerts(desk: Desk) -> list[Alert]:
-    """The alerts that are open; none where a tenant looks, since they speak of all jobs."""
-    return desk.tickwork.alerts() if desk.tenant is None else []

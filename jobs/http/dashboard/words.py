@@ -86,6 +86,21 @@ def pretty_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
+def ticked(text: str) -> Markup:
+    """A sentence whose `parts between backticks` are code.
+
+    >>> ticked("call `tickwork resume <b>`")
+    Markup('call <code>tickwork resume &lt;b&gt;</code>')
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without its fellow says nothing
+        return Markup.escape(text)
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part
+        for place, part in enumerate(parts)
+    )
+
+
 def percent(share: float | None) -> str:
     """A share of one.
 
@@ -106,6 +121,7 @@ FILTERS = {
     "state": state,
     "pretty_json": pretty_json,
     "percent": percent,
+    "ticked": ticked,
     "many": many,
     "age": age,
 }

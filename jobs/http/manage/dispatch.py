@@ -12,12 +12,14 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from jobs.choosing import NotConfirmed
 from jobs.core.errors import (
     CapabilityError,
     ConfigurationError,
     GroupNotFound,
     JobNotFound,
     JobStateConflict,
+    NoSuchAlert,
     NoSuchLimit,
     NotAllowed,
     OtherTenant,
@@ -40,11 +42,12 @@ from jobs.http.manage.inputs import (
 from jobs.http.manage.operations import OPERATION, Answer, Call, Operation
 from jobs.http.manage.routes import Route
 from jobs.http.problems import problem
-from jobs.managing import Managing, NotConfirmed
+from jobs.managing import Managing
 from jobs.system import Tickwork
 
 _NOT_FOUND = (
-    *(JobNotFound, ScheduleNotFound, TokenNotFound, GroupNotFound, NoSuchLimit, OtherTenant),
+    *(JobNotFound, ScheduleNotFound, TokenNotFound, GroupNotFound, OtherTenant),
+    *(NoSuchAlert, NoSuchLimit),
 )
 
 
@@ -110,8 +113,7 @@ def _told(error: TickworkError | HTTPException) -> Response | None:
         case Invalid():
             return problem(error.status, str(error), more={"errors": error.errors})
         case NotConfirmed():
-            counted = error.counted
-            more = {"count": counted.found, "confirm": counted.confirm}
+            more = {"count": error.chosen.found, "confirm": error.chosen.confirm}
             return problem(HTTPStatus.CONFLICT, _sentence(error), more=more)
         case JobStateConflict():
             return problem(HTTPStatus.CONFLICT, _sentence(error), more={"state": error.state})

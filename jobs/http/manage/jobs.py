@@ -6,6 +6,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any
 
+from jobs.choosing import Spread
 from jobs.core.job import Job, State
 from jobs.core.names import EVERY_QUEUE
 from jobs.core.store import JobFilter
@@ -109,6 +110,19 @@ def cancel_job(call: Call, queue: str, job_id: str, body: ReasonBody) -> dict[st
     return told_now(call.desk, call.desk.cancel(job_id, queue, reason=body.reason))
 
 
+@operation(
+    "Give up a job that waits",
+    "jobs",
+    body=ReasonBody,
+    body_is_optional=True,
+    answers={200: JobTold},
+    problems=(404, 409),
+)
+def discard_job(call: Call, queue: str, job_id: str, body: ReasonBody) -> dict[str, Any]:
+    """It has failed for good; its history tells who gave it up, and why."""
+    return told_now(call.desk, call.desk.discard(job_id, queue, reason=body.reason))
+
+
 @operation("Delete a job that does not run", "jobs", answers={200: JobTold}, problems=(404, 409))
 def delete_job(call: Call, queue: str, job_id: str) -> dict[str, Any]:
     """Answers with what it was."""
@@ -125,7 +139,7 @@ def delete_job(call: Call, queue: str, job_id: str) -> dict[str, Any]:
 def act_on_jobs(call: Call, queue: str, body: BulkBody) -> dict[str, Any]:
     """First without ``confirm``: how many it concerns. Then with the answer's, and it is done.
 
-    If their number has changed meanwhile nothing is done, and 409 tells the new one.
+    If they are others by then nothing is done, and 409 tells how many those are.
     """
     state, given = State(body.filter.state), body.filter
     which: Which = {
@@ -136,20 +150,20 @@ def act_on_jobs(call: Call, queue: str, body: BulkBody) -> dict[str, Any]:
         "tenant": given.tenant,
     }
     if body.confirm is None:
-        counted = call.desk.count(body.action, state, which)
+        chosen = call.desk.choose(body.action, state, which)
         return {
             "action": body.action,
-            "count": counted.found,
+            "count": chosen.found,
             "done": False,
-            "confirm": counted.confirm,
+            "confirm": chosen.confirm,
+            **({"more": True} if chosen.more else {}),
         }
     total = call.desk.bulk(
         body.action,
         state,
         which,
         confirm=body.confirm,
-        attempts=body.attempts,
-        per_second=body.per_second,
+        spread=Spread(body.attempts, body.per_second),
         reason=body.reason,
     )
     return {"action": body.action, "count": total, "done": True}

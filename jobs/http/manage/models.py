@@ -153,6 +153,9 @@ class BulkTold(Told):
     count: int
     done: bool
     confirm: str | None = None
+    more: bool | None = Field(
+        None, description="There are more: the oldest 100,000 are changed at once."
+    )
 
 
 # -- overviews -------------------------------------------------------------------------------------
@@ -165,6 +168,9 @@ class StateCounts(Told):
     failed: int
     delayed: int
     paused: int
+    more: bool | None = Field(
+        None, description="Told where a state has more than the 10,000 jobs that are counted."
+    )
 
 
 class QueueCounts(StateCounts):
@@ -278,6 +284,35 @@ class LimitsTold(Told):
 
 class BreakerBody(Asked):
     name: Annotated[str, Field(min_length=1, max_length=230)]
+
+
+class AlertTold(Told):
+    name: str
+    subject: str | None
+    level: Literal["ok", "warning", "alert"]
+    since: str
+    detail: str
+    acknowledged_by: str | None
+    acknowledged_at: str | None
+
+
+class AlertsTold(Told):
+    alerts: list[AlertTold]
+
+
+class AlertsQuery(Asked):
+    all: bool = Field(False, description="Those of the last week that are over as well.")
+
+
+class AcknowledgeBody(ReasonBody):
+    subject: Annotated[str, Field(max_length=100)] | None = Field(
+        None, description="Only that of this queue or kind; without it, all of the rule."
+    )
+
+
+class AcknowledgedTold(ActedTold):
+    name: str
+    acknowledged: int
 
 
 # -- schedules -------------------------------------------------------------------------------------

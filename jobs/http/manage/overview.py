@@ -19,7 +19,7 @@ from jobs.http.manage.models import (
     TenantQuery,
 )
 from jobs.http.manage.operations import Call, operation
-from jobs.http.manage.words import by_queue, declared_queues, totals
+from jobs.http.manage.words import counted, nothing, totals, with_total
 
 FAILED_SHOWN = 10
 Stats = RootModel[dict[str, QueueCounts]]
@@ -27,11 +27,9 @@ Stats = RootModel[dict[str, QueueCounts]]
 
 @operation("Count the jobs of every queue", "overview", query=TenantQuery, answers={200: Stats})
 def stats(call: Call, query: TenantQuery) -> dict[str, Any]:
-    """By queue and state, in Bull's words."""
-    return {
-        queue: {**counts, "total": sum(counts.values())}
-        for queue, counts in _counted(call, query).items()
-    }
+    """By queue and state, in Bull's words, each up to 10,000: ``more`` says that there are more."""
+    found = counted(call.desk, query.tenant)
+    return {queue: with_total(counts) for queue, counts in found.items()}
 
 
 @operation(
@@ -42,8 +40,8 @@ def stats(call: Call, query: TenantQuery) -> dict[str, Any]:
 )
 def monitoring(call: Call, query: TenantQuery) -> dict[str, Any]:
     """The same counts, and their sums."""
-    queues = _counted(call, query)
-    return {"success": True, "data": {"queues": queues, "totals": totals(queues)}}
+    queues = counted(call.desk, query.tenant)
+    return {"success": True, "data": {"queues": queues, "totals": totals(queues.values())}}
 
 
 @operation(
@@ -55,8 +53,8 @@ def monitoring(call: Call, query: TenantQuery) -> dict[str, Any]:
 )
 def queue(call: Call, queue: str, query: TenantQuery) -> dict[str, Any]:
     """The ten newest of its failed jobs."""
-    counted = _counted(call, query)
-    counts = totals(counted) if queue == EVERY_QUEUE else counted.get(queue)
+    found = counted(call.desk, query.tenant)
+    counts = totals(found.values()) if queue == EVERY_QUEUE else found.get(queue)
     where = JobFilter(
         State.FAILED, queue=None if queue == EVERY_QUEUE else queue, tenant=query.tenant
     )
@@ -65,7 +63,7 @@ def queue(call: Call, queue: str, query: TenantQuery) -> dict[str, Any]:
         "success": True,
         "data": {
             "queueName": queue,
-            "stats": counts or totals({}),
+            "stats": counts or nothing(),
             "failedJobs": [
                 {
                     "id": job["id"],
@@ -77,11 +75,6 @@ def queue(call: Call, queue: str, query: TenantQuery) -> dict[str, Any]:
             ],
         },
     }
-
-
-def _counted(call: Call, query: TenantQuery) -> dict[str, dict[str, int]]:
-    counts = call.tickwork.counts(call.desk.whose(query.tenant))
-    return by_queue(counts, declared_queues(call.desk))
 
 
 @operation("Tell who I am", "access", answers={200: MeTold})

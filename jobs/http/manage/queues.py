@@ -26,7 +26,7 @@ from jobs.http.manage.models import (
 )
 from jobs.http.manage.operations import Answer, Call, operation
 from jobs.http.manage.produce import create
-from jobs.http.manage.words import by_queue, declared_queues
+from jobs.http.manage.words import counted, nothing, with_total
 
 DAY_SECONDS = 86_400.0
 _GRACE_SECONDS = {"failed": 7 * DAY_SECONDS}
@@ -125,18 +125,17 @@ def retry_failed(call: Call, body: RetryFailedBody) -> dict[str, Any]:
 def list_queues(call: Call, query: TenantQuery) -> dict[str, Any]:
     """Each setting with whence it comes: run time, code or default."""
     call.tickwork.learn_queues()
-    tenant = call.desk.whose(query.tenant)
-    counted = by_queue(call.tickwork.counts(tenant), declared_queues(call.desk))
+    found = counted(call.desk, query.tenant)
     controls = {each.subject: each for each in call.tickwork.controls()}
     if call.desk.tenant is None:
         for subject in controls:
             what, _, name = subject.partition("/")
             if what == "queue" and name != EVERY_QUEUE:
-                counted.setdefault(name, by_queue({}, [name])[name])
+                found.setdefault(name, nothing())
     everything = controls.get(EVERYTHING)
     return {
         "all_paused": bool(everything and everything.is_paused),
-        "queues": [_queue_told(call, name, counts, controls) for name, counts in counted.items()],
+        "queues": [_queue_told(call, name, counts, controls) for name, counts in found.items()],
     }
 
 
@@ -154,7 +153,7 @@ def _queue_told(
         "queue": name,
         "paused": paused,
         "paused_because": because,
-        "counts": None if counts is None else {**counts, "total": sum(counts.values())},
+        "counts": None if counts is None else with_total(counts),
         "settings": settings,
     }
 

@@ -54,16 +54,19 @@
       const range = isLog
         ? () => [decade(Math.min(...seen), Math.floor), decade(Math.max(...seen) * 1.01, Math.ceil)]
         : () => [0, Math.max(most * 1.15, Math.max(0, ...seen) * 1.15) || 1];
+      // As wide as the longest mark: what is cut off cannot be read.
+      const wide = (u, marks) => 22 + 7 * Math.max(3, ...(marks ?? []).map((mark) => String(mark ?? "").length));
       const long = at.length > 1 && at[at.length - 1] - at[0] > 2 * 86400;
       const moment = (value) => new Date(value * 1000).toISOString();
       new uPlot({
         width: Math.max(240, box.clientWidth - 32), height: 190,
+        padding: [12, null, null, null],
         tzDate: (value) => uPlot.tzDate(new Date(value * 1000), "Etc/UTC"),
         cursor: { y: false },
         scales: { y: { distr: isLog ? 3 : 1, range } },
         axes: [
           { ...axis, values: (u, marks) => marks.map((mark) => (long ? moment(mark).slice(5, 10) : moment(mark).slice(11, 16))) },
-          { ...axis, size: 64, ...(isLog ? { splits: (u, side, low, high) => steps.filter((step) => step >= low && step <= high), filter: (u, marks) => marks } : {}), values: (u, marks) => marks.map((mark) => (mark == null ? "" : words(mark))) },
+          { ...axis, size: wide, ...(isLog ? { splits: (u, side, low, high) => steps.filter((step) => step >= low && step <= high), filter: (u, marks) => marks } : {}), values: (u, marks) => marks.map((mark) => (mark == null ? "" : words(mark))) },
         ],
         series: [
           { label: "UTC", value: (u, value) => (value == null ? "–" : moment(value).slice(0, 16).replace("T", " ")) },

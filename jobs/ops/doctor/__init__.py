@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.ops.doctor import environment, kinds, mail, packages, secrets, serverless, vercel
+from jobs.ops.doctor import (
+    access,
+    environment,
+    kinds,
+    mail,
+    packages,
+    secrets,
+    serverless,
+    vercel,
+)
 from jobs.ops.doctor.base import Family, Finding, Level, Surroundings, examine
 
 __all__ = ["Finding", "Level", "Surroundings", "diagnose"]
@@ -27,10 +36,11 @@ def diagnose(around: Surroundings, known: Sequence[Finding] = ()) -> list[Findin
 def _families(around: Surroundings) -> list[Family]:
     modules = (environment, secrets, kinds, mail, vercel, serverless, packages)
     static = [each.FAMILY for each in modules]
+    static.insert(2, access.STATIC)
     if around.sql is None:
         return static
     from jobs.ops.doctor import database, rows, schedules, schema  # late: the stub needs no SQL
 
     live = [database.ANSWER, database.SETUP, schema.TABLES, schema.INDEXES, rows.FAMILY]
-    live.append(schedules.FAMILY)
+    live += [schedules.FAMILY, access.LIVE]
     return [*static, *live]

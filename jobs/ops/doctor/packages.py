@@ -28,6 +28,8 @@ def extras(around: Surroundings) -> Iterator[Finding]:
         wanted.append(("boto3", "aws", "SMTP_URL=ses://..."))
     if re.match(r"(mysql|mariadb)(\+pymysql)?://", settings.database_url or ""):
         wanted.append(("pymysql", "mysql", "a MySQL database"))
+    if settings.encryption_keys:
+        wanted.append(("cryptography", "crypto", "JOBS_ENCRYPTION_KEYS"))
     if settings.auto_start or (settings.is_development and settings.backend == "memory"):
         wanted.append(("apscheduler", "local", "the runner that starts by itself"))
     for module, extra, needed_for in wanted:

@@ -49,13 +49,13 @@ def weak_secrets(around: Surroundings) -> Iterator[Finding]:
                 f"{name} is a placeholder for no value, not a secret: it is ignored",
                 _MAKE_ONE,
             )
-        elif _is_sample(secret):
+        elif is_sample(secret):
             yield error(
                 "secret-sample",
                 f"{name} is the sample of an example or a tutorial: anybody may run ticks",
                 _MAKE_ONE,
             )
-        elif len(secret) < WEAK_SECRET_CHARS or len(set(secret)) < _FEWEST_CHARACTERS:
+        elif is_guessable(secret):
             yield warning(
                 "secret-weak",
                 f"{name} has {len(secret)} characters, {len(set(secret))} different ones: it can "
@@ -64,7 +64,13 @@ def weak_secrets(around: Surroundings) -> Iterator[Finding]:
             )
 
 
-def _is_sample(secret: str) -> bool:
+def is_guessable(secret: str) -> bool:
+    """Whether it is short, or of few different characters."""
+    return len(secret) < WEAK_SECRET_CHARS or len(set(secret)) < _FEWEST_CHARACTERS
+
+
+def is_sample(secret: str) -> bool:
+    """Whether it is what examples write."""
     bare = secret.strip("<>[]{}\"'").lower()
     return bare.replace("_", "-") in SAMPLES
 

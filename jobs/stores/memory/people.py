@@ -131,13 +131,14 @@ class People(MemoryRows):
                 for row in failed[:limit]
             ]
 
-    def board(self, cap: int, tenant: str | None = None) -> Board:
+    def board(self, cap: int, tenant: str | None = None, *, completed: bool = False) -> Board:
         with self._lock:
             now, paused = self.now(), self._paused()
             rows = [
                 (row, shown_of(row, now, paused))
                 for row in self._rows.values()
-                if row.state is not State.COMPLETED and tenant in (None, row.new.tenant)
+                if (completed or row.state is not State.COMPLETED)
+                and tenant in (None, row.new.tenant)
             ]
             counted = Counter((row.new.queue, shown) for row, shown in rows)
             oldest: dict[tuple[str, str], datetime] = {}
@@ -180,6 +181,17 @@ class People(MemoryRows):
                 row.keep_until = now + timedelta(seconds=CANCELLED_KEEP_SECONDS)
                 self._move(row, State.CANCELLED)
             return CancelReport(to_job(row), accepted)
+
+    def discard(self, job: Job, error: str, errors: str, keep_seconds: float | None) -> bool:
+        with self._lock:
+            row = self._pending.get(job.id)
+            if row is None or row.fence != job.fence:
+                return False
+            row.error, row.errors, row.finished_at = error, errors, self.now()
+            if keep_seconds is not None:
+                row.keep_until = row.finished_at + timedelta(seconds=keep_seconds)
+            self._move(row, State.FAILED)
+            return True
 
     def clear(self) -> int:
         with self._lock:

@@ -25,7 +25,13 @@ from jobs.core.measure import (
     bucket_start,
     in_buckets,
 )
-from jobs.core.store import HOURS_KEPT_SECONDS, KEPT_REGULAR, KEPT_TICKS, MINUTES_KEPT_SECONDS
+from jobs.core.store import (
+    HOURS_KEPT_SECONDS,
+    KEPT_REGULAR,
+    KEPT_TICKS,
+    MINUTES_KEPT_SECONDS,
+    Glance,
+)
 from jobs.stores.memory.base import MemoryRows
 from jobs.stores.memory.rows import is_stalled
 
@@ -121,6 +127,12 @@ class Records(MemoryRows):
                 ),
                 bucket_seconds,
             )
+
+    def glance(self, ticks: int, since_seconds: float, bucket_seconds: float) -> Glance:
+        with self._lock:
+            alerts = [alert for _, alert in sorted(self._alerts.items())]
+            buckets = self.measures(since_seconds, bucket_seconds)
+            return Glance(self.ticks(ticks), buckets, alerts)
 
     def totals(self) -> Measures:
         with self._lock:

@@ -103,6 +103,7 @@ def matches(row: Row, where: JobFilter, now: datetime, paused: Collection[str] =
             (where.kind, row.new.kind),
             (where.queue, row.new.queue),
             (where.tenant, row.new.tenant),
+            (where.parent_id, row.new.parent_id),
         )
     ) and (where.before_id is None or row.new.id < where.before_id)
 

@@ -72,7 +72,7 @@ class Alerting(Enqueueing):
             .where(c.namespace == self.namespace, c.name != _CLOCK)
             .order_by(c.name, c.subject)
         )
-        return [_to_alert(row) for row in self._read(lambda k: k.execute(statement).all())]
+        return [to_alert(row) for row in self._read(lambda k: k.execute(statement).all())]
 
     def save_alerts(self, evaluation: Evaluation, jobs: Sequence[NewJob]) -> bool:
         def run(connection: Connection) -> None:
@@ -139,9 +139,10 @@ class Alerting(Enqueueing):
         return self._write(run)
 
 
-def _to_alert(row: Any) -> Alert:
+def to_alert(row: Any) -> Alert:
+    """What a row says."""
     from jobs.core.alerts import Alert  # late: most ticks look at none
 
-    values = row._asdict()
+    values = {name: getattr(row, name) for name in _FIELDS}
     values.update(level=Level(row.level), heading=Level(row.heading), detail=row.detail or "")
     return Alert(**values)

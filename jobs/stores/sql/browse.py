@@ -21,6 +21,7 @@ from jobs.stores.sql.tables import ENDED
 MOST_LANES = 150
 ERROR_CHARS = 500
 _ENDED = ("failed", "cancelled")
+_ENDED_WELL = (*_ENDED, "completed")
 _SEARCHED = ("alias", "dedupe_key", "error", "payload")
 # Ids are made by producers, whose clocks may differ from the database's.
 ID_SLACK_SECONDS = 3600.0
@@ -171,9 +172,12 @@ class Browse:
             held = " OR ".join(sql.holds_text(f"j.{name}", "text") for name in searched)
             conditions.append(f"({held})")
             parameters["text"] = where.text
+        if where.parent_id is not None:
+            conditions.append("j.parent_id = :parent_id")
+            parameters["parent_id"] = where.parent_id
         if where.ids is not None:
             named = {
-                f"id_{place}": job_id
+                f"among_{place}": job_id
                 for place, job_id in enumerate(where.ids)
                 if NAME.fullmatch(job_id) is not None
             }
@@ -213,7 +217,7 @@ class Browse:
 
     # -- boards --------------------------------------------------------------------------------
 
-    def board(self, lanes: Sequence[str], cap: int) -> Asked:
+    def board(self, lanes: Sequence[str], cap: int, *, completed: bool = False) -> Asked:
         """Rows ``(lane's place, queue, what, count, how many of them again, first instant)``.
 
         A lane's are ``due`` and ``later``; its place is -1 where a row speaks of a whole queue.
@@ -243,7 +247,7 @@ class Browse:
         parts += [
             f"SELECT -1, q.queue, '{state}', ({self._count_of(state, cap)}), 0, NULL FROM queues q "
             "WHERE q.queue IS NOT NULL"
-            for state in _ENDED
+            for state in (_ENDED_WELL if completed else _ENDED)
         ]
         first = f"SELECT min(queue) FROM {jobs} WHERE namespace = :namespace"
         if self.sql.has_partial_indexes:  # the index by queue has the queues where anything ended
@@ -264,19 +268,30 @@ class Browse:
             return f"SELECT count(*) {rows}"
         return f"SELECT count(*) FROM (SELECT 1 AS one {rows} LIMIT {int(cap) + 1}) AS c"
 
-    def board_of(self, tenant: str, cap: int) -> Asked:
-        """Rows as of :meth:`board` without places, for a tenant's newest jobs of each state."""
+    def board_of(self, tenant: str, cap: int, *, completed: bool = False) -> Asked:
+        """Rows as of :meth:`board` without places, for a tenant's newest jobs of each state.
+
+        The jobs of no tenant (``""``) have no index of their own: the newest of all are looked at,
+        and those of others come without kind and queue.
+        """
+        own = "CASE WHEN tenant = :tenant THEN {0} END AS {0}"
+        named = "kind, queue" if tenant else f"{own.format('kind')}, {own.format('queue')}"
         jobs, now = self.statements.jobs, self.sql.now
         parts = [f"SELECT '' AS kind, '' AS queue, 'now' AS what, 1 AS n, 0 AS again, {now} AS at"]
-        for state in ("pending", "processing", *_ENDED):
+        for state in ("pending", "processing", *(_ENDED_WELL if completed else _ENDED)):
             what = {
                 "pending": f"CASE WHEN run_at > {now} THEN 'later' ELSE 'due' END",
                 "processing": f"CASE WHEN lease_until < {now} THEN 'stalled' ELSE state END",
             }.get(state, "state")
+            table, whose = jobs, "AND tenant = :tenant AND tenant <> ''"
+            if not tenant:  # in these words, so that the indexes of all fit
+                if state == "pending":
+                    table += f" {self.sql.by_index(self.statements.waiting_index)}"
+                whose = f"AND {ENDED}" if state in _ENDED_WELL else ""
             parts.append(
                 "SELECT kind, queue, what, count(*), sum(CASE WHEN attempts > 0 THEN 1 ELSE 0 END),"
-                f" min(run_at) FROM (SELECT kind, queue, {what} AS what, attempts, run_at "
-                f"FROM {jobs} WHERE namespace = :namespace AND tenant = :tenant AND tenant <> '' "
+                f" min(run_at) FROM (SELECT {named}, {what} AS what, attempts, run_at "
+                f"FROM {table} WHERE namespace = :namespace {whose} "
                 f"AND state = '{state}' ORDER BY id DESC LIMIT {int(cap) + 1}) AS {state} "
                 "GROUP BY kind, queue, what"
             )

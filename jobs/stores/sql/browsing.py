@@ -72,13 +72,13 @@ class Browsing(Reading):
 
     # -- boards --------------------------------------------------------------------------------
 
-    def board(self, cap: int, tenant: str | None = None) -> Board:
-        if tenant:
-            return self._board_of(tenant, cap)
+    def board(self, cap: int, tenant: str | None = None, *, completed: bool = False) -> Board:
+        if tenant is not None:
+            return self._board_of(tenant, cap, completed=completed)
 
         def run(connection: Connection) -> tuple[Sequence[str], int, Sequence[Any], Sequence[Any]]:
             lanes, others = self._look(connection, "said")
-            asked = self._browse.board(lanes, cap)
+            asked = self._browse.board(lanes, cap, completed=completed)
             parameters = self._parameters(**asked.parameters)
             rows = connection.execute(asked.statement, parameters).all()
             return lanes, asked.lanes, others, rows
@@ -100,10 +100,10 @@ class Browsing(Reading):
         assert now is not None
         return counted.board(now, paused)
 
-    def _board_of(self, tenant: str, cap: int) -> Board:
+    def _board_of(self, tenant: str, cap: int, *, completed: bool) -> Board:
         if clean_text(tenant) != tenant:
             return Board(self.now(), (), frozenset())
-        asked = self._browse.board_of(tenant, cap)
+        asked = self._browse.board_of(tenant, cap, completed=completed)
         parameters = self._parameters(**asked.parameters)
 
         def run(connection: Connection) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -125,6 +125,8 @@ class Browsing(Reading):
             instant = None if at is None else self.sql.read_instant(at)
             if what == "now":
                 now = instant
+            elif queue is None:
+                continue  # somebody else's: it was looked at, and is not counted
             elif what in ("due", "later"):
                 held = holds_back(paused, queue, kind)
                 counted.add_waiting(queue, what, int(count), int(again or 0), instant, held)

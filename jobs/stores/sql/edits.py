@@ -124,6 +124,18 @@ class Edits:
         )
 
     @cached_property
+    def discard(self) -> TextClause:
+        """One row that waits ends as failed, if it is as it was found."""
+        s = self.statements
+        keep = s.sql.number("keep_seconds")
+        return text(
+            f"UPDATE {s.jobs} SET error = :error, errors = :errors, finished_at = {s.sql.now}, "
+            f"keep_until = CASE WHEN {keep} IS NULL THEN NULL ELSE {s.sql.later(keep)} END, "
+            "lease_until = NULL, state = 'failed' WHERE id = :id AND namespace = :namespace "
+            "AND fence = :fence AND state = 'pending'"
+        )
+
+    @cached_property
     def stuck(self) -> TextClause:
         """Rows as of ``Statements.stalled``, by when they started."""
         s = self.statements

@@ -203,7 +203,7 @@ class Reading(StoreBase):
 
 def may_be_filter(where: JobFilter) -> bool:
     """Whether the database can be asked this at all: what it would refuse finds nothing."""
-    names = (where.kind, where.queue, where.before_id, where.after_id or None)
+    names = (where.kind, where.queue, where.before_id, where.after_id or None, where.parent_id)
     texts = (where.tenant, where.error, where.text)
     return all(name is None or may_be_name(name) for name in names) and all(
         text is None or clean_text(text) == text for text in texts

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from jobs.core.job import TERMINAL, Claimed, State
+from jobs.core.job import TERMINAL, Claimed, Job, State
 from jobs.core.store import CANCELLED_KEEP_SECONDS, CancelReport, Revival
 from jobs.stores.sql.attempts import LONG_ANSWER_SECONDS
 from jobs.stores.sql.base import may_be_name
@@ -54,6 +54,12 @@ class Steering(Browsing):
             return 0
         statement, keep_seconds = self.statements.cancel_many, CANCELLED_KEEP_SECONDS
         return self._count(statement, ids=named, keep_seconds=keep_seconds)
+
+    def discard(self, job: Job, error: str, errors: str, keep_seconds: float | None) -> bool:
+        if not may_be_name(job.id):
+            return False
+        said = {"error": error, "errors": errors, "keep_seconds": keep_seconds}
+        return self._count(self._edits.discard, id=job.id, fence=job.fence, **said) > 0
 
     def remove(
         self,

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, exc, select
 
@@ -16,7 +16,15 @@ from jobs.core.errors import StoreUnavailable
 from jobs.core.group import Group, NewGroup
 from jobs.core.job import Claimed, NewJob, State
 from jobs.core.limits import Limits, Tally
-from jobs.core.store import Capability, Settled, StoreTransaction, Touch, TouchReport, Verdict
+from jobs.core.store import (
+    Capability,
+    Glance,
+    Settled,
+    StoreTransaction,
+    Touch,
+    TouchReport,
+    Verdict,
+)
 from jobs.stores.sql.access import Access
 from jobs.stores.sql.alerting import Alerting
 from jobs.stores.sql.attempts import ANSWER_SECONDS, LONG_ANSWER_SECONDS
@@ -32,6 +40,9 @@ from jobs.stores.sql.statements import TOUCH_COLUMNS, TOUCH_COLUMNS_WITH_CURSOR,
 from jobs.stores.sql.steering import Steering
 from jobs.stores.sql.transaction import HandlerTransaction
 from jobs.stores.sql.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from jobs.stores.sql.glance import Glances
 
 # Of results and errors in one statement: MySQL cuts the line on a packet over max_allowed_packet.
 PACKET_CHARS = 1_000_000
@@ -296,6 +307,18 @@ class SqlStore(Steering, Upkeep, Records, Alerting, Access):
         if not may_be_name(group_id):
             return None
         return self._read(lambda connection: self._groups.read(connection, group_id))
+
+    # -- how things go -------------------------------------------------------------------------
+
+    @cached_property
+    def _glances(self) -> Glances:
+        from jobs.stores.sql.glance import Glances  # late: for people, not for ticks
+
+        return Glances(self.statements)
+
+    def glance(self, ticks: int, since_seconds: float, bucket_seconds: float) -> Glance:
+        parameters = self._parameters(since_seconds=since_seconds)
+        return self._read(lambda c: self._glances.read(c, parameters, ticks, bucket_seconds))
 
 
 def _in_packets(verdicts: list[Verdict]) -> Iterator[list[Verdict]]:

@@ -93,7 +93,7 @@ class TickTable:
             at, last_id = before
             statement = statement.where(c.ended_at <= at, (c.ended_at < at) | (c.id < last_id))
         statement = statement.order_by(c.ended_at.desc(), c.id.desc()).limit(limit)
-        return [_to_record(row) for row in connection.execute(statement)]
+        return [to_record(row) for row in connection.execute(statement)]
 
     # -- fold ----------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class TickTable:
         if not rows:
             return 0
         connection.execute(delete(table).where(c.id.in_([row.id for row in rows])))
-        records = [_to_record(row) for row in rows]
+        records = [to_record(row) for row in rows]
         measured = [
             (bucket_start(record.ended_at, MINUTE), key, measure)
             for record in records
@@ -205,16 +205,13 @@ class TickTable:
             f"WHERE namespace = :namespace AND span_seconds IN ({MINUTE}, {HOUR}) "
             f"AND starts_at >= {since}{where}"
         )
-        total: dict[tuple[datetime, Key], Measure] = {}
-        for at, tenant, queue, kind, measure in connection.execute(
-            statement, {**parameters, **wanted}
-        ):
-            start = bucket_start(self.sql.read_instant(at), bucket_seconds)
-            for key, plain in plain_measures(measure):
-                of = key if queue is None else Key(tenant, queue, kind)
-                if all(getattr(of, name) == value for name, value in wanted.items()):
-                    total.setdefault((start, of), Measure()).add_plain(plain)
-        return [(at, key, measure) for (at, key), measure in total.items()]
+        rows = [
+            (self.sql.read_instant(at), None if queue is None else Key(tenant, queue, kind), said)
+            for at, tenant, queue, kind, said in connection.execute(
+                statement, {**parameters, **wanted}
+            )
+        ]
+        return summed(rows, bucket_seconds, **wanted)
 
     def totals(self, connection: Connection, parameters: dict[str, Any]) -> Measures:
         """By queue and kind, since the beginning; and the ticks by trigger."""
@@ -241,6 +238,21 @@ class TickTable:
         return total
 
 
+def summed(
+    rows: Iterable[tuple[datetime, Key | None, str | None]], bucket_seconds: float, **only: str
+) -> list[Measured]:
+    """Measures as JSON by their instants, summed up by bucket and key; of one key where it is
+    given, else of all that the JSON names. ``only`` are fields of a key that are wanted."""
+    total: dict[tuple[datetime, Key], Measure] = {}
+    for at, own, text_of in rows:
+        start = bucket_start(at, bucket_seconds)
+        for key, plain in plain_measures(text_of):
+            of = own or key
+            if all(getattr(of, name) == value for name, value in only.items()):
+                total.setdefault((start, of), Measure()).add_plain(plain)
+    return [(at, key, measure) for (at, key), measure in total.items()]
+
+
 def _untenanted(key: Key) -> Key:
     return key._replace(tenant="")
 
@@ -250,7 +262,8 @@ def _measured(row: Any) -> Measured:
     return row.starts_at, Key(row.tenant, row.queue, row.kind), measure
 
 
-def _to_record(row: Any) -> TickRecord:
+def to_record(row: Any) -> TickRecord:
+    """What a row says."""
     counts: dict[str, Any] = {name: getattr(row, name) for name in _COUNTS}
     counts["more"] = bool(counts["more"])
     return replace(

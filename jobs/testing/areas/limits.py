@@ -590,10 +590,10 @@ class LimitedRunnersConformance(Conformance):
 
         @tickwork.handler("slow", concurrency_in_process=1)
         def slow(payload: dict[str, Any]) -> None:
-            ended.wait(1.0)
+            ended.wait(1.2)
 
         tickwork.enqueue_many([("slow", {})] * 3)
-        result = tickwork.tick(time_budget=0.2, tick_limit=20)
+        result = tickwork.tick(time_budget=0.8, tick_limit=20)
         assert (result.succeeded, result.released) == (1, 2)
         waiting = tickwork.list(state="pending")
         assert [job.attempts for job in waiting] == [0, 0]

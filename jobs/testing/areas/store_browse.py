@@ -69,6 +69,18 @@ class BrowseConformance(Conformance):
         assert store.survey(pending._replace(shown="failed"), 10).found == 0
 
     @pytest.mark.parametrize("window", [None, WINDOW])
+    def test_the_children_of_a_job(self, store: Store, window: int | None) -> None:
+        parent = put_one(store)
+        children = [put_one(store, "beta", parent_id=parent) for _ in range(3)]
+        put_one(store, "beta", parent_id=children[0])
+        where = JobFilter(parent_id=parent, after_id=parent, window=window)
+        assert store.find(where, 10) == sorted(children)
+        assert store.find(where._replace(kind="beta"), 2) == sorted(children)[:2]
+        assert store.find(where._replace(kind="alpha"), 10) == []
+        assert store.find(where._replace(parent_id="no name at all"), 10) == []
+        assert store.survey(where._replace(after_id=None), 10).found == 3
+
+    @pytest.mark.parametrize("window", [None, WINDOW])
     def test_text_is_looked_for_where_people_would(self, store: Store, window: int | None) -> None:
         by_payload = put_one(store, payload='{"note":"straße 100% _"}')
         by_key = put_one(store, dedupe_key="order-<17>")
@@ -236,6 +248,28 @@ class BrowseConformance(Conformance):
         counts = {(each.queue, each.shown): each.jobs for each in board.counts}
         assert counts == {("mail", "pending"): 1, ("held", "paused"): 1}
         assert all(each.oldest_at == manual_clock.now() for each in board.counts)
+
+    def test_the_board_of_no_tenant_is_no_wildcard(self, store: Store) -> None:
+        for tenant in ("", "A", "B"):
+            put_one(store, queue="mail", tenant=tenant)
+            done = put_one(store, queue=f"of-{tenant}", tenant=tenant)
+            store.settle([failed(claim_one(store, ids=[done]), error="x")])
+        board = store.board(100, "")
+        counts = {(each.queue, each.shown): each.jobs for each in board.counts}
+        assert counts == {("mail", "pending"): 1, ("of-", "failed"): 1}
+
+    @pytest.mark.parametrize("tenant", [None, "A", ""])
+    def test_what_is_completed_is_counted_if_asked_for(
+        self, store: Store, tenant: str | None
+    ) -> None:
+        for _ in range(3):
+            job_id = put_one(store, queue="mail", tenant=tenant or "")
+            store.settle([completed(claim_one(store, ids=[job_id]), keep_seconds=FAR_SECONDS)])
+        assert store.board(100, tenant).counts == ()
+        (count,) = store.board(100, tenant, completed=True).counts
+        assert count[:4] == ("mail", "completed", 3, False)
+        (count,) = store.board(2, tenant, completed=True).counts
+        assert count.capped
 
     def test_failures_in_short(self, store: Store) -> None:
         ids = []
