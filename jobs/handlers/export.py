@@ -3,7 +3,8 @@
     tickwork.enqueue("export", {"dataset": "orders", "format": "csv", "filters": {"year": 2024},
                                 "notify_email": "ann@example.com"})
 
-The result is `{"file_url", "total_rows", "bytes", "sha256"}`, with `email` if a mail was asked for.
+The result is `{"file_url", "total_rows", "bytes", "sha256"}`, with `email` if a mail was asked for,
+and `download_url` and `expires_at` where a link can be signed.
 The work is in `exporting.py`.
 """
 
@@ -30,6 +31,7 @@ def export(request: ExportRequest, ctx: JobContext) -> dict[str, Any]:
             job_id=ctx.job_id,
             progress=ctx.progress,
             checkpoint=ctx.checkpoint,
+            tenant=ctx.tenant,
         )
     except PermanentError as error:
         raise Discard(str(error)) from error

@@ -93,6 +93,8 @@ class Settings:
     resend_api_key: str | None = None
     resend_api_url: str | None = None
     is_development: bool = False
+    secret_key: str | None = None
+    kick_url: str | None = None
 
 
 def settings_in(folder: Path, database_url: str) -> Settings:
