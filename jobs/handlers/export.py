@@ -17,6 +17,7 @@ from jobs.core.errors import Discard
 from jobs.core.registry import handler
 from jobs.handlers.errors import PermanentError
 from jobs.handlers.exporting import ExportRequest, ExportResult, run_export
+from jobs.handlers.watching import Watch
 
 __all__ = ["ExportRequest", "ExportResult", "export", "run_export"]
 
@@ -29,8 +30,7 @@ def export(request: ExportRequest, ctx: JobContext) -> dict[str, Any]:
             request,
             settings=ctx.settings,
             job_id=ctx.job_id,
-            progress=ctx.progress,
-            checkpoint=ctx.checkpoint,
+            watch=Watch(ctx.progress, ctx.checkpoint),
             tenant=ctx.tenant,
         )
     except PermanentError as error:

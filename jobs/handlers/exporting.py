@@ -16,7 +16,6 @@ id.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
@@ -32,17 +31,14 @@ from jobs.handlers.mail.send import MailSettings
 from jobs.handlers.notifying import Send, link_for_mail, notify, sender
 from jobs.handlers.source import Source, open_source
 from jobs.handlers.watching import (
-    CHECKPOINT_SECONDS,
+    UNWATCHED,
     WRITING_ENDS_AT,
-    Checkpoint,
-    Progress,
     Watch,
     rows_text,
 )
 from jobs.handlers.writers import CONTENT_TYPES, check_format, write_rows
 
 __all__ = [
-    "CHECKPOINT_SECONDS",
     "ExportRequest",
     "ExportResult",
     "ExportSettings",
@@ -120,25 +116,21 @@ def run_export(
     *,
     settings: ExportSettings,
     job_id: str,
-    progress: Progress | None = None,
-    checkpoint: Checkpoint | None = None,
-    send: Send | None = None,
     tenant: str = "",
+    watch: Watch = UNWATCHED,
+    send: Send | None = None,
     find: Callable[[str, str | None], Dataset] = find_dataset,
-    monotonic: Callable[[], float] = time.monotonic,
 ) -> ExportResult:
     """Export a dataset: check, write, store, mail.
 
     request: what to export
     settings: the URLs of source, blob store and mail server, the file of the datasets, the sender
     job_id: names the file and the mail, so it must be the same at every attempt
-    progress: called with a percentage and a note, at most about a hundred times
-    checkpoint: called before the first row, every CHECKPOINT_SECONDS while rows come, before the
-        file is stored and before it is mailed; what it raises ends the export there
-    send: sends the mail; by default now, as the settings say
     tenant: the job's, which a dataset with a tenant filter is narrowed to
+    watch: how it reports; its checkpoint is also called before the first row, before the file is
+        stored and before it is mailed
+    send: sends the mail; by default now, as the settings say
     find: finds a dataset by its name and the file of EXPORT_DATASETS
-    monotonic: the clock of the checkpoints, in seconds
     Returns the result; see ExportResult.
     Raises PermanentError when a retry cannot help; errors of database, disk and S3 as they are.
     """
@@ -164,15 +156,12 @@ def run_export(
             file_format=request.format,
             spreadsheet_safe=safe,
             count=dataset.count,
-            progress=progress,
-            checkpoint=checkpoint,
-            monotonic=monotonic,
+            watch=watch,
         )
     download = download_link(blobs, key, settings)
     email = None
     if request.notify_email is not None:
-        if checkpoint:
-            checkpoint()
+        watch.checkpoint()
         mail = _mail(request, stored, download, job_id, safe)
         email = notify(mail, send or sender(settings), f"export {job_id}")
     return ExportResult(
@@ -215,9 +204,7 @@ def export_statement(
     file_format: str = "csv",
     spreadsheet_safe: bool = False,
     count: bool = True,
-    progress: Progress | None = None,
-    checkpoint: Checkpoint | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
+    watch: Watch = UNWATCHED,
 ) -> StoredFile:
     """Write the rows of a statement into a file and store it, in constant memory.
 
@@ -226,12 +213,10 @@ def export_statement(
     key: the file's key in the store; a file of that key is replaced
     file_format, spreadsheet_safe: as for `write_rows`
     count: count the rows first, so that progress is a percentage
-    progress, checkpoint, monotonic: as for `run_export`
+    watch: as for `run_export`
     Returns the stored file.
     """
     check_format(file_format)
-    given = {"progress": progress, "checkpoint": checkpoint, "monotonic": monotonic}
-    watch = Watch(**{name: call for name, call in given.items() if call})
     expected_rows = source.count(statement) if count else None
     watch.progress(0, "writing" if expected_rows is None else f"0 of {expected_rows:,} rows")
     watch.checkpoint()

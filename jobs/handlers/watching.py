@@ -35,6 +35,9 @@ class Share:
     prefix: str = ""
 
 
+_WHOLE: Final = Share()
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """How work reports, and how it asks.
@@ -52,7 +55,7 @@ class Watch:
         self,
         rows: Iterable[Sequence[Any]],
         expected_rows: int | None,
-        share: Share = Share(),
+        share: Share = _WHOLE,
     ) -> Iterator[Sequence[Any]]:
         """Pass rows on; report when the percentage moves, or every 10,000 rows if it cannot.
 
@@ -84,3 +87,7 @@ class Watch:
 def rows_text(count: int) -> str:
     """Return "1 row" or "12,340 rows"."""
     return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+UNWATCHED: Final = Watch()
+"""Reports to nobody, and always goes on."""
