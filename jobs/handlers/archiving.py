@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 
 import sqlalchemy as sa
 
-from jobs.handlers.errors import FormatError
+from jobs.handlers.errors import DatasetError, FormatError
 from jobs.handlers.parquet import CONTENT_TYPE as PARQUET
 from jobs.handlers.parquet import check_parquet, write_parquet
 from jobs.handlers.source import Source
@@ -34,11 +34,13 @@ class Part:
     name: the file's name in the archive, without its ending
     statement: what gives the rows
     count: whether the rows are counted beforehand
+    columns: those written, by the headings that they get; all of them as they are called if None
     """
 
     name: str
     statement: sa.Executable
     count: bool = True
+    columns: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def write_parts(
     archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) if several else None
     with archive or nullcontext():
         for part, expected_rows, share in zip(
-            parts, expected, _shares(parts, expected), strict=True
+            parts, expected, shares_of(parts, expected), strict=True
         ):
             watch.checkpoint()
             watch.progress(int(share.first), f"{share.prefix}writing")
@@ -103,13 +105,35 @@ def write_parts(
                 source.stream(part.statement) as found,
                 _entry(archive, name) if archive else nullcontext(file) as out,
             ):
-                watched = watch.over(found, expected_rows, share)
-                rows[part.name] = _write(out, found.columns, watched, file_format)
+                columns, values = projected(found.columns, found, part.columns)
+                watched = watch.over(values, expected_rows, share)
+                rows[part.name] = _write(out, columns, watched, file_format)
+    return sealed(file, rows)
+
+
+def sealed(file: IO[bytes], rows: Mapping[str, int]) -> Archive:
+    """Return what was written: the whole file measured and hashed. It stands at its end then."""
     file.flush()
     size_bytes = file.seek(0, 2)
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
     return Archive(rows, size_bytes, digest.hexdigest())
+
+
+def projected(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], wanted: Mapping[str, str] | None
+) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    """Return the wanted columns, by their headings, and the rows with these values alone.
+
+    Raises DatasetError for a wanted column that there is not.
+    """
+    if wanted is None:
+        return columns, rows
+    for name in wanted:
+        if name not in columns:
+            raise DatasetError(f"there is no column {name!r}; the columns: {', '.join(columns)}")
+    places = [columns.index(name) for name in wanted]
+    return list(wanted.values()), ([row[place] for place in places] for row in rows)
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
@@ -137,8 +161,8 @@ def _write(
     ).total_rows
 
 
-def _shares(parts: Sequence[Part], expected: Sequence[int | None]) -> list[Share]:
-    """Parts of the progress by rows where all are counted, of one size where one is not."""
+def shares_of(parts: Sequence[Part], expected: Sequence[int | None]) -> list[Share]:
+    """Return parts of the progress by rows where all are counted, of one size where one is not."""
     counted = [each for each in expected if each is not None]
     known = len(counted) == len(parts) and sum(counted) > 0
     weights = [float(each) for each in counted] if known else [1.0] * len(parts)

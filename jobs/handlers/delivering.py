@@ -61,6 +61,7 @@ class Delivered:
     """A file in the blob store."""
 
     key: str
+    content_type: str
     file_url: str
     fallback_link: str
     download: Link | None
@@ -94,7 +95,7 @@ def deliver(
     note = f"{rows_text(archive.total_rows)}, {archive.bytes:,} bytes"
     order.watch.progress(100, note)
     download = download_link(blobs, key, order.settings)
-    return Delivered(key, file_url, blobs.link(key), download, archive)
+    return Delivered(key, content_type, file_url, blobs.link(key), download, archive)
 
 
 def made_at(job_id: str) -> dt.datetime:

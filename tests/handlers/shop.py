@@ -95,6 +95,7 @@ class Settings:
     is_development: bool = False
     secret_key: str | None = None
     kick_url: str | None = None
+    report_fonts: tuple[str, ...] = ()
 
 
 def settings_in(folder: Path, database_url: str) -> Settings:
