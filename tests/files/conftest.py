@@ -13,7 +13,7 @@ from jobs.core.job import Job
 from tests.files.sales import DATASETS, build
 from tests.support.databases import Database
 
-HANDLERS = ("jobs.handlers.data_export",)
+HANDLERS = ("jobs.handlers.data_export", "jobs.handlers.report", "jobs.handlers.insights")
 SECRET = "a secret key for these tests only"
 Open = Callable[..., Tickwork]
 

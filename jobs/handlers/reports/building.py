@@ -78,10 +78,11 @@ def build_report(
     for number, section in enumerate(report.sections, start=1):
         dataset = known[section.title]
         dataset.check_access(order.tenant)
+        names = (section.since, section.until)
         given = {
             **dict(section.filters),
             **{name: value for name, value in filters.items() if name in dataset.filters},
-            **(_period_filters(section, dataset, period, zone) if period else {}),
+            **(bind_period(period, zone, dataset, names) if period else {}),
         }
         stem = file_stem(section.title)
         name = stem if stem != "file" else f"section-{number}"
@@ -106,13 +107,17 @@ def _bound(section: Section, dataset: Dataset) -> bool:
     return section.since in dataset.filters or section.until in dataset.filters
 
 
-def _period_filters(
-    section: Section, dataset: Dataset, period: Period, zone: dt.tzinfo
+def bind_period(
+    period: Period, zone: dt.tzinfo, dataset: Dataset, names: tuple[str, str]
 ) -> dict[str, Any]:
+    """Return the values of the dataset's filters that hold a period, where it has such filters.
+
+    names: of the filter for its beginning, and of the one for its end, which is not included
+    """
     days = (period.start, period.end)
     instants = period.instants(zone)
     bound: dict[str, Any] = {}
-    for index, name in enumerate((section.since, section.until)):
+    for index, name in enumerate(names):
         if name in dataset.filters:
             by_instant = dataset.filters[name].type == "datetime"
             bound[name] = instants[index] if by_instant else days[index]
