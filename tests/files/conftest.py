@@ -34,6 +34,7 @@ def open_system(tmp_path: Path) -> Iterator[Open]:
                 "blob_url": str(tmp_path / "blobs"),
                 "smtp_url": str(tmp_path / "outbox"),
                 "email_from": "Shop <shop@example.com>",
+                "admin_token": "an admin token of some length",
                 "tick_limit": 900,
                 "time_budget": 800,
                 **settings,

@@ -1,7 +1,7 @@
 """Which fonts a PDF is drawn with.
 
-The extra `reports` brings Noto Sans (Latin, Greek, Cyrillic), Noto Sans Arabic and Noto Sans
-Devanagari, with HarfBuzz, which joins, reorders and mirrors letters as these scripts ask for.
+The extra `reports` brings Noto Sans (Latin, Greek, Cyrillic, Devanagari) and Noto Sans Arabic, with
+HarfBuzz, which joins, reorders and mirrors letters as these scripts ask for.
 REPORT_FONTS names further TrueType or OpenType files, or directories of such, comma-separated:
 for Chinese, Japanese, Korean and every other script. A character is drawn by the first font that
 has it; one that none has is a box, and the report says so at its end.
@@ -18,7 +18,7 @@ from jobs.handlers.errors import ReportError
 
 _SUFFIXES: Final = frozenset({".ttf", ".otf", ".ttc"})
 _FIRST: Final = "fontpkg_noto_sans"
-_OTHERS: Final = ("fontpkg_noto_sans_arabic", "fontpkg_noto_sans_devanagari")
+_OTHERS: Final = ("fontpkg_noto_sans_arabic",)
 
 
 def font_files(report_fonts: Sequence[str] = ()) -> list[Path]:
