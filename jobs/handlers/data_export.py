@@ -70,7 +70,7 @@ class DataExport:
         return FileFormat(self.format, self.notifyEmail is not None if safe is None else safe)
 
 
-@handler("data-export", queue="data-exports", max_attempts=2, timeout=600, api=True)
+@handler("data-export", queue="data-exports", max_attempts=2, timeout=600)
 def data_export(request: DataExport, ctx: JobContext) -> dict[str, Any]:
     """Export the entities; a mistake in the request or the settings gives the job up at once."""
     order = Order.of(ctx)

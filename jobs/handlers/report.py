@@ -92,7 +92,7 @@ class ReportJob:
         return list(dict.fromkeys([*own, *self.recipientEmails]))
 
 
-@handler("report", queue="reports", max_attempts=3, timeout=300, api=True)
+@handler("report", queue="reports", max_attempts=3, timeout=300)
 def report(request: ReportJob, ctx: JobContext) -> dict[str, Any]:
     """Write the report; a mistake in the request or the settings gives the job up at once."""
     order = Order.of(ctx)

@@ -64,7 +64,7 @@ class InsightsJob:
     organizationId: str | None = None  # noqa: N815
 
 
-@handler("insights", queue="insights", max_attempts=3, timeout=180, api=True)
+@handler("insights", queue="insights", max_attempts=3, timeout=180)
 def insights(request: InsightsJob, ctx: JobContext) -> dict[str, Any]:
     """Compute the insights, or take those that are kept; a mistake gives the job up at once."""
     order = Order.of(ctx)
