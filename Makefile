@@ -24,7 +24,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := local,mysql,aws,migrations,pydantic,crypto,metrics,dev
+EXTRAS := local,mysql,aws,migrations,pydantic,crypto,metrics,parquet,reports,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-slow demo bench package-lambda lint format clean

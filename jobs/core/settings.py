@@ -79,6 +79,7 @@ class Settings(Struct, frozen=True):
     razorpay_webhook_secrets: tuple[str, ...] = ()
     github_webhook_secrets: tuple[str, ...] = ()
     standard_webhook_secrets: tuple[str, ...] = ()
+    report_fonts: tuple[str, ...] = ()
     admin_token: str | None = None
     metrics_token: str | None = None
     secret_key: str | None = None
@@ -523,6 +524,7 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("razorpay_webhook_secrets", ("RAZORPAY_WEBHOOK_SECRET",), _words),
     ("github_webhook_secrets", ("GITHUB_WEBHOOK_SECRET",), _words),
     ("standard_webhook_secrets", ("STANDARD_WEBHOOK_SECRET",), _words),
+    ("report_fonts", ("REPORT_FONTS",), _words),
     ("admin_token", ("ADMIN_TOKEN",), str),
     ("metrics_token", ("METRICS_TOKEN",), str),
     ("secret_key", ("SECRET_KEY",), str),

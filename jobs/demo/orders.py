@@ -43,6 +43,7 @@ from jobs.handlers.exporting import export_statement
 from jobs.handlers.mail.message import Mail
 from jobs.handlers.mail.send import send_mail
 from jobs.handlers.source import open_source
+from jobs.handlers.watching import Watch
 from jobs.handlers.writers import check_format
 from jobs.http.problems import problem
 from jobs.stores.sql.engine import READ_ONLY
@@ -216,8 +217,7 @@ def _make(record: Record, file_format: str, system: Tickwork, ctx: JobContext) -
                 file_format=file_format,
                 # The file goes to somebody who will open it in a spreadsheet.
                 spreadsheet_safe=True,
-                progress=ctx.progress,
-                checkpoint=ctx.checkpoint,
+                watch=Watch(ctx.progress, ctx.checkpoint),
             )
         file_url, total_rows = stored.file_url, stored.total_rows
         if not records.complete(system.engine, record, file_url, total_rows, system.clock.now()):

@@ -8,8 +8,11 @@ Nothing is imported here, so that `import jobs.handlers` costs nothing. Each mod
 - `blob`: keeps finished files, in a local directory or in S3
 - `mail`: sends one mail: by SMTP, Amazon SES or Resend, into `.eml` files, or on the console
 - `email`: the job kind `email`, and `queue_email`
-- `exporting`: an export from the first check to the mail
-- `export`: the job kind `export`
+- `links`: signed links to finished files
+- `exporting`: an export from the first check to the mail; `export`: the job kind `export`
+- `archiving`, `parquet`, `delivering`: several datasets in one file; `data_export`: `data-export`
+- `reports`: sections, periods, PDF; `report`: the job kind `report`
+- `insights`: the job kind `insights`, and its statistics
 - `signing`, `answers`: signatures of webhooks, and what an answer to one means
 - `targets`, `dialing`: where a webhook may go, and a POST that goes nowhere else
 - `webhook_secrets`: what webhooks are signed with, encrypted or by name

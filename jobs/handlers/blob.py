@@ -160,7 +160,7 @@ class DirectoryStore:
 
     def __init__(self, root: Path, *, public_url: str | None = None) -> None:
         self.root = root.absolute()
-        self._public_url = public_url
+        self.public_url = public_url
 
     def put(self, key: str, content: str | Path | IO[bytes], content_type: str) -> str:
         target = self.root / check_key(key)
@@ -180,7 +180,7 @@ class DirectoryStore:
 
     def link(self, key: str) -> str:
         target = self.root / check_key(key)
-        return _served(self._public_url, key) if self._public_url else target.as_uri()
+        return _served(self.public_url, key) if self.public_url else target.as_uri()
 
     def read(self, key: str, max_bytes: int) -> bytes:
         try:
@@ -192,8 +192,18 @@ class DirectoryStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise BlobError(f"there is no file {key!r} in {str(self.root)!r}") from error
 
+    def path(self, key: str) -> Path:
+        """Return where a stored file lies, to be served.
+
+        Raises BlobError where there is none of that key, and for a symbolic link out of the store.
+        """
+        path = (self.root / check_key(key)).resolve()
+        if not path.is_file() or not path.is_relative_to(self.root.resolve()):
+            raise BlobError(f"there is no file {key!r} in {str(self.root)!r}")
+        return path
+
     def key_of(self, url: str) -> str:
-        return _key_below(url, self._public_url or "", self.root.as_uri())
+        return _key_below(url, self.public_url or "", self.root.as_uri())
 
 
 class S3Store:
@@ -216,7 +226,7 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._public_url = public_url
+        self.public_url = public_url
         self._client = _s3_client(endpoint_url, region)
 
     def put(self, key: str, content: str | Path | IO[bytes], content_type: str) -> str:
@@ -238,13 +248,13 @@ class S3Store:
             self._client.upload_fileobj(
                 file, self._bucket, self._prefix + key, ExtraArgs=extra, Config=transfer
             )
-        if self._public_url:
-            return _served(self._public_url, key)
+        if self.public_url:
+            return _served(self.public_url, key)
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def link(self, key: str) -> str:
-        if self._public_url:
-            return _served(self._public_url, check_key(key))
+        if self.public_url:
+            return _served(self.public_url, check_key(key))
         return str(
             self._client.generate_presigned_url(
                 "get_object",
@@ -268,7 +278,7 @@ class S3Store:
             return bytes(body.read(max_bytes))
 
     def key_of(self, url: str) -> str:
-        return _key_below(url, self._public_url or "", f"s3://{self._bucket}/{self._prefix}")
+        return _key_below(url, self.public_url or "", f"s3://{self._bucket}/{self._prefix}")
 
 
 def _s3_client(endpoint_url: str | None, region: str | None) -> Any:

@@ -3,6 +3,7 @@
     HandlerError            something a battery could not do
       PermanentError        a retry cannot help: the input or the configuration must change
         DatasetError        datasets.py: dataset unknown or malformed, or a filter is wrong
+        ReportError         reports/, insights/: report or period unknown, or it cannot be drawn
         SourceError         source.py: the source's URL or file cannot be used
         FormatError         writers.py: no such file format
         BlobError           blob.py: the store's URL or a key cannot be used
@@ -34,6 +35,10 @@ class PermanentError(HandlerError):
 
 class DatasetError(PermanentError):
     """A dataset is unknown or malformed, or a filter is undeclared, missing or mistyped."""
+
+
+class ReportError(PermanentError):
+    """A report, its period or what it is made of is unknown, malformed or cannot be drawn."""
 
 
 class SourceError(PermanentError):

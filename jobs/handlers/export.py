@@ -3,7 +3,8 @@
     tickwork.enqueue("export", {"dataset": "orders", "format": "csv", "filters": {"year": 2024},
                                 "notify_email": "ann@example.com"})
 
-The result is `{"file_url", "total_rows", "bytes", "sha256"}`, with `email` if a mail was asked for.
+The result is `{"file_url", "total_rows", "bytes", "sha256"}`, with `email` if a mail was asked for,
+and `download_url` and `expires_at` where a link can be signed.
 The work is in `exporting.py`.
 """
 
@@ -16,6 +17,7 @@ from jobs.core.errors import Discard
 from jobs.core.registry import handler
 from jobs.handlers.errors import PermanentError
 from jobs.handlers.exporting import ExportRequest, ExportResult, run_export
+from jobs.handlers.watching import Watch
 
 __all__ = ["ExportRequest", "ExportResult", "export", "run_export"]
 
@@ -28,8 +30,8 @@ def export(request: ExportRequest, ctx: JobContext) -> dict[str, Any]:
             request,
             settings=ctx.settings,
             job_id=ctx.job_id,
-            progress=ctx.progress,
-            checkpoint=ctx.checkpoint,
+            watch=Watch(ctx.progress, ctx.checkpoint),
+            tenant=ctx.tenant,
         )
     except PermanentError as error:
         raise Discard(str(error)) from error

@@ -15,38 +15,41 @@ id.
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import sqlalchemy as sa
 
-from jobs.handlers.blob import LINK_SECONDS, BlobStore, open_blob_store
+from jobs.handlers.blob import BlobStore, open_blob_store
 from jobs.handlers.datasets import Dataset, find_dataset
-from jobs.handlers.errors import DatasetError, HandlerError, SourceError
+from jobs.handlers.errors import DatasetError, SourceError
+from jobs.handlers.links import Link, LinkSettings, download_link
 from jobs.handlers.mail.message import Mail, check_address
-from jobs.handlers.mail.send import MailSettings, send_mail
+from jobs.handlers.mail.send import MailSettings
+from jobs.handlers.notifying import Send, link_for_mail, notify, sender
 from jobs.handlers.source import Source, open_source
-from jobs.handlers.writers import CONTENT_TYPES, Written, check_format, write_rows
+from jobs.handlers.watching import (
+    UNWATCHED,
+    WRITING_ENDS_AT,
+    Watch,
+    rows_text,
+)
+from jobs.handlers.writers import CONTENT_TYPES, check_format, write_rows
 
-log = logging.getLogger("jobs.handlers.export")
-
-CHECKPOINT_SECONDS: Final = 1.0
-"""How often an export asks whether to go on: each time is a statement on the jobs' database."""
-_ROWS_PER_LOOK: Final = 100
-_ROWS_PER_NOTE: Final = 10_000
-_WRITING_ENDS_AT: Final = 95.0
-"""Percent of the progress that the rows make up; what remains is storing and mailing."""
-
-Progress = Callable[[float, str], object]
-Checkpoint = Callable[[], object]
-Send = Callable[[Mail], object]
+__all__ = [
+    "ExportRequest",
+    "ExportResult",
+    "ExportSettings",
+    "StoredFile",
+    "export_statement",
+    "open_settings_source",
+    "run_export",
+]
 
 
-class ExportSettings(MailSettings, Protocol):
+class ExportSettings(MailSettings, LinkSettings, Protocol):
     """What an export needs to know; the project's settings have it."""
 
     @property
@@ -55,6 +58,8 @@ class ExportSettings(MailSettings, Protocol):
     def export_datasets(self) -> str | None: ...
     @property
     def export_source_url(self) -> str | None: ...
+    @property
+    def report_fonts(self) -> tuple[str, ...]: ...
     @property
     def blob_url(self) -> str | None: ...
 
@@ -90,16 +95,21 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The result of the kind `export`; `email` is None, `sent`, or `failed: ` and the reason."""
+    """The result of the kind `export`; `email` is None, `sent`, or `failed: ` and the reason.
+
+    download_url: a link for a person, where there is one; it works until `expires_at`, in UTC
+    """
 
     file_url: str
     total_rows: int
     bytes: int
     sha256: str
     email: str | None = None
+    download_url: str | None = None
+    expires_at: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it; `email` is there only if a mail was asked for."""
+        """Return it as JSON takes it, without what is not known or was not asked for."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
@@ -108,23 +118,21 @@ def run_export(
     *,
     settings: ExportSettings,
     job_id: str,
-    progress: Progress | None = None,
-    checkpoint: Checkpoint | None = None,
+    tenant: str = "",
+    watch: Watch = UNWATCHED,
     send: Send | None = None,
     find: Callable[[str, str | None], Dataset] = find_dataset,
-    monotonic: Callable[[], float] = time.monotonic,
 ) -> ExportResult:
     """Export a dataset: check, write, store, mail.
 
     request: what to export
     settings: the URLs of source, blob store and mail server, the file of the datasets, the sender
     job_id: names the file and the mail, so it must be the same at every attempt
-    progress: called with a percentage and a note, at most about a hundred times
-    checkpoint: called before the first row, every CHECKPOINT_SECONDS while rows come, before the
-        file is stored and before it is mailed; what it raises ends the export there
+    tenant: the job's, which a dataset with a tenant filter is narrowed to
+    watch: how it reports; its checkpoint is also called before the first row, before the file is
+        stored and before it is mailed
     send: sends the mail; by default now, as the settings say
     find: finds a dataset by its name and the file of EXPORT_DATASETS
-    monotonic: the clock of the checkpoints, in seconds
     Returns the result; see ExportResult.
     Raises PermanentError when a retry cannot help; errors of database, disk and S3 as they are.
     """
@@ -134,34 +142,59 @@ def run_export(
     if request.notify_email is not None:
         check_address(request.notify_email, "notify_email")
     dataset = find(request.dataset, settings.export_datasets)
-    statement = dataset.statement(request.filters)
-    source_url = settings.export_source_url or settings.database_url
-    if not source_url:
-        raise SourceError("there is no database to export from; set EXPORT_SOURCE_URL")
+    statement = dataset.statement(request.filters, tenant)
     safe = request.spreadsheet_safe
     if safe is None:
         safe = request.notify_email is not None
 
-    with open_source(source_url) as source:
+    blobs = open_blob_store(settings.blob_url)
+    key = f"exports/{dataset.name}/{job_id}.{request.format}"
+    with open_settings_source(settings) as source:
         stored = export_statement(
             statement,
             source=source,
-            blobs=open_blob_store(settings.blob_url),
-            key=f"exports/{dataset.name}/{job_id}.{request.format}",
+            blobs=blobs,
+            key=key,
             file_format=request.format,
             spreadsheet_safe=safe,
             count=dataset.count,
-            progress=progress,
-            checkpoint=checkpoint,
-            monotonic=monotonic,
+            watch=watch,
         )
+    download = download_link(blobs, key, settings)
     email = None
     if request.notify_email is not None:
-        if checkpoint:
-            checkpoint()
-        mail = _mail(request, stored, job_id, safe)
-        email = _notify(mail, send or (lambda message: send_mail(message, settings)), job_id)
-    return ExportResult(stored.file_url, stored.total_rows, stored.bytes, stored.sha256, email)
+        watch.checkpoint()
+        mail = _mail(request, stored, download, job_id, safe)
+        email = notify(mail, send or sender(settings), f"export {job_id}")
+    return ExportResult(
+        stored.file_url,
+        stored.total_rows,
+        stored.bytes,
+        stored.sha256,
+        email,
+        **told_link(download),
+    )
+
+
+def told_link(download: Link | None) -> dict[str, str]:
+    """Return what a result says of a link: `download_url`, and `expires_at` if it ends."""
+    if download is None:
+        return {}
+    told = {"download_url": download.url}
+    if download.expires_at is not None:
+        told["expires_at"] = download.expires_at.isoformat()
+    return told
+
+
+def open_settings_source(settings: ExportSettings) -> Source:
+    """Open the database that exports read: EXPORT_SOURCE_URL, else DATABASE_URL.
+
+    Raises SourceError when neither is set, or it cannot be used.
+    """
+    source_url = settings.export_source_url or settings.database_url
+    if not source_url:
+        raise SourceError("there is no database to export from; set EXPORT_SOURCE_URL")
+    return open_source(source_url)
 
 
 def export_statement(
@@ -173,9 +206,7 @@ def export_statement(
     file_format: str = "csv",
     spreadsheet_safe: bool = False,
     count: bool = True,
-    progress: Progress | None = None,
-    checkpoint: Checkpoint | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
+    watch: Watch = UNWATCHED,
 ) -> StoredFile:
     """Write the rows of a statement into a file and store it, in constant memory.
 
@@ -184,15 +215,13 @@ def export_statement(
     key: the file's key in the store; a file of that key is replaced
     file_format, spreadsheet_safe: as for `write_rows`
     count: count the rows first, so that progress is a percentage
-    progress, checkpoint, monotonic: as for `run_export`
+    watch: as for `run_export`
     Returns the stored file.
     """
     check_format(file_format)
-    progress = progress or (lambda percent, note: None)
-    checkpoint = checkpoint or (lambda: None)
     expected_rows = source.count(statement) if count else None
-    progress(0, "writing" if expected_rows is None else f"0 of {expected_rows:,} rows")
-    checkpoint()
+    watch.progress(0, "writing" if expected_rows is None else f"0 of {expected_rows:,} rows")
+    watch.checkpoint()
 
     # A temporary file rather than an open upload: a slow store does not hold the database's cursor,
     # and a file without a name disappears with the process, however that ends.
@@ -201,64 +230,35 @@ def export_statement(
             written = write_rows(
                 file,
                 rows.columns,
-                _watched(rows, expected_rows, progress, checkpoint, monotonic),
+                watch.over(rows, expected_rows),
                 file_format=file_format,
                 spreadsheet_safe=spreadsheet_safe,
             )
-        checkpoint()
-        progress(_WRITING_ENDS_AT, f"{_rows(written)}, storing")
+        watch.checkpoint()
+        watch.progress(WRITING_ENDS_AT, f"{rows_text(written.total_rows)}, storing")
         file.seek(0)
         file_url = blobs.put(key, file, CONTENT_TYPES[file_format])
-    progress(100, f"{_rows(written)}, {written.bytes:,} bytes")
+    watch.progress(100, f"{rows_text(written.total_rows)}, {written.bytes:,} bytes")
     return StoredFile(file_url, blobs.link(key), written.total_rows, written.bytes, written.sha256)
-
-
-def _watched(
-    rows: Iterable[Sequence[Any]],
-    expected_rows: int | None,
-    progress: Progress,
-    checkpoint: Checkpoint,
-    monotonic: Callable[[], float],
-) -> Iterator[Sequence[Any]]:
-    """Pass rows on; now and then ask whether to go on, and report when the percentage moves."""
-    reported = 0
-    asked_at = monotonic()
-    for done, row in enumerate(rows, start=1):
-        yield row
-        if done % _ROWS_PER_LOOK:
-            continue
-        if expected_rows:
-            percent = min(int(_WRITING_ENDS_AT * done / expected_rows), int(_WRITING_ENDS_AT))
-            if percent > reported:
-                progress(percent, f"{done:,} of {expected_rows:,} rows")
-                reported = percent
-        elif done % _ROWS_PER_NOTE == 0:
-            progress(0, f"{done:,} rows")
-        now = monotonic()
-        if now - asked_at >= CHECKPOINT_SECONDS:
-            asked_at = now
-            checkpoint()
-
-
-def _rows(written: Written) -> str:
-    return f"{written.total_rows:,} row{'' if written.total_rows == 1 else 's'}"
 
 
 # --- the mail
 
 
-def _mail(request: ExportRequest, stored: StoredFile, job_id: str, safe: bool) -> Mail:
+def _mail(
+    request: ExportRequest, stored: StoredFile, download: Link | None, job_id: str, safe: bool
+) -> Mail:
+    link, until = link_for_mail(download, stored.link)
     lines = [
         f"The export of {request.dataset} is ready:",
         "",
-        stored.link,
+        link,
         "",
         f"Rows: {stored.total_rows:,}",
         f"Size: {stored.bytes:,} bytes ({request.format})",
         f"SHA-256: {stored.sha256}",
     ]
-    if "X-Amz-Signature=" in stored.link:
-        lines += ["", f"The link works for {LINK_SECONDS // 86400} days at most."]
+    lines += until
     if safe and request.format == "csv":
         lines += [
             "",
@@ -270,12 +270,3 @@ def _mail(request: ExportRequest, stored: StoredFile, job_id: str, safe: bool) -
         text="\n".join(lines) + "\n",
         idempotency_key=f"export:{job_id}",
     )
-
-
-def _notify(mail: Mail, send: Send, job_id: str) -> str:
-    try:
-        send(mail)
-    except HandlerError as error:
-        log.warning("export %s stands, but its mail was not sent: %s", job_id, error)
-        return f"failed: {error}"
-    return "sent"

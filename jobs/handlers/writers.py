@@ -84,7 +84,7 @@ def write_rows(
     then stays in the file.
     """
     check_format(file_format)
-    tally = _Tally(file)
+    tally = Tally(file)
     # backslashreplace concerns lone surrogates alone, which UTF-8 cannot hold. They come out of
     # JSON columns, and `\ud800` is how JSON spells them.
     text = io.TextIOWrapper(
@@ -104,7 +104,7 @@ def write_rows(
     return Written(total_rows, tally.bytes, tally.digest.hexdigest())
 
 
-class _Tally(io.RawIOBase):
+class Tally(io.RawIOBase):
     """Passes bytes on to a file, and counts and hashes them on the way.
 
     Without a file it swallows them: buffers above it that hold a rest write it when they are
@@ -209,7 +209,7 @@ def _write_json(
     *,
     array: bool,
 ) -> int:
-    names = _distinct(columns)
+    names = distinct(columns)
     start, between, end = ("[\n", ",\n", "\n]\n") if array else ("", "\n", "\n")
     total_rows = 0
     for row in rows:
@@ -223,7 +223,7 @@ def _write_json(
     return total_rows
 
 
-def _distinct(columns: Sequence[str]) -> list[str]:
+def distinct(columns: Sequence[str]) -> list[str]:
     """Number repeated names (`id`, `id_2`): an object would silently keep only the last of them."""
     taken = set(columns)
     seen: set[str] = set()
@@ -295,6 +295,11 @@ _PLAIN: Final[Sequence[tuple[type | tuple[type, ...], Callable[[Any], str]]]] = 
     ),
     ((Mapping, list, tuple, set, frozenset), _json_text),
 )
+
+
+def plain_text(value: Any) -> str:
+    """Return a value as text, as a CSV would have it without its quotes."""
+    return _plain_renderer(value)(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain_renderer(example: Any) -> Callable[[Any], str]:

@@ -9,6 +9,7 @@ from jobs.http import (
     autostart,
     cron,
     ending,
+    files,
     health,
     incoming,
     login,
@@ -61,6 +62,7 @@ def create_app(tickwork: Tickwork | None = None, *, identify: Identify | None = 
     app.after_request(_add_headers)
     problems.install(app)
     health.install(app, tickwork)
+    files.install(app, tickwork)
     busy, gatekeeper = ending.Busy(), Gatekeeper(settings)
     cron.install(app, tickwork, gatekeeper, busy)
     metrics.install(app, tickwork, gatekeeper)

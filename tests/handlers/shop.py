@@ -93,6 +93,9 @@ class Settings:
     resend_api_key: str | None = None
     resend_api_url: str | None = None
     is_development: bool = False
+    secret_key: str | None = None
+    kick_url: str | None = None
+    report_fonts: tuple[str, ...] = ()
 
 
 def settings_in(folder: Path, database_url: str) -> Settings:

@@ -37,6 +37,7 @@ from jobs.handlers.exporting import (
 )
 from jobs.handlers.mail.message import Mail
 from jobs.handlers.source import open_source
+from jobs.handlers.watching import Watch
 from tests.handlers import shop
 from tests.handlers.shop import Settings, content, files_in, read_csv, settings_in
 from tests.support.databases import Database
@@ -281,7 +282,7 @@ def test_progress_is_a_percentage_of_the_rows(settings: Settings) -> None:
         ExportRequest("numbers", filters={"rows": 250_000}),
         settings=settings,
         job_id=JOB,
-        progress=lambda percent, note: reports.append((percent, note)),
+        watch=Watch(progress=lambda percent, note: reports.append((percent, note))),
     )
     percents = [percent for percent, _ in reports]
     notes = [note for _, note in reports]
@@ -301,7 +302,7 @@ def test_progress_without_a_count(settings: Settings) -> None:
         ExportRequest("uncounted"),
         settings=settings,
         job_id=JOB,
-        progress=lambda percent, note: reports.append((percent, note)),
+        watch=Watch(progress=lambda percent, note: reports.append((percent, note))),
     )
 
     assert reports[:3] == [(0, "writing"), (0, "10,000 rows"), (0, "20,000 rows")]
@@ -337,8 +338,9 @@ def test_a_checkpoint_can_end_it_at_any_time(settings: Settings, tmp_path: Path,
             NUMBERS,
             settings=settings,
             job_id=JOB,
-            checkpoint=checkpoint,
-            monotonic=itertools.count().__next__,  # a second for every look at it
+            watch=Watch(
+                checkpoint=checkpoint, monotonic=itertools.count().__next__
+            ),  # a second for every look at it
         )
     assert checkpoint.calls == last
     assert files_in(tmp_path) == before
@@ -355,8 +357,10 @@ def test_checkpoints_come_by_time_and_not_by_rows(
         NUMBERS,
         settings=settings,
         job_id=JOB,
-        checkpoint=checkpoint,
-        monotonic=itertools.count(step=cast("int", seconds_per_look)).__next__,
+        watch=Watch(
+            checkpoint=checkpoint,
+            monotonic=itertools.count(step=cast("int", seconds_per_look)).__next__,
+        ),
     )
     assert checkpoint.calls == calls
 
@@ -369,7 +373,7 @@ def test_a_cancelled_export_is_not_mailed(settings: Settings, tmp_path: Path) ->
             ExportRequest("orders", notify_email="ann@example.com"),
             settings=settings,
             job_id=JOB,
-            checkpoint=Checkpoint(3),
+            watch=Watch(checkpoint=Checkpoint(3)),
         )
     assert f"blobs/exports/orders/{JOB}.csv" in files_in(tmp_path)
     assert letters(settings) == []
@@ -378,6 +382,7 @@ def test_a_cancelled_export_is_not_mailed(settings: Settings, tmp_path: Path) ->
 KILLED_HALF_WAY = """
 import os, signal, sys
 from pathlib import Path
+from jobs.handlers.watching import Watch
 from jobs.handlers.exporting import ExportRequest, run_export
 from tests.handlers.shop import settings_in
 
@@ -388,7 +393,8 @@ def progress(percent, note):
         os.kill(os.getpid(), signal.SIGKILL)
 
 request = ExportRequest("numbers", filters={"rows": 20000})
-run_export(request, settings=settings_in(Path(folder), url), job_id=job, progress=progress)
+watch = Watch(progress=progress)
+run_export(request, settings=settings_in(Path(folder), url), job_id=job, watch=watch)
 """
 
 
