@@ -979,6 +979,17 @@ def test_a_revival_is_refused_while_another_has_the_key(store: MemoryStore) -> N
     assert refused == {job.id: holder.id}
 
 
+def test_a_keyed_job_that_is_there_already_is_left_as_it_is(store: MemoryStore) -> None:
+    """As when an enqueue is tried again whose answer was lost."""
+    job = new_job(dedupe_key="k", dedupe_window_seconds=0.0)
+    (first,) = store.insert([job])
+
+    (again,) = store.insert([job])
+
+    assert again == first
+    assert [each.id for each in store.list(JobFilter(), 10)] == [job.id]
+
+
 def test_there_is_no_session_to_wait_for(store: MemoryStore) -> None:
     with pytest.raises(CapabilityError):
         store.after_commit(object(), lambda items: None, [])
