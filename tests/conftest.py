@@ -139,10 +139,7 @@ def mysql_database(mysql_databases: mariadb.Databases) -> Iterator[Database]:
 @pytest.fixture
 def pgbouncer_database(postgresql_database: Database, pgbouncer_url: str) -> Database:
     """A fresh PostgreSQL database, reached through the pooler."""
-    pooler = make_url(pgbouncer_url)
-    direct = make_url(postgresql_database.url)
-    pooled = pooler.set(database=direct.database).render_as_string(hide_password=False)
-    return Database("postgresql", pooled)
+    return Database("postgresql", pgbouncer.pooled(postgresql_database.url, pgbouncer_url))
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])

@@ -15,11 +15,15 @@ from jobs import CapabilityError, PayloadError, Tickwork
 from jobs.core.clock import ManualClock
 from tests.support.databases import Database
 
-ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+ASYNC_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "mysql": "mysql+aiomysql",
+}
 Work = Callable[[Any], Awaitable[None]]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=ASYNC_DRIVERS)
 def async_database(request: pytest.FixtureRequest) -> Database:
     database: Database = request.getfixturevalue(f"{request.param}_database")
     return database

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from jobs.core.clock import Clock
+from jobs.core.clock import Clock, ManualClock
+from jobs.core.ids import new_ids
+from jobs.core.job import NewJob
 from jobs.stores.memory import MemoryStore
 from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import make_engine
 from jobs.testing.conformance import MakeStore, RuntimeConformance, StoreConformance
-from tests.support import mariadb, postgresql
+from tests.support import mariadb, pgbouncer, postgresql
+from tests.support.databases import Database
 
 _numbers = itertools.count(1)
 
@@ -52,6 +55,14 @@ def mysql_engine(mysql_databases: mariadb.Databases) -> Iterator[Engine]:
         yield from engine_of(url)
 
 
+@pytest.fixture(scope="module")
+def pgbouncer_engine(
+    postgresql_databases: postgresql.Databases, pgbouncer_url: str
+) -> Iterator[Engine]:
+    with postgresql_databases.fresh() as url:
+        yield from engine_of(pgbouncer.pooled(url, pgbouncer_url))
+
+
 class TestMemory(StoreConformance, RuntimeConformance):
     @pytest.fixture
     def make_store(self) -> MakeStore:
@@ -74,3 +85,28 @@ class TestMysql(StoreConformance, RuntimeConformance):
     @pytest.fixture
     def make_store(self, mysql_engine: Engine) -> MakeStore:
         return stores_over(mysql_engine)
+
+
+@pytest.mark.slow
+class TestBehindATransactionPooler(StoreConformance, RuntimeConformance):
+    @pytest.fixture
+    def make_store(self, pgbouncer_engine: Engine) -> MakeStore:
+        return stores_over(pgbouncer_engine)
+
+
+@pytest.mark.slow
+def test_one_lost_among_ten_thousand_that_run(database: Database) -> None:
+    """As the suite has it among a thousand: a reclaim does not starve behind what is held."""
+    clock = ManualClock()
+    engine = make_engine(database.url)
+    store = SqlStore(engine, clock=clock)
+    store.create_schema()
+    (lost, *held) = new_ids(10_001)
+    store.insert([NewJob(lost, "alpha", "{}")])
+    (claimed,) = store.claim(1, kinds={"alpha"}, lease_seconds=5, mark=1)
+    store.insert_many(NewJob(each, "alpha", "{}") for each in held)
+    assert len(store.claim(10_000, kinds={"alpha"}, lease_seconds=500)) == 10_000
+    clock.advance(10)
+
+    assert [job.id for job in store.stalled(5)] == [claimed.id]
+    engine.dispose()

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+import psycopg
+import pytest
 from sqlalchemy import event
 
 from jobs import Tickwork
+from jobs.stores.sql import enqueueing
 from tests.support.clocks import StoppedClock
 from tests.support.databases import Database
 
@@ -35,6 +38,30 @@ def statements(tickwork: Tickwork, jobs: int) -> int:
     with counted(tickwork) as seen:
         assert tickwork.tick(limit=max(jobs, 1)).succeeded == jobs
     return len(seen)
+
+
+def test_a_bulk_is_one_statement_for_each_chunk(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COPY on PostgreSQL, past SQLAlchemy's cursor; elsewhere the driver's own executemany."""
+    monkeypatch.setattr(enqueueing, "BULK_CHUNK_ROWS", 100)
+    copied: list[str] = []
+    copy = psycopg.Cursor.copy
+
+    def noted(cursor: Any, statement: Any, *args: Any, **options: Any) -> Any:
+        copied.append(str(statement))
+        return copy(cursor, statement, *args, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "copy", noted)
+    with closing(Tickwork(database.url)) as tickwork:
+        tickwork.create_schema()
+        with counted(tickwork) as seen:
+            assert len(tickwork.enqueue_many(("noop", {"n": n}) for n in range(250))) == 250
+        inserts = [statement for statement in seen if statement.startswith("INSERT")]
+        written = copied if database.name == "postgresql" else inserts
+        assert len(written) == 3
+        assert len(inserts) == (0 if database.name == "postgresql" else 3)
+        assert len(tickwork.list(limit=1000)) == 250
 
 
 def test_a_cancel_is_one_statement(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -133,6 +134,22 @@ def test_http_is_the_application(system: Tickwork) -> None:
     assert ticked["statusCode"] == 200
     assert json.loads(ticked["body"])["jobs"] == [job.id]
     assert lambda_handlers.http(http_event("/healthz"), Context())["statusCode"] == 200
+
+
+def test_http_reads_a_body_that_came_as_base64(system: Tickwork) -> None:
+    """As API Gateway hands over what it takes for binary, and cookies beside the headers."""
+    job = system.enqueue("greet", {"name": "Ada"})
+    event = http_event("/api/jobs/process", bearer=SECRET)
+    event["requestContext"]["http"]["method"] = "POST"
+    event["headers"]["content-type"] = "application/octet-stream"
+    event["cookies"] = ["one=1", "two=2"]
+    body = json.dumps({"action": "process-batch", "limit": 3})
+    event |= {"body": base64.b64encode(body.encode()).decode(), "isBase64Encoded": True}
+
+    answer = lambda_handlers.http(event, Context())
+
+    assert answer["statusCode"] == 200, answer
+    assert json.loads(answer["body"])["jobs"] == [job.id]
 
 
 def test_records_load_only_what_they_need(sqlite_url: str, tmp_path: Path) -> None:

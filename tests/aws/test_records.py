@@ -271,10 +271,10 @@ def test_copies_in_one_batch_run_once(place: Place, queue: Queue) -> None:
 
 
 def test_five_deliveries_at_once_run_it_once(
-    make_place: MakePlace, postgresql_database: Any, queue: Queue, queue_clock: QueueClock
+    make_place: MakePlace, sql_url: str, queue: Queue, queue_clock: QueueClock
 ) -> None:
     """Each by a process of its own, as far as the database can tell; and once more at the end."""
-    places = [make_place(postgresql_database.url) for _ in range(5)]
+    places = [make_place(sql_url) for _ in range(5)]
     job_id = places[0].put("hold")
     queue.ring(*[job_id] * 5)
     events = [queue.event(1) for _ in range(5)]

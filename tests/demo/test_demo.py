@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pty
+import re
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +103,43 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
     assert secret.stat().st_mode & 0o077 == 0
     assert len(secret.read_text()) >= 32
     assert secret.read_text() not in done.stdout + (tmp_path / FOLDER / "server.log").read_text()
+
+
+def test_on_a_terminal_it_serves_on_until_it_is_ended(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "demo"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    try:
+        said = read_until(leader, "Still serving (http://127.0.0.1:[0-9]+).* list --state failed")
+        with urllib.request.urlopen(f"{said[1]}/healthz", timeout=30) as health:  # noqa: S310
+            assert json.load(health) == {"status": "ok"}
+        assert demo.poll() is None
+        demo.send_signal(signal.SIGINT)
+        read_until(leader, "Ended")
+        assert demo.wait(30) == 0
+    finally:
+        demo.kill()
+        demo.wait()
+        os.close(leader)
+
+
+def read_until(terminal: int, pattern: str) -> re.Match[str]:
+    """Reads what is drawn on a terminal, without its colours, until it matches."""
+    written, deadline = b"", time.monotonic() + 120
+    while time.monotonic() < deadline:
+        written += os.read(terminal, 65_536)
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode(errors="replace"))
+        found = re.search(pattern, plain, re.DOTALL)
+        if found is not None:
+            return found
+    raise TimeoutError(written.decode(errors="replace"))
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from jobs import (
 from jobs.core.clock import ManualClock
 from jobs.core.ids import new_id
 from jobs.core.job import NewJob
-from jobs.core.store import Capability, Due, JobFilter, Touch, Verdict
+from jobs.core.store import Capability, Due, JobFilter, Revival, Touch, Verdict
 from jobs.stores.memory import MemoryStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -929,6 +929,70 @@ def test_what_is_not_there(store: MemoryStore) -> None:
     assert store.get("unheard-of") is None
     assert store.cancel("unheard-of") is None
     assert store.clear() == 0
+
+
+def test_a_key_outlives_its_row_for_its_window(store: MemoryStore, clock: ManualClock) -> None:
+    def keyed() -> NewJob:
+        return new_job(dedupe_key="k", dedupe_window_seconds=60.0)
+
+    (first,) = store.insert([keyed()])
+    (job,) = claim(store)
+    store.settle([Verdict(job.id, job.fence, State.COMPLETED, keep_seconds=0.0)])
+    clock.advance(1)
+    store.purge(10)
+    assert store.get(first.id) is None
+
+    (found,) = store.insert([keyed()])
+
+    assert (found.id, found.existing, found.state) == (first.id, True, State.COMPLETED)
+    clock.advance(60)
+    assert not store.insert([keyed()])[0].existing
+
+
+def test_a_revived_row_is_rung_for_when_it_is_told_to(
+    store: MemoryStore, clock: ManualClock
+) -> None:
+    (job,) = store.insert([new_job(dedupe_key="k", dedupe_window_seconds=0.0)])
+    (taken,) = claim(store)
+    store.settle([Verdict(taken.id, taken.fence, State.FAILED)])
+    dead = store.get(job.id)
+    assert dead is not None
+
+    assert store.revive([Revival(dead, 0.0, ring_after_seconds=5.0)]) == 1
+    assert store.take_rings(10) == []
+    clock.advance(5)
+    assert [row.id for row in store.take_rings(10)] == [job.id]
+    (other,) = store.insert([new_job(dedupe_key="k", dedupe_window_seconds=0.0)])
+    assert (other.id, other.existing) == (job.id, True), "its key is its own again"
+
+
+def test_a_revival_is_refused_while_another_has_the_key(store: MemoryStore) -> None:
+    (job,) = store.insert([new_job(dedupe_key="k", dedupe_window_seconds=0.0)])
+    (taken,) = claim(store)
+    store.settle([Verdict(taken.id, taken.fence, State.FAILED)])
+    dead = store.get(job.id)
+    assert dead is not None
+    (holder,) = store.insert([new_job(dedupe_key="k", dedupe_window_seconds=0.0)])
+    refused: dict[str, str] = {}
+
+    assert store.revive([Revival(dead, 0.0)], refused=refused) == 0
+    assert refused == {job.id: holder.id}
+
+
+def test_a_keyed_job_that_is_there_already_is_left_as_it_is(store: MemoryStore) -> None:
+    """As when an enqueue is tried again whose answer was lost."""
+    job = new_job(dedupe_key="k", dedupe_window_seconds=0.0)
+    (first,) = store.insert([job])
+
+    (again,) = store.insert([job])
+
+    assert again == first
+    assert [each.id for each in store.list(JobFilter(), 10)] == [job.id]
+
+
+def test_there_is_no_session_to_wait_for(store: MemoryStore) -> None:
+    with pytest.raises(CapabilityError):
+        store.after_commit(object(), lambda items: None, [])
 
 
 def test_cancel_leaves_finished_rows_alone(store: MemoryStore) -> None:

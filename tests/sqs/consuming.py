@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from jobs import Tickwork
 from jobs.core.deadline import tick_budget
-from jobs.core.job import State
 from jobs.core.ring import Message, current_hops
 from jobs.runtime.execute import Batch, BatchReport
 
@@ -32,14 +31,3 @@ def consume(tickwork: Tickwork, messages: Sequence[Message]) -> BatchReport:
         return Batch(runtime, claimed, budget, slots=4).run()
 
     return contextvars.copy_context().run(run)
-
-
-def kept(tickwork: Tickwork, messages: Sequence[Message]) -> list[Message]:
-    """The messages that a consumer keeps: their jobs have not ended."""
-    found = {message.job_id: tickwork.get(message.job_id) for message in messages}
-    waiting = (State.PENDING, State.PROCESSING)
-    return [
-        message
-        for message in messages
-        if (job := found[message.job_id]) is not None and job.state in waiting
-    ]

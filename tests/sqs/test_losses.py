@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs import State, Tickwork
+from jobs.aws.consumer import Consumer
 from jobs.core.clock import ManualClock
 from jobs.core.ring import Message
-from tests.sqs.consuming import consume, kept
+from tests.sqs.consuming import consume
 from tests.support.crashing import Crasher
 from tests.support.databases import Database
 from tests.support.queues import CREDENTIALS, Endpoint, Queue
 from tests.support.scenarios import EXIT_CODE, build
+from tests.support.sqs import Context, record
 
 LIVE = (State.PENDING, State.PROCESSING)
 
@@ -173,35 +178,58 @@ def run_through_weather(
     jobs: int,
     seed: int,
 ) -> None:
-    tickwork = opened(database, queue_url, clock, batch_size=100, retry_delay=0.0)
+    """Functions of three copies at once, each with a batch of ten, and a tick in between."""
     effects: Counter[int] = Counter()
+    ended: Counter[str] = Counter()
+    lock = threading.Lock()
 
-    @tickwork.handler("count", max_attempts=5)
     def count(payload: dict[str, Any]) -> int:
         number: int = payload["n"]
-        effects[number] += 1
-        if effects[number] == 1 and number % 10 == 0:  # each tenth fails once
+        with lock:
+            effects[number] += 1
+            fails = effects[number] == 1 and number % 10 == 0  # each tenth fails once
+        if fails:
             raise LookupError
         return number
 
-    ended: Counter[str] = Counter()
-    for name in ("completed", "failed"):
-        tickwork.on(name, lambda event: ended.update([event.job_id]))  # type: ignore[arg-type]
-    weather = Weather(seed)
-    ids = tickwork.enqueue_many([("count", {"n": n}) for n in range(jobs)])
-    waiting: list[Message] = []
-    for _ in range(400):
-        waiting += weather.through(messages())
-        while waiting:
-            batch, waiting = waiting[:100], waiting[100:]
-            consume(tickwork, batch)
-            # As an event source brings them back: what waits comes through the weather again.
-            weather.late += dict.fromkeys(kept(tickwork, batch))
-        if not any(tickwork.list(state=state, limit=1) for state in LIVE):
-            break
-        clock.advance(30)
-        tickwork.tick()
+    def note(event: Any) -> None:
+        with lock:
+            ended[event.job_id] += 1
+
+    with ExitStack() as stack:
+        copies = []
+        for _ in range(3):
+            copy = opened(database, queue_url, clock, batch_size=100, retry_delay=0.0)
+            stack.enter_context(closing(copy))
+            copy.register_handler("count", count, max_attempts=5)
+            for name in ("completed", "failed"):
+                copy.on(name, note)
+            copies.append(copy)
+        functions = stack.enter_context(ThreadPoolExecutor(len(copies)))
+        consumers = [Consumer(copy) for copy in copies]
+        weather = Weather(seed)
+        ids = copies[0].enqueue_many([("count", {"n": n}) for n in range(jobs)])
+        for _ in range(400):
+            waiting = weather.through(messages())
+            while waiting:
+                batches, waiting = [waiting[at : at + 10] for at in (0, 10, 20)], waiting[30:]
+                # As an event source brings them back: what waits comes through the weather again.
+                for kept in functions.map(delivered, consumers, batches):
+                    weather.late += kept
+            if not any(copies[0].list(state=state, limit=1) for state in LIVE):
+                break
+            clock.advance(30)
+            copies[0].tick()
     assert ended == dict.fromkeys(ids, 1)
     assert effects == {n: 2 if n % 10 == 0 else 1 for n in range(jobs)}
     assert weather.seen.keys() == {"lost", "late", "repeated"}
-    tickwork.close()
+
+
+def delivered(consumer: Consumer, batch: list[Message]) -> list[Message]:
+    """Those of a batch that come back, by what the function answers."""
+    # No queue knows of these copies, so there is no receipt by which one could be hidden.
+    records = [
+        record(message.to_body(), f"{at}", receiptHandle="") for at, message in enumerate(batch)
+    ]
+    answer = consumer.handle({"Records": records}, Context())
+    return [batch[int(each["itemIdentifier"])] for each in answer["batchItemFailures"]]

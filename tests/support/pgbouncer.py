@@ -65,3 +65,9 @@ def server(postgresql_url: str) -> Iterator[str]:
         with running(place, command, answers) as port:
             pooled = behind.set(host="127.0.0.1", port=port)
             yield pooled.render_as_string(hide_password=False)
+
+
+def pooled(url: str, pooler_url: str) -> str:
+    """The database of ``url``, reached through the pooler."""
+    through = make_url(pooler_url).set(database=make_url(url).database)
+    return through.render_as_string(hide_password=False)

@@ -20,6 +20,7 @@ from jobs.core.job import Claimed, NewJob, State
 from jobs.core.limits import Limit, Limits, Rate, Tally
 from jobs.core.store import Capability, Store
 from jobs.testing.areas.base import (
+    LEASE_SECONDS,
     Conformance,
     MakeStore,
     MakeTickwork,
@@ -118,6 +119,21 @@ class LimitConformance(Conformance):
         assert claim(store, limits=limits) == []
         store.settle([pending(lost)], stalled_only=True)
         assert claimed_ids(claim(store, limits=limits)) == [lost.id]
+
+    def test_a_late_result_frees_no_place(self, store: Store, manual_clock: ManualClock) -> None:
+        """Of a runner that was taken for dead: its job runs again, and has the only place."""
+        limits = Limits(kinds={"alpha": Limit(at_once=1)})
+        put(store, new_job(), new_job())
+        (zombie,) = claim(store, limits=limits)
+        manual_clock.advance(LEASE_SECONDS + 1)
+        store.settle([pending(zombie)], stalled_only=True)
+        (again,) = claim(store, limits=limits)
+        assert again.id == zombie.id
+        for _ in range(2):
+            assert store.settle([completed(zombie)]) == {zombie.id}
+            assert claim(store, limits=limits) == []
+        assert store.settle([completed(again)]) == frozenset()
+        assert len(claim(store, limits=limits)) == 1
 
     def test_a_full_key_holds_up_nothing_behind_it(self, store: Store) -> None:
         limits = Limits(keys={"alpha": Limit(at_once=1)})

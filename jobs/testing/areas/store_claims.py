@@ -111,7 +111,9 @@ class ClaimConformance(Conformance):
         assert claim(store, ids=[a]) == []
 
     def test_a_claim_by_ids_keeps_its_limit_and_marks(self, store: Store) -> None:
-        ids = put(store, *[new_job() for _ in range(1000)])
+        jobs = [new_job() for _ in range(1000)]
+        store.insert_many(jobs)
+        ids = [job.id for job in jobs]
         taken = claim(store, 3, ids=ids, mark=1)
         assert [(job.id, job.marked) for job in taken] == list(
             zip(ids[:3], [True, False, False], strict=True)
