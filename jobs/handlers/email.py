@@ -25,6 +25,7 @@ from jobs.handlers.errors import MailRefused, PermanentError
 from jobs.handlers.mail.attach import MOST_FILES, AttachmentRef, fetch
 from jobs.handlers.mail.deliver import deliver_mail
 from jobs.handlers.mail.message import Mail, check_address, one_line
+from jobs.handlers.queueing import split
 from jobs.runtime.enqueue import EnqueueOptions
 
 __all__ = ["AttachmentRef", "EmailJob", "aqueue_email", "email", "producers", "queue_email"]
@@ -248,19 +249,8 @@ _SEEDS_NAMES: Final = {"from_": "from", "organization_id": "organizationId"}
 
 
 def _split(said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The payload and the options of what was said."""
-    names = EnqueueOptions.__annotations__.keys()
-    options = {name: value for name, value in said.items() if name in names}
-    payload = {
-        _SEEDS_NAMES.get(name, name): value
-        for name, value in said.items()
-        if name not in names and value is not None
-    }
-    tenant = payload.pop("organizationId", None)
-    if tenant is not None:
-        if options.get("tenant") not in (None, tenant):
-            raise ConfigurationError("organization_id and tenant are the same: say one of them")
-        options["tenant"] = tenant
+    payload, options = split(said, lambda name: _SEEDS_NAMES.get(name, name))
+    payload.pop("organizationId", None)  # the job's tenant says it
     return payload, options
 
 

@@ -16,6 +16,12 @@ from jobs.runtime.enqueue import EnqueueOptions
 Produced = tuple[str, dict[str, Any], dict[str, Any]]
 
 
+def camel_case(name: str) -> str:
+    """Return `notify_email` as `notifyEmail`."""
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)
+
+
 def enqueue(kind: Handler, said: Mapping[str, Any], *, session: Any, tickwork: Any) -> Job:
     """Enqueue a job from what a helper was given.
 
@@ -25,7 +31,7 @@ def enqueue(kind: Handler, said: Mapping[str, Any], *, session: Any, tickwork: A
     session: the caller's session or connection, or None
     tickwork: the system, or None for the one that the handler is registered with
     """
-    payload, options = _split(said)
+    payload, options = split(said)
     if tickwork is None:
         return kind.enqueue(payload, session=session, **options)
     job: Job = tickwork.enqueue(kind.kind, payload, session=session, **options)
@@ -47,11 +53,18 @@ def from_outside(kind: Handler, fields: Collection[str]) -> Callable[[dict[str, 
     return produce
 
 
-def _split(said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(
+    said: Mapping[str, Any], name_of: Callable[[str], str] = camel_case
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the payload and the options of what a helper was given.
+
+    name_of: the payload's name of what Python calls so
+    Raises ConfigurationError when organization_id and tenant are given and differ.
+    """
     names = EnqueueOptions.__annotations__.keys()
     options = {name: value for name, value in said.items() if name in names}
     payload = {
-        camel_case(name): value
+        name_of(name): value
         for name, value in said.items()
         if name not in names and value is not None
     }
@@ -61,9 +74,3 @@ def _split(said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ConfigurationError("organization_id and tenant are the same: say one of them")
         options["tenant"] = tenant
     return payload, options
-
-
-def camel_case(name: str) -> str:
-    """Return `notify_email` as `notifyEmail`."""
-    first, *others = name.split("_")
-    return first + "".join(part.capitalize() for part in others)
