@@ -178,7 +178,7 @@ def test_one_order_is_enough_for_a_large_backlog(
     """No cron, and nobody who orders again: each tick is started by the one before it."""
     command = gunicorn(tmp_path, "--workers=2", "--worker-class=gthread", "--threads=4")
     url = postgresql_database.url
-    # A chain's 1,000 ticks by default are what 10,000 jobs take at 10 a tick, and none may be short.
+    # By default a chain has 1,000 ticks: just what 10,000 jobs take at 10 a tick, if none is short.
     wide = {"JOBS_BATCH_SIZE": str(batch), "JOBS_CHAIN_LIMIT": "2000"}
     with shop(tmp_path, url, command, **wide) as web:
         order(web, 0, 10_000)
