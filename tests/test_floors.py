@@ -99,7 +99,7 @@ ORDER = {
     "jobs.runtime": (
         *("tracing", "loop", "gate", "terms", "recorder", "pulse", "base", "ring", "unique"),
         *("enqueue", "chains", "groups", "settle", "breakers", "run", "execute", "record"),
-        *("schedules", "timetable", "upkeep", "steer", "give_up", "alerts", "watch"),
+        *("schedules", "timetable", "upkeep", "apart", "steer", "give_up", "alerts", "watch"),
         *("tick", "chain", "drain", "deliver", "trouble", "stream", "worker", "local"),
     ),
     "jobs.handlers.mail": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from sqlalchemy import func, select
@@ -75,3 +76,17 @@ def test_never_more_than_the_limits_though_processes_die(
     assert set(most.values()) == {1}
     assert len(most) == 4
     assert not tickwork.list(state=State.FAILED)
+
+
+@pytest.mark.slow
+def test_a_tenant_with_100_000_jobs_delays_another_by_one_tick_at_most(database: Database) -> None:
+    with closing(Tickwork(database.url)) as tickwork:
+        tickwork.create_schema()
+        tickwork.register_handler("note", lambda payload: None)
+        for _ in range(20):
+            tickwork.enqueue_many([("note", {})] * 5_000, tenant="big")
+        assert tickwork.tick(limit=10).succeeded == 10
+        single = tickwork.enqueue("note", tenant="small")
+        result = tickwork.tick(limit=10)
+        assert single.id in result.jobs
+        assert result.succeeded == 10

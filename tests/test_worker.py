@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import force_setattr
 from sqlalchemy import event, update
 
 from jobs import JobContext, Snooze, State, Tickwork
@@ -166,7 +167,7 @@ def test_a_lost_job_is_reclaimed_by_the_worker(tickwork: Tickwork) -> None:
 
 def test_delayed_jobs_and_schedules_come_when_they_are_due(tickwork: Tickwork) -> None:
     """The poll is far away: it sleeps until the next thing is due."""
-    object.__setattr__(tickwork.settings, "poll_interval", 60.0)
+    force_setattr(tickwork.settings, "poll_interval", 60.0)
     begun = threading.Event()
 
     @tickwork.handler("job")
@@ -190,7 +191,7 @@ def test_delayed_jobs_and_schedules_come_when_they_are_due(tickwork: Tickwork) -
 
 
 def test_limits_hold_and_free_places_are_taken_at_once(tickwork: Tickwork) -> None:
-    object.__setattr__(tickwork.settings, "poll_interval", 60.0)
+    force_setattr(tickwork.settings, "poll_interval", 60.0)
     running: list[int] = []
     most = 0
     lock = threading.Lock()
@@ -272,7 +273,7 @@ def test_only_the_named_queues_and_kinds(tickwork: Tickwork) -> None:
 
 
 def test_an_idle_worker_asks_one_statement_a_poll(tickwork: Tickwork) -> None:
-    object.__setattr__(tickwork.settings, "poll_interval", 0.2)
+    force_setattr(tickwork.settings, "poll_interval", 0.2)
 
     @tickwork.handler("job")
     def handle() -> None:
@@ -323,7 +324,7 @@ def test_a_stop_hands_back_and_gives_up_after_the_grace(tickwork: Tickwork) -> N
 
 
 def test_what_a_handler_enqueues_starts_without_a_poll(tickwork: Tickwork) -> None:
-    object.__setattr__(tickwork.settings, "poll_interval", 60.0)
+    force_setattr(tickwork.settings, "poll_interval", 60.0)
     done = threading.Event()
 
     @tickwork.handler("second")

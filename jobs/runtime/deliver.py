@@ -18,20 +18,20 @@ from jobs.core.delivery import (
     ack,
     fate_of_outcome,
     fate_unclaimed,
-    has_lost_a_runner,
     keep,
 )
 from jobs.core.events import ticking
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, decide, pace_marks
 from jobs.core.ring import current_hops
-from jobs.core.store import Standing, Touch
+from jobs.core.store import Standing
+from jobs.runtime.apart import Line, run_apart, suspects_apart
 from jobs.runtime.base import Runtime
-from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport, tell
+from jobs.runtime.execute import FLUSH_SECONDS, tell
 from jobs.runtime.record import Note, written_down
 from jobs.runtime.settle import settle_all
 from jobs.runtime.steer import learn_queues
-from jobs.runtime.upkeep import reclaim, trim_finished
+from jobs.runtime.upkeep import reclaim
 from jobs.runtime.watch import look_at_alerts
 
 
@@ -49,9 +49,6 @@ class Delivery(NamedTuple):
     group: str | None = None
     hops: int = 0
     fate: Fate | None = None
-
-
-Line = list[Claimed]  # jobs that run one after the other; where there is no order, one alone
 
 
 @ticking()
@@ -112,7 +109,8 @@ def _run_all(
         _hand_back(runtime, blocked)
     hops = current_hops.set(max((each.hops for each in firsts.values()), default=0))
     try:
-        reports = _execute(runtime, lines, budget, slots, note)
+        batches = suspects_apart(runtime, lines)
+        reports = run_apart(runtime, batches, budget, slots=slots, note=note)
     finally:
         current_hops.reset(hops)
     for report in reports:
@@ -205,39 +203,6 @@ def _hand_back(runtime: Runtime, jobs: Sequence[Claimed]) -> None:
     for job, outcome in zip(jobs, outcomes, strict=True):
         if job.id not in late:
             tell(runtime, job, outcome)
-
-
-def _execute(
-    runtime: Runtime, lines: Sequence[Line], budget: Budget, slots: int, note: Note
-) -> list[BatchReport]:
-    """Run the lines side by side; then, one by one, those that may kill their runner."""
-    suspect: list[Line] = []
-    trusted: list[Line] = []
-    for line in lines:
-        (suspect if any(map(has_lost_a_runner, line)) else trusted).append(line)
-    suspect = _without_marks(runtime, suspect)
-    reports: list[BatchReport] = []
-    for together in [trusted, *([line] for line in suspect)]:
-        batch = Batch(
-            runtime,
-            [line[0] for line in together],
-            budget,
-            slots=slots,
-            followers={line[0].id: line[1:] for line in together if line[1:]},
-            fresh=not any(report.started for report in reports),
-        )
-        note.reports.append(batch.report)
-        reports.append(batch.run())
-        trim_finished(runtime, reports[-1])
-    return reports
-
-
-def _without_marks(runtime: Runtime, lines: list[Line]) -> list[Line]:
-    """They do not start soon: should another job kill the runner, these have not run."""
-    marked = [job for line in lines for job in line if job.marked]
-    if marked:
-        runtime.store.touch([Touch(job.id, job.fence, False) for job in marked])
-    return [[job._replace(marked=False) for job in line] for line in lines]
 
 
 def _fates_in_order(

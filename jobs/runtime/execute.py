@@ -512,6 +512,10 @@ class Batch:
 
     def _expected_starts(self, now: float) -> int:
         started = self._started - self._started_at_last_flush
+        if not started and now - self._last_flush >= FLUSH_SECONDS:
+            # Slow jobs: a slot that ends one has the next marked at once, so that none need bear a
+            # mark meanwhile, and pay for a runner that dies of another.
+            return self._hungry
         if self._is_starving():
             # All that were marked have begun and more could have: what was seen is too low a guess.
             started *= 4

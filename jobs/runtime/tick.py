@@ -14,10 +14,11 @@ from msgspec.structs import replace
 from jobs.core.deadline import Budget, tick_budget
 from jobs.core.events import ticking
 from jobs.core.outcome import pace_marks
+from jobs.runtime.apart import merged, run_apart, suspects_apart
 from jobs.runtime.base import Runtime
-from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
+from jobs.runtime.execute import FLUSH_SECONDS, BatchReport
 from jobs.runtime.record import RAN, Note, written_down
-from jobs.runtime.upkeep import run_upkeep, trim_finished
+from jobs.runtime.upkeep import run_upkeep
 from jobs.runtime.watch import look_at_alerts
 
 log = logging.getLogger("tickwork.tick")
@@ -166,10 +167,10 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
             limits=limits,
         )
     note.claimed = len(claimed)
-    batch = Batch(runtime, claimed, budget, slots=slots, when_ended=wanted.handlers_ended)
-    note.reports.append(batch.report)
-    report = batch.run()
-    trim_finished(runtime, report)
+    batches = suspects_apart(runtime, ([job] for job in claimed), budget)
+    ended = wanted.handlers_ended
+    reports = run_apart(runtime, batches, budget, slots=slots, note=note, when_ended=ended)
+    report = merged(reports)
     may_be_left = len(claimed) >= limit or runtime.stopping.is_set()
     came_meanwhile = wanted.counts_left and bool(claimed)
     # Nor has a short claim taken what its jobs were followed by.

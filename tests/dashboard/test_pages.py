@@ -122,6 +122,17 @@ def test_every_page_is_drawn_on_every_store(any_shop: Shop) -> None:
         assert "<h1" in answer.text
 
 
+def test_it_is_said_why_a_job_does_not_run_and_what_mends_it(shop: Shop) -> None:
+    job = shop.tickwork.enqueue("welcome-mail", {"n": 1}, delay=600)
+    shop.tickwork.pause("mails", by="ada", because="the mail server moves")
+    text = unescape(shop.client().get(f"{HOME}/jobs/{job.id}/why").text)
+    found = shop.tickwork.why(job.id)
+    assert [each.reason for each in found.reasons] == ["paused", "delayed"]
+    assert "by ada: the mail server moves" in text
+    assert text.index("tickwork resume mails") < text.index("not due until")
+    assert f"/jobs/{job.id}/why" in shop.client().get(f"{HOME}/jobs/{job.id}").text
+
+
 def test_an_empty_system_has_pages_too(shop: Shop) -> None:
     client = shop.client()
     for path in ("", "/jobs", "/failed", "/queues", "/schedules", "/metrics", "/audit", "/kinds"):

@@ -7,15 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 
 from jobs import Job, State, Tickwork
+from jobs.core.clock import ManualClock
 from tests.http.conftest import BEARER, SECRET
 from tests.support.databases import Database
-from tests.support.web import Web, serving
+from tests.support.web import Web, eventually, serving
 
 TICK = "/cron/process-jobs"
 TASKS = """
@@ -158,6 +161,47 @@ def test_a_handler_that_hangs_is_cut_off_and_the_others_are_not(
         tickwork.enqueue("trace", {"n": 5})
         assert web.ask("GET", TICK, BEARER).json["succeeded"] == 1
         assert "WORKER TIMEOUT" not in web.log
+
+
+def test_a_tick_that_its_server_kills_loses_nothing_and_blames_only_what_ran(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """A limit that is longer than the server's own: gunicorn aborts the process in mid-tick."""
+    with (
+        system(sqlite_url) as tickwork,
+        gunicorn(
+            tmp_path,
+            sqlite_url,
+            "--worker-class=sync",
+            "--timeout=1",
+            "--graceful-timeout=1",
+            JOBS_CONCURRENCY="1",
+        ) as web,
+    ):
+        tickwork.enqueue_many([("trace", {"n": n}) for n in range(2)], priority=1)
+        hung = tickwork.enqueue("hang", {}, priority=2)
+        waiting = tickwork.enqueue_many([("trace", {"n": n}) for n in range(2, 6)])
+        with suppress(OSError, HTTPException):  # the process dies with the answer
+            web.ask("GET", TICK, BEARER)
+        assert eventually(lambda: "WORKER TIMEOUT" in web.log), web.log
+        # Another process serves on, and takes nothing whose lease still holds.
+        assert web.ask("GET", TICK, BEARER).json["processed"] == 0
+
+    assert trace(tmp_path) == {"0": 1, "1": 1}
+    an_hour_later = ManualClock(datetime.now(UTC) + timedelta(hours=1))
+    with closing(Tickwork(sqlite_url, clock=an_hour_later)) as tickwork:
+        tickwork.register_handler("trace", lambda payload: None)
+        tickwork.register_handler("hang", lambda payload: None)
+        assert tickwork.tick().reclaimed == 5
+        an_hour_later.advance(3600)
+        tickwork.drain()
+        assert states(tickwork) == {State.COMPLETED: 7}
+        attempts = {job.id: job.attempts for job in tickwork.list()}
+        assert attempts.pop(hung.id) == 2
+        assert set(attempts.values()) == {1}
+        assert attempts.keys() > set(waiting)
+        (lost,) = (job for job in tickwork.list() if job.errors)
+        assert (lost.id, lost.errors[0]["type"]) == (hung.id, "RunnerLost")
 
 
 @pytest.mark.parametrize(

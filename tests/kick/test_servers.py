@@ -168,3 +168,23 @@ def test_a_backlog_drains_by_chained_ticks_though_some_are_killed(
 @pytest.mark.parametrize("batch", [10, 100])
 def test_a_large_backlog_drains(batch: int, postgresql_database: Database, tmp_path: Path) -> None:
     drain(tmp_path, postgresql_database.url, jobs=10_000, batch=batch, kills=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [10, 100])
+def test_one_order_is_enough_for_a_large_backlog(
+    batch: int, postgresql_database: Database, tmp_path: Path
+) -> None:
+    """No cron, and nobody who orders again: each tick is started by the one before it."""
+    command = gunicorn(tmp_path, "--workers=2", "--worker-class=gthread", "--threads=4")
+    url = postgresql_database.url
+    # By default a chain has 1,000 ticks: just what 10,000 jobs take at 10 a tick, if none is short.
+    wide = {"JOBS_BATCH_SIZE": str(batch), "JOBS_CHAIN_LIMIT": "2000"}
+    with shop(tmp_path, url, command, **wide) as web:
+        order(web, 0, 10_000)
+        assert eventually(lambda: len(ran(tmp_path)) >= 10_000, 240), web.log
+        with closing(Tickwork(url)) as tickwork:
+            assert eventually(
+                lambda: tickwork.counts() == {("default", "order", State.COMPLETED): 10_000}
+            ), web.log
+    assert set(Counter(n for n, _ in ran(tmp_path)).values()) == {1}

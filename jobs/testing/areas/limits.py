@@ -36,6 +36,7 @@ from jobs.testing.areas.base import (
 )
 
 TWO = Limit(at_once=2)
+_RATED = [("mail", "gamma"), ("default", "alpha")]
 
 
 def of_tenant(tenant: str, **fields: Any) -> NewJob:
@@ -193,6 +194,40 @@ class LimitConformance(Conformance):
             assert sum(begin <= at < begin + window for at in taken) <= rate.most
         span = (taken[-1] - taken[0]) / window
         assert len(taken) >= 0.8 * rate.most * span
+
+    def test_rates_hold_however_many_claim_at_once(
+        self, store: Store, make_store: MakeStore, manual_clock: ManualClock
+    ) -> None:
+        """Of a queue, a kind and a key, by twenty claimers on two stores."""
+        rates = {"mail": 11, "alpha": 7, "one": 3}
+        limits = Limits(
+            queues={"mail": Limit(rate=Rate(rates["mail"], 60))},
+            kinds={"alpha": Limit(rate=Rate(rates["alpha"], 60))},
+            keys={"beta": Limit(rate=Rate(rates["one"], 60))},
+        )
+        store.insert_many(new_job(kind, queue=q) for q, kind in _RATED for _ in range(60))
+        store.insert_many(of_key("one", "beta") for _ in range(60))
+        shared = Capability.SHARED in store.capabilities
+        stores = (store, make_store(manual_clock)) if shared else (store, store)
+
+        def work(number: int) -> list[Claimed]:
+            return [job for _ in range(3) for job in claim(stores[number % 2], 4, limits=limits)]
+
+        for seconds in (60, 59, 1, 60):
+            at_once = [job for taken in in_threads(20, work) for job in taken]
+            # A key in another claim's hands is left to it: what is free is taken by the next.
+            alone = [job for _ in range(20) for job in claim(store, 4, limits=limits)]
+            taken = at_once + alone
+            ids = claimed_ids(taken)
+            assert len(ids) == len(set(ids))
+            names = Counter(
+                job.concurrency_key or (job.queue if job.queue == "mail" else job.kind)
+                for job in taken
+            )
+            assert names == ({} if seconds == 1 else rates)
+            manual_clock.advance(seconds)
+        if stores[1] is not store:
+            stores[1].close()
 
     def test_a_rate_refills(self, store: Store, manual_clock: ManualClock) -> None:
         limits = Limits(keys={"alpha": Limit(rate=Rate(2, 60))})

@@ -256,6 +256,16 @@ class CleaningConformance(Conformance):
         store.settle([completed(job) for job in claim(store)])
         assert [tickwork.clean(0, 3) for _ in range(4)] == [3, 3, 1, 0]
 
+    def test_of_one_kind_or_queue_alone(self, tickwork: Tickwork, store: Store) -> None:
+        for kind, queue in (("alpha", "mail"), ("beta", "mail"), ("alpha", "default")):
+            put_one(store, kind, queue=queue)
+        store.settle([failed(job) for job in claim(store)])
+        assert tickwork.clean(0, 0, "failed", kind="beta", queue="default") == 0
+        assert tickwork.clean(0, 0, "failed", kind="beta") == 1
+        assert tickwork.clean(0, 0, "failed", queue="mail") == 1
+        (left,) = tickwork.dead_letters(9)
+        assert (left.kind, left.queue) == ("alpha", "default")
+
     @pytest.mark.parametrize("state", ["pending", "processing", "waiting"])
     def test_only_ended_jobs_are_cleaned(self, tickwork: Tickwork, state: str) -> None:
         with pytest.raises(ConfigurationError):

@@ -77,6 +77,57 @@ class LostRunnerConformance(Conformance):
         assert [entry["attempt"] for entry in ended.errors] == [1, 2, 3]
         assert tickwork.tick().processed == 0
 
+    def test_what_may_have_killed_its_runner_runs_last_and_alone(
+        self, tickwork: Tickwork, store: Store, manual_clock: ManualClock
+    ) -> None:
+        """Of those that were running nobody knows which it was, so each has its own turn."""
+        seen: dict[str, list[tuple[State, bool]]] = {}
+        ids: list[str] = []
+
+        @tickwork.handler("alpha")
+        def alpha(ctx: JobContext) -> None:
+            rows = [fetch(store, each) for each in ids if each != ctx.job_id]
+            seen[ctx.job_id] = [(row.state, row.started_at is not None) for row in rows]
+
+        ids += [alpha.enqueue(priority=1).id for _ in range(2)]
+        claim(store, mark=2)
+        manual_clock.advance(LEASE_SECONDS + 1)
+        tickwork.reclaim()
+        manual_clock.advance(60)
+        innocent = [alpha.enqueue().id for _ in range(4)]
+        ids += innocent
+        result = tickwork.tick()
+        assert (result.processed, result.succeeded) == (6, 6)
+        order = list(seen)
+        assert set(order[:4]) == set(innocent)
+        done, waits = (State.COMPLETED, True), (State.PROCESSING, False)
+        assert sorted(seen[order[4]]) == sorted([done] * 4 + [waits])
+        assert seen[order[5]] == [done] * 5
+        assert {fetch(store, each).attempts for each in innocent} == {1}
+
+    def test_a_suspect_that_fits_no_tick_but_as_its_first_is_the_first(
+        self, tickwork: Tickwork, store: Store, manual_clock: ManualClock
+    ) -> None:
+        ran: list[str] = []
+        marked: list[bool] = []
+        tickwork.register_handler("beta", lambda payload: ran.append("beta"))
+        beta: list[str] = []
+
+        @tickwork.handler("alpha", timeout=3600)
+        def alpha() -> None:
+            ran.append("alpha")
+            marked.extend(fetch(store, each).started_at is not None for each in beta)
+
+        alpha.enqueue()
+        claim(store, mark=1)
+        manual_clock.advance(LEASE_SECONDS + 1)
+        tickwork.reclaim()
+        manual_clock.advance(60)
+        beta += [tickwork.enqueue("beta", priority=1).id for _ in range(2)]
+        assert tickwork.tick().succeeded == 3
+        assert ran == ["alpha", "beta", "beta"]
+        assert marked == [False, False]
+
     def test_many_lost_rows_come_back_in_turns(
         self, tickwork: Tickwork, store: Store, manual_clock: ManualClock
     ) -> None:
