@@ -93,6 +93,81 @@ def test_what_was_claimed_ahead_goes_back_when_the_slots_are_all_at_long_jobs(
         stop(worker)
 
 
+def test_what_may_have_killed_its_runner_runs_alone(tickwork: Tickwork) -> None:
+    """What runs goes on to its end, what waits begins after it; then all slots are filled again."""
+    gate, begun = threading.Event(), list[tuple[str, frozenset[str]]]()
+    running: set[str] = set()
+    lock = threading.Lock()
+
+    @tickwork.handler("work")
+    def work(payload: dict[str, str], ctx: JobContext) -> None:
+        with lock:
+            begun.append((payload["name"], frozenset(running)))
+            running.add(payload["name"])
+        gate.wait(30 if payload["name"] == "slow" else 0.02)
+        with lock:
+            running.remove(payload["name"])
+
+    suspects = [work.enqueue({"name": name}).id for name in ("first", "second")]
+    assert len(tickwork.store.claim(2, kinds=["work"], lease_seconds=60, mark=2)) == 2
+    jobs, past = tickwork.store.tables.jobs, datetime(2020, 1, 1, tzinfo=UTC)  # type: ignore[attr-defined]
+    with tickwork.engine.begin() as connection:
+        connection.execute(update(jobs).values(lease_until=past))
+    assert tickwork.reclaim() == 2
+    slow = work.enqueue({"name": "slow"}, priority=1)
+    worker = tickwork.worker(concurrency=3)
+    worker.start()
+    try:
+        assert eventually(lambda: state(tickwork, slow.id) == "processing" and bool(begun))
+        with tickwork.engine.begin() as connection:
+            connection.execute(update(jobs).where(jobs.c.id.in_(suspects)).values(run_at=past))
+        worker.wake()
+        assert eventually(lambda: state(tickwork, suspects[0]) == "processing")
+        others = [work.enqueue({"name": f"other {n}"}).id for n in range(6)]
+        assert not gate.is_set()
+        assert begun == [("slow", frozenset())]
+        gate.set()
+        assert eventually(lambda: all(state(tickwork, each) == "completed" for each in others))
+    finally:
+        gate.set()
+        stop(worker)
+    found = dict(begun)
+    assert found["first"] == found["second"] == frozenset()
+    assert not any({"first", "second"} & among for among in found.values())
+    assert {job.attempts for job in tickwork.list(state=State.COMPLETED)} == {1, 2}
+
+
+def test_what_waits_for_its_turn_alone_goes_back_at_the_end(tickwork: Tickwork) -> None:
+    gate = threading.Event()
+
+    @tickwork.handler("work")
+    def work(payload: dict[str, bool]) -> None:
+        if payload["slow"]:
+            gate.wait(30)
+
+    suspect = work.enqueue({"slow": False})
+    tickwork.store.claim(1, kinds=["work"], lease_seconds=60, mark=1)
+    jobs, past = tickwork.store.tables.jobs, datetime(2020, 1, 1, tzinfo=UTC)  # type: ignore[attr-defined]
+    with tickwork.engine.begin() as connection:
+        connection.execute(update(jobs).values(lease_until=past))
+    tickwork.reclaim()
+    slow = work.enqueue({"slow": True}, priority=1)
+    with tickwork.engine.begin() as connection:
+        connection.execute(update(jobs).values(run_at=past))
+    worker = tickwork.worker(concurrency=2)
+    worker.start()
+    assert eventually(lambda: state(tickwork, suspect.id) == "processing")
+    assert eventually(lambda: worker.take_stats().running == 1)
+    worker.stop(10)
+    assert eventually(lambda: state(tickwork, suspect.id) == "pending")
+    gate.set()
+    stop(worker)
+    assert state(tickwork, slow.id) == "completed"
+    back = tickwork.get(suspect.id)
+    assert back is not None
+    assert back.attempts == 1  # that of its lost runner alone
+
+
 def test_a_lease_is_renewed_for_as_long_as_a_job_runs(tickwork: Tickwork) -> None:
     gate = threading.Event()
 
@@ -118,21 +193,22 @@ def test_a_lease_is_renewed_for_as_long_as_a_job_runs(tickwork: Tickwork) -> Non
 
 
 def test_a_transactional_job_keeps_its_lease_too(tickwork: Tickwork) -> None:
-    gate = threading.Event()
+    gate, begun = threading.Event(), threading.Event()
 
     @tickwork.handler("long", transactional=True)
     def long(ctx: JobContext) -> str:
+        begun.set()
         gate.wait(30)
         return "once"
 
     job = long.enqueue()
-    worker = Worker(tickwork._runtime, lease_seconds=0.6)
+    worker = Worker(tickwork._runtime, lease_seconds=1.2)
     worker.start()
     other = Tickwork(tickwork.settings.database_url)
     reclaimer = threading.Thread(target=other.reclaim)
     try:
-        assert eventually(lambda: state(tickwork, job.id) == "processing")
-        time.sleep(1.0)
+        assert begun.wait(30)
+        time.sleep(1.7)
         reclaimer.start()  # on SQLite it waits for the handler's transaction
         time.sleep(0.2)
     finally:

@@ -92,11 +92,14 @@ def _is_oversize(runtime: Runtime, job: Claimed, budget: Budget) -> bool:
 def _first_with_marks(runtime: Runtime, batches: list[list[Line]]) -> list[list[Line]]:
     """Later ones do not start soon: should another job kill the runner, these have not run."""
     first, *later = [each for each in batches if each] or [[]]
-    marked = [job for batch in later for line in batch for job in line if job.marked]
+    unmarked = without_marks(runtime, [job for batch in later for line in batch for job in line])
+    rest = iter(unmarked)
+    return [first, *([[next(rest) for _ in line] for line in batch] for batch in later)]
+
+
+def without_marks(runtime: Runtime, jobs: Sequence[Claimed]) -> list[Claimed]:
+    """The jobs as they are once their start marks are taken back."""
+    marked = [Touch(job.id, job.fence, False) for job in jobs if job.marked]
     if marked:
-        runtime.store.touch([Touch(job.id, job.fence, False) for job in marked])
-    return [first, *([_unmarked(line) for line in batch] for batch in later)]
-
-
-def _unmarked(line: Line) -> Line:
-    return [job._replace(marked=False) for job in line]
+        runtime.store.touch(marked)
+    return [job._replace(marked=False) for job in jobs]

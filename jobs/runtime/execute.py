@@ -434,9 +434,7 @@ class Batch:
         if not touches:
             return
         if renew is not None:
-            with self._held_lock:
-                held = (*self._ready, *self._waiting, *self._put_off, *self._held)
-            touches += [Touch(job.id, job.fence) for job in held]
+            touches += [Touch(job.id, job.fence) for job in self._not_started()]
         try:
             report = self.runtime.store.touch(touches, lease_seconds=renew)
         except BaseException:
@@ -457,6 +455,11 @@ class Batch:
             with self._wake_slots:
                 self._ready.extend(startable)
                 self._wake_slots.notify_all()
+
+    def _not_started(self) -> list[Claimed]:
+        """Those whose leases are held for them."""
+        with self._held_lock:
+            return [*self._ready, *self._waiting, *self._put_off, *self._held]
 
     def _choose_marks(self, now: float) -> list[Claimed]:
         expected = self._expected_starts(now) - len(self._ready)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from jobs.core.deadline import WORKER_LEASE_SECONDS, unlimited_budget
+from jobs.core.delivery import has_lost_a_runner
 from jobs.core.ids import new_id
 from jobs.core.job import Claimed
 from jobs.core.outcome import NotStarted, Outcome
+from jobs.runtime.apart import without_marks
 from jobs.runtime.base import Runtime
 from jobs.runtime.execute import FLUSH_SECONDS, Batch, BatchReport
 from jobs.runtime.record import Note
@@ -92,6 +94,9 @@ class Stream(Batch):
         self._queues = None if queues is None else frozenset(queues)
         self._lease_seconds = lease_seconds
         self._taken_at: dict[str, float] = {}
+        # What may kill its runner waits until nothing else runs; and whose turn it is, by its id.
+        self._apart: deque[Claimed] = deque()
+        self._alone: str | None = None
         self._lanes: tuple[str, ...] = ()
         self._woken = True
         self._look_at = now
@@ -186,7 +191,8 @@ class Stream(Batch):
         return super()._is_urgent()
 
     def _rest_until(self) -> float:
-        if self._woken:  # under the lock, so that no wake is lost between this and the rest
+        # Under the lock, so that no wake is lost between this and the rest.
+        if self._woken or self._can_take_turns():
             return self._monotonic()
         if self.runtime.stopping.is_set():
             return super()._rest_until()
@@ -205,6 +211,7 @@ class Stream(Batch):
         if self._is_clogged():
             self._end_clogged()
             return
+        self._take_turns(now)
         self._hand_back_stale(now)
         is_due = now >= self._look_at
         if woken:
@@ -244,6 +251,48 @@ class Stream(Batch):
         )
         self.runtime.stopping.set()
 
+    # -- apart ---------------------------------------------------------------------------------
+
+    def _is_apart(self) -> bool:
+        """Whether a job that may kill its runner runs, or waits for its turn: none is claimed."""
+        return bool(self._apart) or self._alone is not None
+
+    def _can_take_turns(self) -> bool:
+        if self._alone is not None:
+            return self._alone not in self._claimed_by_id  # its end is written
+        return bool(self._apart) and self._is_idle() and self._flushed == len(self._ended)
+
+    def _take_turns(self, now: float) -> None:
+        if not self._can_take_turns():
+            return
+        self._alone = None
+        if self._apart:
+            job = self._apart.popleft()
+            self._alone = job.id
+            self._taken_at[job.id] = now
+            self._waiting.append(job)
+        else:
+            self._more_is_due = True
+            self._look_at = now
+
+    def _set_apart(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Keep what may kill its runner for its turn; returns the others."""
+        suspects = list(filter(has_lost_a_runner, claimed))
+        if not suspects:
+            return list(claimed)
+        self._apart.extend(without_marks(self.runtime, suspects))
+        self.total += len(suspects)
+        self._claimed_by_id.update((job.id, job) for job in suspects)
+        return [job for job in claimed if job not in suspects]
+
+    def _not_started(self) -> list[Claimed]:
+        return [*super()._not_started(), *self._apart]
+
+    def _release_unstarted(self) -> None:
+        while self._apart:
+            self._end(self._unstarted(self._apart.popleft(), NotStarted()))
+        super()._release_unstarted()
+
     # -- claims --------------------------------------------------------------------------------
 
     def _queued(self) -> int:
@@ -251,11 +300,13 @@ class Stream(Batch):
 
     def _free(self) -> int:
         """How many slots nobody has a job for."""
+        if self._is_apart():
+            return 0
         return self.slots - len(self._running) - self._queued()
 
     def _wants(self) -> int:
         """How many jobs to claim now, if more are known to be due."""
-        if not self._more_is_due or self._monotonic() < self._no_claim_before:
+        if not self._more_is_due or self._is_apart() or self._monotonic() < self._no_claim_before:
             return 0
         queued, free = self._queued(), self._free()
         ahead = min(self._pace * AHEAD_SECONDS, MOST_AT_ONCE)
@@ -292,7 +343,7 @@ class Stream(Batch):
             self._taken_at.update((job.id, at) for job in claimed)
             self._note.claimed += len(claimed)
             self._claimed_last = max(len(claimed), self.slots)
-            self._admit(claimed)
+            self._admit(self._set_apart(claimed))
         if claimed:
             self._held_back_seconds = HELD_BACK_SECONDS
         self._more_is_due = len(claimed) >= want
