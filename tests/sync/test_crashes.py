@@ -36,7 +36,7 @@ def dying(open_shop: Shop) -> Iterator[Crasher]:
 @pytest.mark.parametrize(
     ("database", "step"),
     [
-        ("sqlite", 13),
+        ("sqlite", 37),
         *(
             pytest.param(name, step, marks=pytest.mark.slow)
             for name, step in (("sqlite", 1), ("postgresql", 3))

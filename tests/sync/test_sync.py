@@ -22,7 +22,6 @@ from jobs.handlers.sync import (
     on_auth_error,
 )
 from jobs.handlers.sync import kind as kind_module
-from tests.support.databases import Database
 from tests.sync.conftest import HANDLERS, Desk
 from tests.sync.shop import body, cut_off, orders, status
 from tests.sync.tasks import SHOPIFY, save
