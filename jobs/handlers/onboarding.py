@@ -36,7 +36,7 @@ from jobs.core.errors import ConfigurationError, Continue, Discard, PayloadError
 from jobs.core.names import check_kind
 from jobs.core.registry import handler
 from jobs.handlers.errors import HandlerError, MailRefused, PermanentError
-from jobs.handlers.outbox import check_address
+from jobs.handlers.mail.message import check_address
 from jobs.handlers.queueing import enqueue, from_outside
 from jobs.runtime.enqueue import EnqueueOptions
 
@@ -163,7 +163,6 @@ def onboarding_step(name: str) -> Callable[[StepFunction], StepFunction]:
     queue=QUEUE,
     max_attempts=3,
     backoff=exponential(5, factor=5),
-    api=True,
     log_context=["organizationName", "tier"],
 )
 def tenant_onboarding(onboarding: TenantOnboarding, ctx: JobContext) -> dict[str, Any]:
