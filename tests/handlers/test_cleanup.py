@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -295,6 +296,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     )
     yield client
     client.close()
+    # What moto keeps is the process's, not the server's.
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()  # noqa: S310 - loopback
     server.stop()
 
 
