@@ -19,4 +19,8 @@ Nothing is imported here, so that `import jobs.handlers` costs nothing. Each mod
 - `webhook`: the job kind `webhook`
 - `providers`: how those who send webhooks prove it
 - `incoming`: handlers for the webhooks of providers
+- `queueing`: how the `queue_...` helpers and the producers' paths make jobs
+- `onboarding`: the job kind `tenant-onboarding`
+- `sync`: the job kind `data-sync`, connectors and schedules
+- `cleanup`, `alert`, `audit_log`: the job kinds `cleanup`, `alert` and `audit_log_created`
 """

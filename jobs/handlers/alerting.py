@@ -139,7 +139,9 @@ def _subject(alert: Mapping[str, Any], settings: AlertSettings) -> str:
 
 def _plain(alert: Mapping[str, Any]) -> str:
     lines = [str(alert["words"]), f"Since {alert['since']}."]
-    if alert["level"] != "ok" and alert["name"] != STORE_UNREACHABLE:
+    # Only the system's own alerts have a state, which somebody can acknowledge.
+    is_own = "organizationId" not in alert and alert["name"] != STORE_UNREACHABLE
+    if alert["level"] != "ok" and is_own:
         lines.append(f"Acknowledge it with: tickwork alerts ack {alert['name']} --by NAME")
     return "\n".join(lines)
 

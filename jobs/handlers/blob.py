@@ -24,14 +24,15 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from jobs.handlers.errors import BlobError
-from jobs.handlers.files import replace_file
+from jobs.handlers.files import files_below, replace_file
 
 DEFAULT_BLOB_URL: Final = ".tickwork/blobs"
 LINK_SECONDS: Final = 7 * 24 * 3600
@@ -41,6 +42,17 @@ _S3_PART_BYTES: Final = 8 * 1024 * 1024
 _S3_PARTS_AT_ONCE: Final = 2
 _S3_TIMEOUT_SECONDS: Final = 60
 _KEY_CHARACTERS: Final = 512
+_KEYS_AT_ONCE: Final = 1000  # what S3 lists, and deletes, in one call
+
+
+class OldFiles(NamedTuple):
+    """A part of a listing: the keys of files that are old enough, and where to go on.
+
+    looked_to: the key that was looked at last, to be given as `after`; None at the end
+    """
+
+    keys: list[str]
+    looked_to: str | None
 
 
 class BlobStore(Protocol):
@@ -72,6 +84,24 @@ class BlobStore(Protocol):
         """Return the key of a file by the lasting URL that `put` gave.
 
         Raises BlobError for every other URL: nothing is fetched from elsewhere.
+        """
+        ...
+
+    def old_files(
+        self, prefix: str, before: datetime, *, after: str | None = None, limit: int = 1000
+    ) -> OldFiles:
+        """Look at up to `limit` files (1,000 at most) below a prefix, in the store's own order.
+
+        prefix: a key such as `exports/orders`; the files are those below it, as in a folder
+        before: an aware datetime; files last written earlier are returned
+        after: `looked_to` of the part before
+        """
+        ...
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """Delete files by their keys, 1,000 at most; one that is gone already is no error.
+
+        Returns how many are gone. Raises BlobError if the store keeps some, and says why.
         """
         ...
 
@@ -205,6 +235,30 @@ class DirectoryStore:
     def key_of(self, url: str) -> str:
         return _key_below(url, self.public_url or "", self.root.as_uri())
 
+    def old_files(
+        self, prefix: str, before: datetime, *, after: str | None = None, limit: int = 1000
+    ) -> OldFiles:
+        begin = tuple(after.split("/")) if after else ()
+        keys: list[str] = []
+        folder = tuple(check_key(prefix).split("/"))
+        for looked, (parts, written_at) in enumerate(files_below(self.root, folder, begin), 1):
+            key = "/".join(parts)
+            if written_at < before.timestamp():
+                keys.append(key)
+            if looked >= min(limit, _KEYS_AT_ONCE):
+                return OldFiles(keys, key)
+        return OldFiles(keys, None)
+
+    def delete(self, keys: Sequence[str]) -> int:
+        for key in keys:
+            try:
+                (self.root / check_key(key)).unlink(missing_ok=True)
+            except NotADirectoryError:
+                continue
+            except OSError as error:
+                raise BlobError(f"the file {key!r} cannot be deleted: {error.strerror}") from error
+        return len(keys)
+
 
 class S3Store:
     """A bucket in S3, or in a store that speaks its protocol. Needs boto3.
@@ -279,6 +333,38 @@ class S3Store:
 
     def key_of(self, url: str) -> str:
         return _key_below(url, self.public_url or "", f"s3://{self._bucket}/{self._prefix}")
+
+    def old_files(
+        self, prefix: str, before: datetime, *, after: str | None = None, limit: int = 1000
+    ) -> OldFiles:
+        begin = {"StartAfter": self._prefix + after} if after else {}
+        listed = self._client.list_objects_v2(
+            Bucket=self._bucket,
+            Prefix=f"{self._prefix}{check_key(prefix)}/",
+            MaxKeys=min(limit, _KEYS_AT_ONCE),
+            **begin,
+        )
+        found = [
+            (entry["Key"].removeprefix(self._prefix), entry["LastModified"])
+            for entry in listed.get("Contents", ())
+        ]
+        keys = [key for key, written_at in found if written_at < before.astimezone(UTC)]
+        return OldFiles(keys, found[-1][0] if found and listed["IsTruncated"] else None)
+
+    def delete(self, keys: Sequence[str]) -> int:
+        if not keys:
+            return 0
+        objects = [{"Key": self._prefix + key} for key in keys]
+        answer = self._client.delete_objects(
+            Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
+        )
+        if errors := answer.get("Errors"):
+            first = errors[0]
+            raise BlobError(
+                f"{len(errors)} files cannot be deleted from the bucket {self._bucket}; the first, "
+                f"{first.get('Key')!r}: {first.get('Code')}"
+            )
+        return len(keys)
 
 
 def _s3_client(endpoint_url: str | None, region: str | None) -> Any:

@@ -12,6 +12,12 @@
         TargetRefused       targets.py: a webhook may not be sent there
         SecretError         webhook_secrets.py: a webhook's secret is missing or cannot be kept
         SignatureRefused    providers.py: a webhook that came is not the provider's
+        AuthRefused         sync/: a platform does not take an integration's credentials
+        PlatformRefused     sync/: a platform said no for good, or is set up wrongly
+      PlatformDown          sync/: a platform was away, too slow, or sent what cannot be read
+      RateLimited           sync/: a platform said "later", and when
+      StepFailed            onboarding.py: a step failed; the next attempt begins with it
+      AlertNotDelivered     alert.py: some channels do not have the alert yet
       MailDelayed           mail/: the server was away or said "later" (4xx)
         MailThrottled       mail/: too many mails; when to come back is known
       DeliveryFailed        the receiver of a webhook or an alert was away or said "later"

@@ -1,4 +1,4 @@
-"""Writes a file as a whole or not at all."""
+"""Writes a file as a whole or not at all, and lists folders part by part."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -62,3 +63,29 @@ def _flush_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def files_below(
+    root: Path, folder: tuple[str, ...], after: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Files as the parts of their keys, in the order of those, and when they were written.
+
+    folder: where below `root` to look, as parts; after: the file to go on behind
+    Names that begin with a dot are left out, being no keys; links are not followed. Only one
+    folder's names are held at a time, and folders that lie before `after` are not read.
+    """
+    try:
+        entries = sorted(os.scandir(root.joinpath(*folder)), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        parts = (*folder, entry.name)
+        if entry.name.startswith(".") or parts < after[: len(parts)]:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(root, parts, after)
+        elif parts > after and entry.is_file(follow_symlinks=False):
+            try:
+                yield parts, entry.stat(follow_symlinks=False).st_mtime
+            except FileNotFoundError:  # deleted since it was listed
+                continue
