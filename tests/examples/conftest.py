@@ -73,12 +73,16 @@ Open = Callable[..., Example]
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def open_example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens an example by its modules; settings beside the usual ones where a test wants them."""
+    """Opens an example by its modules, with settings beside the usual ones.
+
+    Its `application` is made by `create_app` unless it says otherwise.
+    """
     database = request.getfixturevalue(f"{request.param}_database")
     opened: list[Tickwork] = []
 
     def open_it(*modules: str, **settings: Any) -> Example:
-        clock = settings.pop("clock", None) or ManualClock()
+        application = settings.pop("application", create_app)
+        clock = ManualClock()
         values = {
             "blob_url": str(tmp_path / "files"),
             "smtp_url": str(tmp_path / "outbox"),
@@ -91,7 +95,7 @@ def open_example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ope
         tickwork = Tickwork(database.url, handlers=modules, clock=clock, **values)
         opened.append(tickwork)
         tickwork.create_schema()
-        return Example(tickwork, create_app(tickwork).test_client(), clock, tmp_path)
+        return Example(tickwork, application(tickwork).test_client(), clock, tmp_path)
 
     yield open_it
     for each in opened:
