@@ -342,6 +342,7 @@ def test_no_job_and_no_table_holds_a_secret(escrow: Escrow) -> None:
         assert secret not in repr(everything)
 
 
+@pytest.mark.slow
 def test_the_story_of_the_readme_runs() -> None:
     played = subprocess.run(
         [sys.executable, "-m", "escrow.run"],

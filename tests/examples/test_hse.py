@@ -8,14 +8,16 @@ import json
 import subprocess
 import sys
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import sqlalchemy as sa
+from werkzeug.security import generate_password_hash
 
-from examples.hse import datasets, onboarding
+from examples.hse import datasets, onboarding, routes
 from examples.hse.app import create
 from examples.hse.run import HANDLERS
 from examples.hse.tables import incidents, metadata, organizations, stations, users, webhooks
@@ -90,6 +92,9 @@ def hse(open_example: Open, place: Receiver, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(catalogue._catalogue, "_datasets", {})
     monkeypatch.setattr(definition, "_reports", {})
     datasets.declare()
+    # The same hash with less work: there are many people here.
+    cheap = partial(generate_password_hash, method="pbkdf2:sha256:1000")
+    monkeypatch.setattr(routes, "generate_password_hash", cheap)
     example = open_example(
         *("examples.hse", *HANDLERS[1:]),
         application=create,
@@ -323,6 +328,7 @@ def test_dying_after_a_step_makes_no_second_organisation(
     assert acme(hse) == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_the_run_of_the_readme() -> None:
     played = subprocess.run(
         [sys.executable, "-m", "hse.run"],

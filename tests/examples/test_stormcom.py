@@ -121,6 +121,7 @@ def test_dying_between_the_file_and_the_record(
     assert len(example.mails()) == 1
 
 
+@pytest.mark.slow
 def test_the_run_of_the_readme(tmp_path: Path) -> None:
     played = subprocess.run(
         [sys.executable, "-m", "stormcom.run"],
