@@ -1,0 +1,1 @@
+"""StormCom: the order exports of a shop. What runs is `jobs.demo`; see README.md."""
