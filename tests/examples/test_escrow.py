@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
-from examples.escrow import effects
+from examples.escrow import effects, stripe
 from examples.escrow.fake_stripe import FakeStripe
 from examples.escrow.run import add_escrow, add_user
 from examples.escrow.tables import audit_log, escrows, metadata
@@ -196,6 +196,25 @@ def test_four_releases_at_once_are_one(escrow: Escrow) -> None:
     assert 200 in answers
     assert escrow.stripe.moved == [("capture", "pi_1")]
     assert len(escrow.told()) == len(escrow.statuses_told()) == 1
+
+
+def test_the_job_takes_over_while_the_request_still_waits(
+    escrow: Escrow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = stripe.move_money
+
+    def slowly(*asked: str) -> None:
+        monkeypatch.setattr(stripe, "move_money", at_once)
+        at_once(*asked)
+        escrow.example.later(60)
+
+    monkeypatch.setattr(stripe, "move_money", slowly)
+    assert escrow.act("release").status_code == 200  # it comes second, and says what is so
+    escrow.example.cron()
+
+    assert escrow.example.job("stripe_capture_payment").result == "release finished"
+    assert escrow.stripe.moved == [("capture", "pi_1")]
+    assert len(escrow.example.rows(sa.select(audit_log))) == len(escrow.told()) == 1
 
 
 def test_a_declined_release_can_be_tried_again(escrow: Escrow) -> None:
