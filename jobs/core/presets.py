@@ -30,6 +30,7 @@ PRESETS: Mapping[str, Mapping[str, Q]] = MappingProxyType(
             "manual-review": Q(max_concurrency=1),
             "reports": Q(max_concurrency=2),
         },
+        "exports": {"exports": Q(max_concurrency=5)},
         "hse": {
             "email": Q(max_attempts=5, timeout=30, backoff=_BY_FIVE, priority=1),
             "reports": Q(max_attempts=3, timeout=300, backoff=_BY_FIVE),

@@ -98,6 +98,7 @@ TABLE = [
     ("ecommerce", "inventory-release", 8, 3, None, None),
     ("ecommerce", "manual-review", 1, None, None, None),
     ("ecommerce", "reports", 2, None, None, None),
+    ("exports", "exports", 5, None, None, None),
     ("hse", "email", None, 5, [5, 25, 125, 625], 30),
     ("hse", "reports", None, 3, [5, 25], 300),
     ("hse", "data-exports", None, 2, [5], 600),
@@ -143,5 +144,5 @@ def test_the_table_has_every_preset() -> None:
     listed = {(name, queue) for name, queues in PRESETS.items() for queue in queues}
     assert listed == {(row[0], row[1]) for row in TABLE}
     assert preset("hse")["email"].priority == 1
-    with pytest.raises(ConfigurationError, match="ecommerce, hse, insights, escrow"):
+    with pytest.raises(ConfigurationError, match="ecommerce, exports, hse, insights, escrow"):
         preset("bakery")

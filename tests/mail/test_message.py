@@ -55,6 +55,7 @@ def test_a_wrong_address_is_refused(tmp_path: Path, address: str) -> None:
     [
         ("a.b+c@example.com", "a.b+c@example.com"),
         ("Ann Lee <ann@example.com>", "ann@example.com"),
+        ("HSE.Digital <noreply@hse.example>", "noreply@hse.example"),
         ('"Lee, Ann" <ann@example.com>', "ann@example.com"),
         ("東京 <a@例え.example>", "a@xn--r8jz45g.example"),
         ("root@localhost", "root@localhost"),

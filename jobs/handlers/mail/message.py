@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from email.errors import ObsoleteHeaderDefect
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -184,7 +185,9 @@ def check_address(text: str, what: str = "address") -> Address:
         [group] = header.groups
         [address] = group.addresses
         named = group.display_name is not None
-        if header.defects or named or not (address.username and address.domain):
+        # "Shop.example <...>", a dot without quotes, is how people write it, and obsolete alone.
+        wrong = [each for each in header.defects if not isinstance(each, ObsoleteHeaderDefect)]
+        if wrong or named or not (address.username and address.domain):
             raise ValueError("not one address")
         username = address.username.encode("ascii").decode("ascii")
         domain = address.domain.encode("idna").decode("ascii")
