@@ -20,7 +20,7 @@ from tests.support.scenarios import wait_for
 PROCESSES, RUNNERS, JOBS = 4, 5, 60
 
 
-@pytest.fixture(params=["postgresql", "mysql"])
+@pytest.fixture(params=["postgresql", "mysql", pytest.param("sqlite", marks=pytest.mark.slow)])
 def shared(request: pytest.FixtureRequest) -> Database:
     database: Database = request.getfixturevalue(f"{request.param}_database")
     return database
