@@ -38,6 +38,13 @@ STEPS = {
     "welcome-admin": onboarding.welcome_admin,
 }
 
+# Modules declare as they are imported, here while tests are collected: the fixture does it anew,
+# for tests of this file alone.
+battery.STEPS.clear()
+for _name in ENTITIES:
+    catalogue._catalogue._datasets.pop(_name, None)
+definition._reports.pop("compliance", None)
+
 
 class Hse:
     """Ann and Bob have an organisation each; `place` receives the webhooks of both."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import PayloadError, State, Tickwork
+from jobs.handlers.datasets import catalogue
 from jobs.handlers.export import ExportRequest, export
 from tests.handlers import shop
 from tests.handlers.shop import content, files_in, read_csv, settings_in
@@ -32,7 +33,10 @@ query = '''
 
 
 @pytest.fixture
-def tickwork(sqlite_database: Database, tmp_path: Path) -> Iterator[Tickwork]:
+def tickwork(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tickwork]:
+    monkeypatch.setattr(catalogue._catalogue, "_datasets", {})
     shop.build(sqlite_database.url)
     (tmp_path / "datasets.toml").write_text(DATASETS, "utf-8")
     settings = settings_in(tmp_path, sqlite_database.url)

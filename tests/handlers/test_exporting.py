@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.handlers.blob import DirectoryStore
-from jobs.handlers.datasets import Catalogue, Dataset
+from jobs.handlers.datasets import Catalogue, Dataset, catalogue
 from jobs.handlers.errors import (
     DatasetError,
     FormatError,
@@ -78,7 +78,10 @@ query = '''
 
 
 @pytest.fixture
-def settings(tmp_path: Path, sqlite_database: Database) -> Settings:
+def settings(
+    tmp_path: Path, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    monkeypatch.setattr(catalogue._catalogue, "_datasets", {})
     shop.build(sqlite_database.url)
     (tmp_path / "datasets.toml").write_text(DATASETS, "utf-8")
     return settings_in(tmp_path, sqlite_database.url)
