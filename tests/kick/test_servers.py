@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -119,34 +120,28 @@ def drain(folder: Path, url: str, jobs: int, batch: int, kills: int) -> None:
         closing(Tickwork(url)) as tickwork,
     ):
         order(web, 0, jobs)
-        extra = 0
+        extra = itertools.count(jobs)
+
+        def customers_come_until(is_so: Callable[[], bool], seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            while not is_so():
+                assert time.monotonic() < deadline, (tickwork.counts(), web.log)
+                with suppress(OSError):  # this request's own process may be the one that died
+                    order(web, next(extra))
+                time.sleep(0.5)
+
         for kill in range(kills):
             wanted = jobs * (kill + 1) // (kills + 2)
-            assert eventually(lambda wanted=wanted: len(ran(folder)) >= wanted, 60), web.log
+            # A chain that died keeps its place for a while, in which customers' ticks start none.
+            customers_come_until(lambda wanted=wanted: len(ran(folder)) >= wanted, 120)  # type: ignore[misc]
             _, pid = ran(folder)[-1]
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            # The chain may have died with it. The next customers start another.
-            rows = len(ran(folder))
-            deadline = time.monotonic() + 120
-            while len(ran(folder)) < rows + 2 * batch + 10:
-                assert time.monotonic() < deadline, web.log
-                with suppress(OSError):  # this request's own process may be the one that died
-                    order(web, jobs + extra)
-                    extra += 1
-                time.sleep(0.25)
 
-        def left() -> int:
-            counts = tickwork.counts()
-            return sum(n for (_, _, state), n in counts.items() if state != State.COMPLETED)
+        def is_done() -> bool:
+            return all(state == State.COMPLETED for _, _, state in tickwork.counts())
 
-        deadline = time.monotonic() + 240
-        while left():
-            assert time.monotonic() < deadline, (tickwork.counts(), web.log)
-            with suppress(OSError):
-                order(web, jobs + extra)
-                extra += 1
-            time.sleep(0.5)
+        customers_come_until(is_done, 240)
         counts = tickwork.counts()
     began = Counter(n for n, _ in ran(folder))
     assert set(began) >= set(range(jobs)), "nothing is lost"
