@@ -111,7 +111,7 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
             clock=clock,
             doorbell=bell,
             rules=getattr(bell, "rules", None),
-            heartbeat=_make_heartbeat(settings, clock),
+            heartbeat=_make_heartbeat(settings),
         )
         # Before the lines: Sentry is to leave those alone.
         sentry.report_failures(self._runtime.events)
@@ -725,12 +725,12 @@ def _make_first_doorbell(settings: Settings) -> Doorbell:
     return SqsDoorbell(settings.sqs_queue_url, namespace=settings.namespace)
 
 
-def _make_heartbeat(settings: Settings, clock: Clock) -> Callable[[bool], None] | None:
+def _make_heartbeat(settings: Settings) -> Callable[[bool], None] | None:
     if settings.heartbeat_url is None:
         return None
     from jobs.doorbells.heartbeat import Heartbeat  # late: only those with a watchdog
 
-    return Heartbeat(settings.heartbeat_url, clock)
+    return Heartbeat(settings.heartbeat_url)
 
 
 def _make_kick(settings: Settings) -> Doorbell:

@@ -7,39 +7,25 @@ that the tick failed.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-from jobs.core.clock import Clock
-
 log = logging.getLogger("tickwork.heartbeat")
 # What a tick waits for at most: connecting, and the answer.
 ANSWER_SECONDS = 2.0
-# So often at most, unless there is other news than the last time.
-EVERY_SECONDS = 60.0
 
 
 class Heartbeat:
     """Calls one URL; never raises, and never says more in a log than its host."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._called_at = -math.inf
-        self._said: bool | None = None
         self._silent = False
         self._pool: Any = None
 
     def __call__(self, well: bool) -> None:
         """Tell of a tick that ended well, or failed."""
-        now = self._clock.monotonic()
-        with self._lock:
-            if now - self._called_at < EVERY_SECONDS and well == self._said:
-                return
-            self._called_at, self._said = now, well
         url = self._url if well else failing(self._url)
         # In a thread: finding a host's address knows no timeout, nor does an answer in drops.
         thread = threading.Thread(target=self._try, args=(url,), daemon=True)

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from jobs.core.chain import KICK_AGENT
 from jobs.core.doorbell import Ring
+from jobs.doorbells.lasting import stay_awake
 
 log = logging.getLogger("tickwork.kick")
 TICK_PATH = "/cron/process-jobs"
@@ -80,10 +81,13 @@ class KickDoorbell:
                 if delay > 0 or not at_once:
                     earliest = max(now + delay, state.sent_at + self._debounce_seconds)
                     state.plan(earliest, self._debounce_seconds)
-            paces = bool(state.planned) and not state.is_paced
+            put_off = bool(state.planned)
+            paces = put_off and not state.is_paced
             state.is_paced = state.is_paced or paces
         if paces:
             self._in_thread(self._pace)
+        if put_off:
+            stay_awake(self._until_sent)
         if at_once:
             self._send_from_here({})
 
@@ -129,6 +133,7 @@ class KickDoorbell:
                     state.planned.clear()
                 if not state.planned:
                     state.is_paced = False
+                    state.changed.notify_all()
                     return
                 wait = max(state.planned[0], state.sent_at + self._debounce_seconds) - now
                 if wait <= 0 and state.unanswered < MOST_UNANSWERED:
@@ -138,6 +143,14 @@ class KickDoorbell:
                     state.changed.wait(max(wait, 0.01) if wait > 0 else None)
                     continue
             self._send_from_here({})
+
+    def _until_sent(self) -> None:
+        """Wait until nothing is planned and what was is written, no longer than it may take."""
+        state = self._mine()
+        with state.lock:
+            state.changed.wait_for(
+                lambda: state.is_closed or not state.is_paced, SOON_SECONDS + SEND_SECONDS
+            )
 
     def _send_from_here(self, headers: Mapping[str, str]) -> bool:
         written = _Written()

@@ -45,6 +45,8 @@ FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 15.0
 # A worker that had nothing to do says so often that it lives.
 IDLE_RECORD_SECONDS = 30.0
+# The watchdog outside is told so often, and at once of other news.
+HEARTBEAT_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -109,6 +111,8 @@ class Stream(Batch):
         self._held_back_seconds = HELD_BACK_SECONDS
         self._rest_seconds = FIRST_REST_SECONDS
         self._trouble = Trouble(log, "a look for jobs failed; the next one comes in any case")
+        self._beat_at = -math.inf
+        self._said_well: bool | None = None
         self._last_claim = now
         self._started_at_last_claim = 0
         self._claimed_last = slots
@@ -166,8 +170,15 @@ class Stream(Batch):
         has_news = bool(self._note.names or self._note.reclaimed)
         if now - self._note.began >= (GATHER_SECONDS if has_news else IDLE_RECORD_SECONDS):
             self._record(now)
-        if self.runtime.heartbeat is not None:
-            self.runtime.heartbeat(True)
+        self._beat(now, well=True)
+
+    def _beat(self, now: float, *, well: bool) -> None:
+        """Tell the watchdog outside, as ticks do each; a worker looks many times a second."""
+        if self.runtime.heartbeat is not None and (
+            well != self._said_well or now - self._beat_at >= HEARTBEAT_SECONDS
+        ):
+            self._beat_at, self._said_well = now, well
+            self.runtime.heartbeat(well)
 
     def _is_over(self) -> bool:
         return self.runtime.stopping.is_set() and super()._is_over()
@@ -240,8 +251,7 @@ class Stream(Batch):
             self._more_is_due = False
             self._look_at = self._monotonic() + self._rest_seconds
             self._rest_seconds = min(2 * self._rest_seconds, LONGEST_REST_SECONDS)
-            if self.runtime.heartbeat is not None:
-                self.runtime.heartbeat(False)
+            self._beat(now, well=False)
 
     def _end_clogged(self) -> None:
         self.is_clogged = True

@@ -12,7 +12,7 @@ from typing import Any
 
 import pypdf
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.handlers.delivering import Order
@@ -192,6 +192,8 @@ def test_shaping_is_asked_for_where_letters_need_it(text: str, asked: bool) -> N
 
 
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.integers(3, 12))
+@example(0.0, 5e-324, 3)
+@example(-5e-324, 0.0, 4)
 def test_an_axis_holds_what_is_drawn(one: float, other: float, most: int) -> None:
     low, high = min(one, other), max(one, other)
     marks = ticks(low, high, most)

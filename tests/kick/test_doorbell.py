@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from vercel.cache.context import set_context
 
 from jobs.core.doorbell import Kicker, Ring
 from jobs.doorbells import http
@@ -363,3 +365,43 @@ def test_a_forked_process_kicks_by_itself(bell: MakeBell, place: Receiver) -> No
 
     assert eventually(lambda: len(place.requests) == 2)
     assert place.requests[1].connection == 2
+
+
+def test_an_instance_is_kept_awake_for_what_is_put_off(bell: MakeBell, place: Receiver) -> None:
+    """As Vercel's runtime does it: what a request hands over is awaited after the response."""
+    handed: list[Awaitable[object]] = []
+    kick = bell(place.url, debounce_seconds=0.1)
+    kick.ring([NOW])
+    kick.ring([NOW])  # outside a request nobody is asked
+    assert settled(place, 2)
+    set_context(wait_until=handed.append)
+    try:
+        kick.ring([NOW])
+        kick.ring([NOW])
+        kick.ring([Ring("0191", "mail", 0.2)])
+    finally:
+        set_context(wait_until=None)
+
+    assert len(handed) == 2, "the first was written at once"
+
+    async def after_the_response() -> None:
+        await asyncio.gather(*handed)
+
+    asyncio.run(after_the_response())
+    assert len(place.requests) == 5
+
+
+def test_an_instance_is_kept_awake_no_longer_than_its_kicks_can_take(
+    bell: MakeBell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "SOON_SECONDS", 0.3)
+    monkeypatch.setattr(http, "SEND_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        kick = bell(f"http://127.0.0.1:{silent.getsockname()[1]}", debounce_seconds=60.0)
+        kick.ring([NOW])
+        kick.ring([NOW])
+        begun = time.monotonic()
+        kick._until_sent()
+        assert 0.5 < time.monotonic() - begun < 2.0
+        kick.close()
+        assert kick._until_sent() is None

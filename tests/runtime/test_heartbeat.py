@@ -12,23 +12,10 @@ from typing import Any
 import pytest
 
 from jobs import StoreUnavailable, Tickwork
-from jobs.core.clock import ManualClock
 from jobs.doorbells import heartbeat
 from jobs.doorbells.heartbeat import failing
 from tests.support.receiver import OK, Receiver, Request, receiver
-
-
-class Watch(ManualClock):
-    """Its monotonic time stands still, and moves with the other."""
-
-    gone = 1000.0
-
-    def monotonic(self) -> float:
-        return self.gone
-
-    def advance(self, seconds: float) -> None:
-        super().advance(seconds)
-        self.gone += seconds
+from tests.support.web import eventually
 
 
 @pytest.fixture
@@ -38,15 +25,12 @@ def watchdog() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def clock() -> Watch:
-    return Watch()
-
-
-@pytest.fixture
-def tickwork(watchdog: Receiver, clock: Watch) -> Iterator[Tickwork]:
+def tickwork(watchdog: Receiver) -> Iterator[Tickwork]:
     with closing(
         Tickwork(
-            backend="memory", heartbeat_url=f"{watchdog.url}/ping/s3cr3t-uuid?rid=1", clock=clock
+            backend="memory",
+            poll_interval=0.1,
+            heartbeat_url=f"{watchdog.url}/ping/s3cr3t-uuid?rid=1",
         )
     ) as made:
         yield made
@@ -60,21 +44,13 @@ WELL = "GET /ping/s3cr3t-uuid?rid=1 HTTP/1.1"
 FAILED = "GET /ping/s3cr3t-uuid/fail?rid=1 HTTP/1.1"
 
 
-def test_a_tick_calls_and_not_more_than_once_a_minute(
-    tickwork: Tickwork, watchdog: Receiver, clock: Watch
-) -> None:
+def test_each_tick_calls(tickwork: Tickwork, watchdog: Receiver) -> None:
     for _ in range(3):
-        tickwork.tick()
-    assert lines(watchdog) == [WELL]
-    clock.advance(59)
-    tickwork.tick()
-    assert lines(watchdog) == [WELL]
-    clock.advance(2)
-    tickwork.tick(trigger="cron")
-    assert lines(watchdog) == [WELL] * 2
+        tickwork.tick(trigger="cron")
+    assert lines(watchdog) == [WELL] * 3
 
 
-def test_a_tick_that_fails_says_so_at_once_and_so_does_the_next_that_does_not(
+def test_a_tick_that_fails_says_so_and_so_does_the_next_that_does_not(
     tickwork: Tickwork, watchdog: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(**_: Any) -> Any:
@@ -87,6 +63,31 @@ def test_a_tick_that_fails_says_so_at_once_and_so_does_the_next_that_does_not(
             with pytest.raises(StoreUnavailable):
                 tickwork.tick()
     tickwork.tick()
+    assert lines(watchdog) == [WELL, FAILED, FAILED, WELL]
+
+
+def test_a_worker_calls_once_a_minute_and_at_once_of_other_news(
+    tickwork: Tickwork, watchdog: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.runtime.stream.FIRST_REST_SECONDS", 0.01)
+    looks: list[str] = []
+    probe = tickwork.store.probe
+
+    def looked(*given: Any, **named: Any) -> Any:
+        looks.append("look")
+        if 3 < len(looks) < 6:
+            raise StoreUnavailable("the database is away")
+        return probe(*given, **named)
+
+    monkeypatch.setattr(tickwork.store, "probe", looked)
+    worker = tickwork.worker()
+    worker.start()
+    try:
+        assert eventually(lambda: bool(watchdog.requests))
+        assert eventually(lambda: len(looks) > 8)
+    finally:
+        worker.stop(5)
+        assert worker.wait(20)
     assert lines(watchdog) == [WELL, FAILED, WELL]
 
 
@@ -103,18 +104,15 @@ def test_ticks_that_come_when_jobs_do_say_nothing(tickwork: Tickwork, watchdog: 
 def test_a_watchdog_in_trouble_fails_no_tick_and_keeps_its_secret(
     tickwork: Tickwork,
     watchdog: Receiver,
-    clock: Watch,
     answer: bytes,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watchdog.answer = lambda _: answer
     with caplog.at_level(logging.DEBUG, "tickwork"):
         tickwork.tick()
-        clock.advance(61)
         tickwork.tick()
         assert len(watchdog.requests) == 2
         watchdog.answer = lambda _: OK
-        clock.advance(61)
         tickwork.tick()
     told = [each.getMessage() for each in caplog.records if each.name == "tickwork.heartbeat"]
     assert len(told) == 2, "once when it begins, once when it is over"
@@ -147,12 +145,11 @@ def test_a_silent_watchdog_delays_a_tick_by_its_timeout_at_most(
     over.set()
 
 
-def test_nobody_there_is_told_once(clock: Watch, caplog: pytest.LogCaptureFixture) -> None:
+def test_nobody_there_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     with receiver() as gone:
         url = gone.url
-    with closing(Tickwork(backend="memory", heartbeat_url=url, clock=clock)) as tickwork:
+    with closing(Tickwork(backend="memory", heartbeat_url=url)) as tickwork:
         tickwork.tick()
-        clock.advance(61)
         tickwork.tick()
     assert caplog.text.count("could not be called") == 1
 

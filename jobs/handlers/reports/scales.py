@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
+
+# Below this, powers of ten lose their digits and then are 0.
+_SMALLEST: Final = 1e-300
 
 
 def ticks(lowest: float, highest: float, most: int = 6) -> list[float]:
@@ -15,8 +19,8 @@ def ticks(lowest: float, highest: float, most: int = 6) -> list[float]:
     most: how many there are at most (at least 3)
     """
     low, high = min(lowest, 0.0), max(highest, 0.0)
-    if low == high:
-        high = 1.0
+    if high - low < _SMALLEST:
+        high = low + 1.0
     # Each end may be rounded outwards by one step.
     rough = (high - low) / max(most - 2, 1)
     power = 10.0 ** math.floor(math.log10(rough))
