@@ -6,7 +6,7 @@
         ReportError         reports/, insights/: report or period unknown, or it cannot be drawn
         SourceError         source.py: the source's URL or file cannot be used
         FormatError         writers.py: no such file format
-        BlobError           blob.py: the store's URL or a key cannot be used
+        BlobError           blob: the store's URL or a key cannot be used
         MailRefused         mail/: a wrong address or template, or a "no" for good (5xx)
         DeliveryRefused     the receiver of a webhook or an alert said no for good (4xx)
         TargetRefused       targets.py: a webhook may not be sent there
