@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def test_on_a_terminal_it_serves_on_until_it_is_ended(tmp_path: Path) -> None:
 def read_until(terminal: int, pattern: str) -> re.Match[str]:
     """Reads what is drawn on a terminal, without its colours, until it matches."""
     written, deadline = b"", time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while select.select([terminal], [], [], max(deadline - time.monotonic(), 0))[0]:
         written += os.read(terminal, 65_536)
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode(errors="replace"))
         found = re.search(pattern, plain, re.DOTALL)
