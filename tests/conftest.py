@@ -38,6 +38,24 @@ def pytest_configure() -> None:
     required()  # a misspelt name is refused before anything runs
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the second clock of the shipped suite to the slow tests where no statement is tested.
+
+    The database's own time is in the texts of the stores' statements, which run on both clocks.
+    """
+    for item in items:
+        given = getattr(item, "callspec", None)
+        own = given is not None and given.params.get("clock") == "own"
+        if own and _is_of_the_runtime(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_of_the_runtime(item: pytest.Item) -> bool:
+    function = getattr(item, "function", None)
+    return getattr(function, "__module__", "").startswith("jobs.testing.areas.runtime_")
+
+
 TURNS = pytest.StashKey[Path]()
 
 

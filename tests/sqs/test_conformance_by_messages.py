@@ -2,7 +2,8 @@
 
 Rows are enqueued, rung for by the doorbell, received over HTTP and claimed by their ids. What waits
 (delays, retries, reclaimed jobs) is rung for by the tick. The queue is a FIFO one: it holds nothing
-back by itself, so that all of time is the clock's.
+back by itself, so that all of time is the clock's. The default run takes the areas about a job's
+life and a runner's death, the slow one all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from jobs.runtime.tick import TickResult
 from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import make_engine
 from jobs.system import Tickwork
+from jobs.testing.areas.base import Conformance
+from jobs.testing.areas.runtime_faults import FaultConformance
+from jobs.testing.areas.runtime_life import LifeConformance
+from jobs.testing.areas.runtime_lost import LostRunnerConformance
 from jobs.testing.conformance import MakeStore, MakeTickwork, RuntimeConformance
 from tests.sqs.conftest import MakeQueue
 from tests.support import mariadb, postgresql
@@ -71,7 +76,7 @@ class Delivered(Tickwork):
         return super().tick(*args, **options)
 
 
-class ByMessages(RuntimeConformance):
+class ByMessages(Conformance):
     """A queue of its own for each test, as for its namespace."""
 
     # Of the records of ticks: here a batch is what runs and is recorded (tests/test_ticks.py).
@@ -134,21 +139,28 @@ class ByMessages(RuntimeConformance):
             tickwork.close()
 
 
-class TestSqliteByMessages(ByMessages):
+class TestLifeByMessages(ByMessages, LifeConformance, LostRunnerConformance, FaultConformance):
     @pytest.fixture
     def engine(self, sqlite_engine: Engine) -> Engine:
         return sqlite_engine
 
 
 @pytest.mark.slow
-class TestPostgresqlByMessages(ByMessages):
+class TestSqliteByMessages(ByMessages, RuntimeConformance):
+    @pytest.fixture
+    def engine(self, sqlite_engine: Engine) -> Engine:
+        return sqlite_engine
+
+
+@pytest.mark.slow
+class TestPostgresqlByMessages(ByMessages, RuntimeConformance):
     @pytest.fixture
     def engine(self, postgresql_engine: Engine) -> Engine:
         return postgresql_engine
 
 
 @pytest.mark.slow
-class TestMysqlByMessages(ByMessages):
+class TestMysqlByMessages(ByMessages, RuntimeConformance):
     @pytest.fixture
     def engine(self, mysql_engine: Engine) -> Engine:
         return mysql_engine
