@@ -108,6 +108,7 @@ def application(folder: Path, bank: FakeBank, erp: FakeErp) -> Iterator[str]:
         email_from="Shop <shop@example.com>",
         tick_limit=400.0,  # no platform ends this process; a report may take 300 s
     )
+    tickwork.create_schema()
     make_tables(tickwork)
     server = make_server("127.0.0.1", 0, create(tickwork), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -120,8 +121,7 @@ def application(folder: Path, bank: FakeBank, erp: FakeErp) -> Iterator[str]:
 
 
 def make_tables(tickwork: Tickwork) -> None:
-    """The tables of jobs, of syncs and of the shop, with the goods."""
-    tickwork.create_schema()
+    """The tables of the shop and of its syncs, with the goods."""
     create_sync_tables(tickwork.engine)
     with tickwork.engine.begin() as connection:
         metadata.create_all(connection)
