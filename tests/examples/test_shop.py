@@ -362,6 +362,7 @@ def test_money_that_comes_too_late_goes_back_once(shop: Shop) -> None:
     assert shop.bank.moved == [("cancel", "pi_1")]
 
 
+@pytest.mark.slow
 def test_a_payment_and_the_cancellation_in_one_tick(shop: Shop) -> None:
     order_id = shop.order()
     shop.example.clock.advance(HOUR)
@@ -410,6 +411,7 @@ def test_an_invoice_is_kept_and_mailed(shop: Shop) -> None:
         assert written in text
 
 
+@pytest.mark.slow
 def test_an_invoice_whose_mail_was_not_enqueued_is_made_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,6 +450,7 @@ def test_a_parcel_leaves_and_arrives(shop: Shop) -> None:
     assert sum("on its way" in each for each in shop.subjects()) == 1
 
 
+@pytest.mark.slow
 def test_what_is_not_paid_is_not_shipped(shop: Shop) -> None:
     order_id = shop.order()
     shop.admin("POST", f"/orders/{order_id}/status", {"status": "shipped"})
@@ -671,6 +674,7 @@ def test_a_payment_that_failed_releases_the_goods(shop: Shop) -> None:
     assert released == ["released: payment failure"] * 2
 
 
+@pytest.mark.slow
 def test_who_pays_twice_gets_the_second_back(shop: Shop) -> None:
     order_id = shop.paid()
     shop.pay(order_id, "pi_2")
@@ -701,6 +705,7 @@ def test_a_capture_is_tried_three_times_an_hour_apart(shop: Shop) -> None:
     assert (shop.row(order_id).status, shop.bank.moved) == ("paid", [("capture", "pi_1")])
 
 
+@pytest.mark.slow
 def test_a_capture_that_nobody_heard_of_is_made_once(shop: Shop) -> None:
     shop.bank.trouble = ["hang up", "hang up"]
     ids = shop.order(), shop.order()
@@ -794,16 +799,7 @@ def test_a_high_value_order_waits_for_a_person(shop: Shop) -> None:
     assert shop.bank.moved == [("capture", "pi_1")]
 
 
-def test_a_refused_order_gives_back_goods_and_money(shop: Shop) -> None:
-    order_id, review_id = review_of_a_desk(shop)
-    shop.decide(review_id, "refuse")
-    shop.run()
-
-    row = shop.row(order_id)
-    assert (row.status, row.because) == ("cancelled", "refused by review")
-    assert (shop.stock("DESK"), shop.bank.moved) == ((3, 0), [("cancel", "pi_1")])
-
-
+@pytest.mark.slow
 def test_two_reasons_need_two_decisions(shop: Shop) -> None:
     order_id = shop.order("DESK", 1)
     shop.pay(order_id, amount=100)
@@ -820,6 +816,7 @@ def test_two_reasons_need_two_decisions(shop: Shop) -> None:
     assert shop.row(order_id).status == "paid"
 
 
+@pytest.mark.slow
 def test_a_customer_whose_cards_fail_is_looked_at(shop: Shop) -> None:
     for number in range(3):
         order_id = shop.order()
@@ -893,6 +890,7 @@ def test_reviews_are_claimed_one_at_a_time(shop: Shop, monkeypatch: pytest.Monke
     }
 
 
+@pytest.mark.slow
 def test_a_decision_while_the_job_looks(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     order_id = shop.order("DESK", 1)
     shop.pay(order_id)
@@ -917,16 +915,22 @@ def test_a_decision_while_the_job_looks(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert shop.row(order_id).status == "paid"
 
 
-def test_only_the_shops_people_decide(shop: Shop) -> None:
-    _, review_id = review_of_a_desk(shop)
+def test_the_shops_people_refuse_an_order_and_nobody_else(shop: Shop) -> None:
+    order_id, review_id = review_of_a_desk(shop)
     for method, path, asked in (
         ("GET", "reviews", None),
         ("POST", f"reviews/{review_id}", {"decision": "approve"}),
-        ("POST", "orders/some/status", {"status": "shipped"}),
+        ("POST", f"orders/{order_id}/status", {"status": "shipped"}),
     ):
         assert shop.ask(method, f"/api/admin/{path}", asked).status_code == 401
     assert shop.decide(review_id, "perhaps") == 400
-    assert shop.decide("no-such-review", "approve") == 409
+    assert shop.decide("no-such-review", "refuse") == 409
+    assert shop.decide(review_id, "refuse") == 200
+    shop.run()
+
+    row = shop.row(order_id)
+    assert (row.status, row.because) == ("cancelled", "refused by review")
+    assert (shop.stock("DESK"), shop.bank.moved) == ((3, 0), [("cancel", "pi_1")])
 
 
 @pytest.mark.parametrize(
