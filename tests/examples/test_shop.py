@@ -171,6 +171,11 @@ def paper() -> None:
     """For a test that reads what stands in a PDF: the others get files that are made at once."""
 
 
+@pytest.fixture
+def crowd() -> None:
+    """For a test of jobs that run at once; the others take one by one, as SQLite writes."""
+
+
 def _blank(file: IO[bytes], *_: object, **__: object) -> Any:
     file.write(b"%PDF-")
     return sealed(file, {})
@@ -232,6 +237,7 @@ def shop(
             stripe_webhook_secrets=(WHSEC,),
             razorpay_webhook_secrets=(RAZOR,),
             tick_limit=400.0,
+            concurrency=5 if "crowd" in request.fixturenames else 1,
         )
         if not is_sqlite:
             furnish(example.tickwork)
@@ -363,6 +369,7 @@ def test_money_that_comes_too_late_goes_back_once(shop: Shop) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("crowd")
 def test_a_payment_and_the_cancellation_in_one_tick(shop: Shop) -> None:
     order_id = shop.order()
     shop.example.clock.advance(HOUR)
@@ -858,6 +865,7 @@ def test_a_return_is_asked_for(shop: Shop) -> None:
     assert shop.bank.moved[2:] == [("refund", "pi_1")]
 
 
+@pytest.mark.usefixtures("crowd")
 def test_reviews_are_claimed_one_at_a_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (1, 2, 3):
         shop.pay(shop.order("DESK", 1), f"pi_{number}")
