@@ -63,12 +63,13 @@ def remind(_: dict[str, Any], ctx: JobContext) -> dict[str, int]:
 
 def _tell_of_trouble(tickwork: Tickwork, integration: Integration) -> None:
     told = integration.as_dict()
+    since = told["syncedUntil"] or "it was connected"
     queue_alert(
         tickwork=tickwork,
         organization_id=integration.organization_id,
         alert_type="SYNC_FAILING",
         severity="CRITICAL",
-        message=f"{integration.platform} cannot be synced since {told['syncedUntil'] or 'ever'}",
+        message=f"{integration.platform} cannot be synced since {since}",
         metadata={name: told[name] for name in ("integrationId", "failures", "lastError")},
         job_id=f"failing:{integration.integration_id}:{told['syncedUntil']}",
     )
