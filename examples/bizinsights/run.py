@@ -53,6 +53,10 @@ def main() -> None:
             print(f"{method} {path}\n    {answer.status_code} {shown}")
             return answer.json
 
+        def run_jobs() -> None:
+            while ask("POST", "/cron/process-jobs?limit=50", CRON)["processed"]:
+                pass
+
         people = {}
         for name in ("acme", "bolt"):
             customer = {"name": name.title(), "adminEmail": f"admin@{name}.example"}
@@ -63,14 +67,13 @@ def main() -> None:
         for name, platform in (("acme", "shopify"), ("acme", "stripe"), ("bolt", "shopify")):
             account = {"platform": platform, "account": name, "credentials": f"secret-of-{name}"}
             ask("POST", "/api/integrations", people[name], account)
-        ask("POST", "/cron/process-jobs?limit=50", CRON)
+        run_jobs()
         ask("POST", "/api/jobs/insights", people["acme"], {"period": "30d"})
         weekly = {"type": "weekly", "format": "pdf", "notifyEmail": "team@acme.example"}
         ask("POST", "/api/jobs/reports", people["acme"], weekly)
-        ask("POST", "/cron/process-jobs?limit=50", CRON)
+        run_jobs()
         tickwork.schedule_now("watch")  # as the full hour would
-        while ask("POST", "/cron/process-jobs?limit=50", CRON)["processed"]:
-            pass  # what it finds becomes alerts, and these become mails
+        run_jobs()  # what it finds becomes alerts, and these become mails
         print("\nEach sees its own:")
         for name in ("acme", "bolt"):
             ask("GET", "/api/integrations", people[name])
