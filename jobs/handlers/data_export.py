@@ -82,8 +82,11 @@ def data_export(request: DataExport, ctx: JobContext) -> dict[str, Any]:
     result = {**delivered.as_dict(), "entities": dict(delivered.archive.rows)}
     if request.notifyEmail is not None:
         ctx.checkpoint()
-        mail = _mail(request, delivered, order.job_id)
-        result["email"] = notify(mail, sender(ctx.settings), f"data export {order.job_id}")
+        result["email"] = notify(
+            lambda: _mail(request, delivered, order.job_id),
+            sender(ctx.settings),
+            f"data export {order.job_id}",
+        )
     return result
 
 

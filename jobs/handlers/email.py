@@ -24,7 +24,7 @@ from jobs.handlers.blob import open_blob_store
 from jobs.handlers.errors import MailRefused, PermanentError
 from jobs.handlers.mail.attach import MOST_FILES, AttachmentRef, fetch
 from jobs.handlers.mail.deliver import deliver_mail
-from jobs.handlers.mail.message import Mail, check_address, one_line
+from jobs.handlers.mail.message import Mail, brand_of, check_address, one_line
 from jobs.handlers.queueing import split
 from jobs.runtime.enqueue import EnqueueOptions
 
@@ -117,7 +117,7 @@ class EmailJob(
                 self.template,
                 self.data,
                 directory=settings.email_templates,
-                brand=_brand(self.from_ or settings.email_from),
+                brand=brand_of(self.from_ or settings.email_from),
             )
             subject, text, html = subject or filled.subject, filled.text, filled.html
         if subject is None:
@@ -154,14 +154,6 @@ def _check_address(path: str, text: str) -> None:
         check_address(text)
     except MailRefused as error:
         raise PayloadError(path, str(error)) from None
-
-
-def _brand(sender: str | None) -> str:
-    """How readers know the sender: its name, else its domain."""
-    if sender is None:
-        return ""
-    address = check_address(sender, "EMAIL_FROM")
-    return address.display_name or address.domain
 
 
 def _logged(payload: EmailJob) -> dict[str, str]:

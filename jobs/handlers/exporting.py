@@ -62,6 +62,8 @@ class ExportSettings(MailSettings, LinkSettings, Protocol):
     def report_fonts(self) -> tuple[str, ...]: ...
     @property
     def blob_url(self) -> str | None: ...
+    @property
+    def email_templates(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,11 @@ def run_export(
     email = None
     if request.notify_email is not None:
         watch.checkpoint()
-        mail = _mail(request, stored, download, job_id, safe)
-        email = notify(mail, send or sender(settings), f"export {job_id}")
+        email = notify(
+            lambda: _mail(request, stored, download, job_id, safe),
+            send or sender(settings),
+            f"export {job_id}",
+        )
     return ExportResult(
         stored.file_url,
         stored.total_rows,

@@ -24,13 +24,14 @@ def sender(settings: MailSettings) -> Send:
     return lambda mail: send_mail(mail, settings)
 
 
-def notify(mail: Mail, send: Send, what: str) -> str:
+def notify(compose: Callable[[], Mail], send: Send, what: str) -> str:
     """Send a mail about what is done; return `sent`, or `failed: ` and the reason.
 
+    compose: makes the mail; a template that goes wrong fails the mail, and not the work either
     what: how the log names the work, for example `export 0190a5c4-...`
     """
     try:
-        send(mail)
+        send(compose())
     except HandlerError as error:
         log.warning("%s stands, but its mail was not sent: %s", what, error)
         return f"failed: {error}"

@@ -26,7 +26,7 @@ from jobs.handlers.blob import open_blob_store
 from jobs.handlers.delivering import Delivered, Order, check_recipients, deliver, file_stem
 from jobs.handlers.errors import PermanentError, ReportError
 from jobs.handlers.exporting import open_settings_source
-from jobs.handlers.mail.message import Attachment, Mail
+from jobs.handlers.mail.message import Attachment, Mail, brand_of
 from jobs.handlers.notifying import link_for_mail, notify, sender
 from jobs.handlers.queueing import enqueue, from_outside
 from jobs.handlers.reports.building import BuiltReport, build_report
@@ -40,6 +40,8 @@ __all__ = ["ReportJob", "producers", "queue_report", "report"]
 
 ATTACHED_BYTES: Final = 5 * 1024 * 1024
 """The largest file that goes with the mail where no link can be opened, or it was asked for."""
+TEMPLATE: Final = "report-delivery"
+_SUBJECT_CHARACTERS: Final = 200
 _PDF: Final = "application/pdf"
 _PERIODS: Final = {"weekly": "last-week", "monthly": "last-month", "quarterly": "last-quarter"}
 
@@ -105,8 +107,11 @@ def report(request: ReportJob, ctx: JobContext) -> dict[str, Any]:
     result = {**delivered.as_dict(), "sections": dict(delivered.archive.rows), "period": period}
     if request.recipients:
         ctx.checkpoint()
-        mail = _mail(request, built, delivered, order)
-        result["email"] = notify(mail, sender(ctx.settings), f"report {order.job_id}")
+        result["email"] = notify(
+            lambda: _mail(request, built, delivered, order),
+            sender(ctx.settings),
+            f"report {order.job_id}",
+        )
     return result
 
 
@@ -164,35 +169,53 @@ def _pdf_writer() -> Any:
 
 
 def _mail(request: ReportJob, built: BuiltReport, delivered: Delivered, order: Order) -> Mail:
-    link, until = link_for_mail(delivered.download, delivered.fallback_link)
-    archive, title = delivered.archive, built.report.title
-    about = f"{title}, {built.period.label}" if built.period else title
-    has_link = delivered.download is not None and delivered.download.is_absolute
-    wanted = request.delivery or ("link" if has_link else "attachment")
-    attachments = []
-    if wanted == "attachment" and archive.bytes <= ATTACHED_BYTES:
-        content = open_blob_store(order.settings.blob_url).read(delivered.key, ATTACHED_BYTES)
-        name = delivered.key.rpartition("/")[2]
-        attachments = [Attachment(name, content, delivered.content_type)]
-    lines = ["It is attached to this mail."] if attachments else [link, *until]
+    """The mail, by the template `report-delivery`: the shipped one, or the application's own."""
+    from jobs.handlers.mail.render import render  # late: Jinja2, only where a report is mailed
+
+    settings, title = order.settings, built.report.title
+    attachments = _attachments(request, delivered, order)
+    data: dict[str, Any] = {"title": title, "summary": _summary(delivered)}
+    data |= {"note": "It is attached to this mail."} if attachments else _place(delivered)
+    if built.period:
+        data["period"] = built.period.label
+    brand = brand_of(settings.email_from)
+    filled = render(TEMPLATE, data, directory=settings.email_templates, brand=brand)
     return Mail(
         to=request.recipients,
-        subject=f"Your report: {about}"[:200],
-        text="\n".join(
-            [
-                f"The report is ready: {about}",
-                "",
-                *lines,
-                "",
-                f"Rows: {archive.total_rows:,}",
-                f"Size: {archive.bytes:,} bytes",
-                f"SHA-256: {archive.sha256}",
-                "",
-            ]
-        ),
+        subject=(filled.subject or title)[:_SUBJECT_CHARACTERS],
+        text=filled.text,
+        html=filled.html,
         idempotency_key=f"report:{order.job_id}",
         attachments=attachments,
     )
+
+
+def _attachments(request: ReportJob, delivered: Delivered, order: Order) -> list[Attachment]:
+    has_link = delivered.download is not None and delivered.download.is_absolute
+    wanted = request.delivery or ("link" if has_link else "attachment")
+    if wanted != "attachment" or delivered.archive.bytes > ATTACHED_BYTES:
+        return []
+    content = open_blob_store(order.settings.blob_url).read(delivered.key, ATTACHED_BYTES)
+    return [Attachment(delivered.key.rpartition("/")[2], content, delivered.content_type)]
+
+
+def _summary(delivered: Delivered) -> list[dict[str, str]]:
+    archive = delivered.archive
+    said = {
+        "Rows": f"{archive.total_rows:,}",
+        "Size": f"{archive.bytes:,} bytes",
+        "SHA-256": archive.sha256,
+    }
+    return [{"label": label, "value": value} for label, value in said.items()]
+
+
+def _place(delivered: Delivered) -> dict[str, str]:
+    """Where the file is: a button only for what a browser opens."""
+    link, until = link_for_mail(delivered.download, delivered.fallback_link)
+    if not link.startswith(("https://", "http://")):
+        return {"note": f"The file is at {link}"}
+    said = "".join(until)
+    return {"reportUrl": link, **({"note": said} if said else {})}
 
 
 # --- producers

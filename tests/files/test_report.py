@@ -8,6 +8,7 @@ import zipfile
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as modern
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ def letters(tmp_path: Path) -> list[EmailMessage]:
         message_from_bytes(path.read_bytes(), policy=modern)
         for path in sorted((tmp_path / "outbox").glob("*.eml"))
     ]
+
+
+def part(letter: EmailMessage, name: str) -> str:
+    """The body as `plain` or `html`."""
+    body = letter.get_body((name,))
+    assert body is not None
+    return str(body.get_content())
 
 
 def report_of(tickwork: Tickwork, **said: Any) -> Any:
@@ -117,7 +125,14 @@ def test_the_payload_of_a_recurring_report(tickwork: Tickwork, tmp_path: Path) -
 
     assert job.result["email"] == "sent"
     assert letter["To"] == "ann@example.com, bob@example.com"
-    assert letter["Subject"] == "Your report: The week, week 2 of 2024"
+    assert letter["Subject"] == "The week, week 2 of 2024"
+    text, html = (part(letter, name) for name in ("plain", "html"))
+    for said in ("Your report for", "week 2 of 2024", "It is attached to this mail."):
+        assert said in text
+        assert said in html
+    for fact in ("Rows", "7", job.result["sha256"]):
+        assert fact in text
+        assert fact in html
     (attached,) = letter.iter_attachments()
     assert attached.get_filename() == "weekly-week-2-of-2024.pdf"
     assert attached.get_content_type() == "application/pdf"
@@ -135,9 +150,56 @@ def test_a_link_is_mailed_where_one_can_be_signed(
     )
     (letter,) = letters(tmp_path)
     assert list(letter.iter_attachments()) == []
-    body = letter.get_content()
-    assert result["download_url"] in body
-    assert "The link works until " in body
+    assert f"Open the report: {result['download_url']}" in part(letter, "plain").splitlines()
+    assert f'href="{escape(result["download_url"])}"' in part(letter, "html")
+    for name in ("plain", "html"):
+        assert "The link works until " in part(letter, name)
+
+
+def test_a_file_that_no_browser_opens_is_named(tickwork: Tickwork, tmp_path: Path) -> None:
+    result = report_of(
+        tickwork,
+        type="plain",
+        period="2024-01",
+        format="csv",
+        delivery="link",
+        notify_email="ann@example.com",
+    )
+    (letter,) = letters(tmp_path)
+    assert list(letter.iter_attachments()) == []
+    assert f"The file is at {result['file_url']}" in part(letter, "plain")
+    assert "href" not in part(letter, "html")
+
+
+def test_the_mail_is_made_by_a_template_of_ones_own(
+    sqlite_database: Database, open_system: Open, tmp_path: Path
+) -> None:
+    """A105: `report-delivery`, which the application may write anew."""
+    own = tmp_path / "templates"
+    own.mkdir()
+    (own / "report-delivery.txt").write_text("{{ brand }}: {{ title }}, {{ summary[0].value }}")
+    (own / "report-delivery.html").write_text("<p>{{ title }}</p>")
+    tickwork = open_system(sqlite_database, email_templates=str(own))
+    report_of(tickwork, type="plain", period="2024-01", notify_email="ann@example.com")
+
+    (letter,) = letters(tmp_path)
+    assert part(letter, "plain").strip() == "Shop: Days, 31"
+    assert part(letter, "html").strip() == "<p>Days</p>"
+    assert letter["Subject"] == "Days, January 2024"  # a file that is not there is the shipped one
+
+
+def test_a_template_that_goes_wrong_fails_the_mail_alone(
+    sqlite_database: Database, open_system: Open, tmp_path: Path
+) -> None:
+    own = tmp_path / "templates"
+    own.mkdir()
+    (own / "report-delivery.txt").write_text("{{ nothing }}")
+    tickwork = open_system(sqlite_database, email_templates=str(own))
+    result = report_of(tickwork, type="plain", period="2024-01", notify_email="ann@example.com")
+
+    assert result["email"].startswith("failed: template 'report-delivery': 'nothing'")
+    assert content(result["file_url"])
+    assert letters(tmp_path) == []
 
 
 def test_a_weekly_report_is_about_the_week_before_its_slot(tickwork: Tickwork) -> None:

@@ -199,6 +199,17 @@ def check_address(text: str, what: str = "address") -> Address:
 _control = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]").search
 
 
+def brand_of(sender: str | None) -> str:
+    """Return how readers know a sender: by its name, else by its domain; "" for none.
+
+    Raises MailRefused for what is no address.
+    """
+    if sender is None:
+        return ""
+    address = check_address(sender, "EMAIL_FROM")
+    return address.display_name or address.domain
+
+
 def one_line(text: object, what: str) -> str:
     """Return a text that fits into one header line: a line break would begin another header.
 
