@@ -59,7 +59,7 @@ class Runtime(Struct):
     job's message on the queue. Such a one runs with ``replace(runtime,
     rings_settled=False)``, which shares everything else. ``queues`` is what is said of queues.
     ``recorder`` writes records of ticks; ``heartbeat`` tells a watchdog outside whether one ended
-    well. ``alert_rules`` say what is an alert.
+    well. ``alert_rules`` say what is an alert. ``drafts`` rises whenever something is enqueued here.
     """
 
     store: Store
@@ -74,6 +74,7 @@ class Runtime(Struct):
     loop: LoopThread = field(default_factory=LoopThread)
     gate: Gate = field(default_factory=Gate)
     starts_per_second: float = 0.0
+    drafts: int = 0
     abandoned: set[threading.Thread] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
     give_up_at: float = math.inf

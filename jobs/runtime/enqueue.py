@@ -114,6 +114,7 @@ def draft(runtime: Runtime, kind: str, options: EnqueueOptions) -> Draft:
             "group=None is all there is to say: jobs join the group of the job that enqueues them "
             "by themselves, others by group.enqueue()"
         )
+    runtime.drafts += 1
     settings = runtime.settings
     handler = runtime.registry.find(kind)
     if handler is None:

@@ -167,12 +167,14 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
             limits=limits,
         )
     note.claimed = len(claimed)
+    drafts = runtime.drafts
     batches = suspects_apart(runtime, ([job] for job in claimed), budget)
     ended = wanted.handlers_ended
     reports = run_apart(runtime, batches, budget, slots=slots, note=note, when_ended=ended)
     report = merged(reports)
     may_be_left = len(claimed) >= limit or runtime.stopping.is_set()
-    came_meanwhile = wanted.counts_left and bool(claimed)
+    # Handlers may have enqueued, and so may others in this process.
+    came_meanwhile = bool(claimed) and (wanted.counts_left or runtime.drafts != drafts)
     # Nor has a short claim taken what its jobs were followed by.
     followed = any(outcome.may_be_followed for outcome in report.outcomes)
     if not may_be_left:

@@ -59,6 +59,28 @@ class LifeConformance(Conformance):
         assert tickwork.tick().processed == 0
         assert fetch(tickwork, job.id) == done
 
+    def test_a_tick_tells_of_what_its_handlers_enqueued(
+        self, tickwork: Tickwork, manual_clock: ManualClock
+    ) -> None:
+        """Also where it goes to a queue of its own, in which nothing waited before."""
+
+        @tickwork.handler("mail", queue="mails")
+        def mail() -> None:
+            return
+
+        @tickwork.handler("order", queue="orders")
+        def order(payload: dict[str, Any]) -> None:
+            mail.enqueue(delay=payload["delay"])
+
+        order.enqueue({"delay": 0})
+        first = tickwork.tick(look_ahead=True)
+        assert (first.succeeded, first.remaining, first.next_due_at) == (1, 1, None)
+        assert tickwork.tick(look_ahead=True).remaining == 0
+        order.enqueue({"delay": 90})
+        later = tickwork.tick(look_ahead=True)
+        assert (later.succeeded, later.remaining) == (1, 0)
+        assert later.next_due_at == manual_clock.now() + timedelta(seconds=90)
+
     def test_sync_and_async_handlers_with_and_without_arguments(self, tickwork: Tickwork) -> None:
         @tickwork.handler("nothing")
         def nothing() -> str:
