@@ -59,7 +59,7 @@ class Runtime(Struct):
     job's message on the queue. Such a one runs with ``replace(runtime,
     rings_settled=False)``, which shares everything else. ``queues`` is what is said of queues.
     ``recorder`` writes records of ticks; ``heartbeat`` tells a watchdog outside whether one ended
-    well. ``alert_rules`` say what is an alert. ``drafts`` rises whenever something is enqueued here.
+    well. ``alert_rules`` say what is an alert. ``drafts`` rises when something is enqueued here.
     """
 
     store: Store

@@ -21,7 +21,7 @@ from jobs.handlers.sync.contract import (
     RateLimited,
     add_platform,
 )
-from jobs.handlers.sync.credentials import Basic, Bearer, HeaderToken
+from jobs.handlers.sync.credentials import Basic, Bearer, Credentials, HeaderToken
 from jobs.handlers.sync.integrations import (
     Integration,
     Integrations,
@@ -50,6 +50,7 @@ __all__ = [
     "Basic",
     "Bearer",
     "Connector",
+    "Credentials",
     "DataSync",
     "HeaderToken",
     "Integration",
