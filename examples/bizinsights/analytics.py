@@ -11,12 +11,12 @@ import urllib3
 
 from jobs.handlers.sync import (
     AuthRefused,
+    Credentials,
     Page,
     PlatformDown,
     PlatformRefused,
     RateLimited,
 )
-from jobs.handlers.sync.credentials import Credentials
 
 _FIRST_DAY: Final = "2015-08-14"  # the API knows none before
 _LATER_SECONDS: Final = 60.0
