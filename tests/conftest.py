@@ -18,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
-from tests.support import alone, mariadb, pgbouncer, postgresql
+from tests.support import alone, mariadb, pgbouncer, postgresql, quick_aws
 from tests.support.crashing import Crasher
 from tests.support.databases import Database
+from tests.support.furnished import Furnished, sqlite_file
 from tests.support.requirements import missing, required
 
 # How fast a busy machine makes up examples says nothing of what is tested. The same examples each
@@ -35,6 +36,7 @@ settings.load_profile("tickwork")
 
 
 def pytest_configure() -> None:
+    quick_aws.read_models_once()
     required()  # a misspelt name is refused before anything runs
 
 
@@ -137,6 +139,23 @@ def mysql_databases(mysql_url: str) -> Iterator[mariadb.Databases]:
         yield databases
 
 
+@pytest.fixture(scope="session")
+def postgresql_furnished(postgresql_databases: postgresql.Databases) -> Iterator[Furnished]:
+    with closing(Furnished(postgresql_databases)) as furnished:
+        yield furnished
+
+
+@pytest.fixture(scope="session")
+def mysql_furnished(mysql_databases: mariadb.Databases) -> Iterator[Furnished]:
+    with closing(Furnished(mysql_databases)) as furnished:
+        yield furnished
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("template") / "tickwork.db"
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A SQLite file that does not exist yet."""
@@ -144,19 +163,20 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def sqlite_database(sqlite_url: str) -> Database:
+def sqlite_database(sqlite_url: str, sqlite_template: Path, tmp_path: Path) -> Database:
+    sqlite_file(sqlite_template, tmp_path / "tickwork.db")
     return Database("sqlite", sqlite_url)
 
 
 @pytest.fixture
-def postgresql_database(postgresql_databases: postgresql.Databases) -> Iterator[Database]:
-    with postgresql_databases.fresh() as url:
+def postgresql_database(postgresql_furnished: Furnished) -> Iterator[Database]:
+    with postgresql_furnished.lent() as url:
         yield Database("postgresql", url)
 
 
 @pytest.fixture
-def mysql_database(mysql_databases: mariadb.Databases) -> Iterator[Database]:
-    with mysql_databases.fresh() as url:
+def mysql_database(mysql_furnished: Furnished) -> Iterator[Database]:
+    with mysql_furnished.lent() as url:
         yield Database("mysql", url)
 
 
@@ -168,8 +188,32 @@ def pgbouncer_database(postgresql_database: Database, pgbouncer_url: str) -> Dat
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def database(request: pytest.FixtureRequest) -> Database:
-    """An empty database of each kind in turn."""
+    """A database of each kind in turn, with the tables and without rows."""
     place: Database = request.getfixturevalue(f"{request.param}_database")
+    return place
+
+
+@pytest.fixture
+def bare_sqlite_database(sqlite_url: str) -> Database:
+    return Database("sqlite", sqlite_url)
+
+
+@pytest.fixture
+def bare_postgresql_database(postgresql_databases: postgresql.Databases) -> Iterator[Database]:
+    with postgresql_databases.fresh() as url:
+        yield Database("postgresql", url)
+
+
+@pytest.fixture
+def bare_mysql_database(mysql_databases: mariadb.Databases) -> Iterator[Database]:
+    with mysql_databases.fresh() as url:
+        yield Database("mysql", url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def bare_database(request: pytest.FixtureRequest) -> Database:
+    """A database of each kind in turn, without anything in it."""
+    place: Database = request.getfixturevalue(f"bare_{request.param}_database")
     return place
 
 

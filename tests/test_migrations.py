@@ -27,12 +27,18 @@ import jobs
 from jobs import SchemaError, Tickwork
 from jobs.stores.sql import SqlStore, build_tables, schema
 from jobs.stores.sql.tables import HEAD_REVISION
+from tests.support import pgbouncer
 from tests.support.crashing import Crasher
 from tests.support.databases import Database
 from tests.support.scenarios import EXIT_CODE
 
 ROOT = Path(__file__).parents[1]
 LONG_AGO = "2020-01-01 00:00:00.000000"
+
+
+@pytest.fixture
+def database(bare_database: Database) -> Database:
+    return bare_database
 
 
 @contextmanager
@@ -184,8 +190,8 @@ def test_an_upgrade_from_nothing_makes_what_create_schema_makes(
         store.check_schema()
 
 
-def test_an_upgrade_works_in_a_schema_of_its_own(postgresql_database: Database) -> None:
-    with opened(postgresql_database, schema="background") as store:
+def test_an_upgrade_works_in_a_schema_of_its_own(bare_postgresql_database: Database) -> None:
+    with opened(bare_postgresql_database, schema="background") as store:
         with store.engine.begin() as connection:
             connection.execute(text("CREATE SCHEMA background"))
         store.create_schema()
@@ -342,10 +348,10 @@ def test_several_processes_may_upgrade_at_once(database: Database) -> None:
 
 
 def test_a_file_that_another_program_writes_to_is_waited_for(
-    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+    bare_sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's busy timeout does not hold for the switch of its journal."""
-    path = make_url(sqlite_database.url).database
+    path = make_url(bare_sqlite_database.url).database
     assert path is not None
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TABLE theirs (n)")
@@ -358,7 +364,7 @@ def test_a_file_that_another_program_writes_to_is_waited_for(
             other.execute("COMMIT")
 
         monkeypatch.setattr("jobs.stores.sql.engine.time.sleep", wait)
-        with opened(sqlite_database) as store:
+        with opened(bare_sqlite_database) as store:
             upgrade(store)
 
             assert len(waits) == 1
@@ -399,8 +405,11 @@ def test_what_was_killed_while_it_made_the_tables_is_gone_on_with(
     raise AssertionError("the tables were never finished")
 
 
-def test_an_upgrade_works_behind_a_transaction_pooler(pgbouncer_database: Database) -> None:
-    with opened(pgbouncer_database) as store:
+def test_an_upgrade_works_behind_a_transaction_pooler(
+    bare_postgresql_database: Database, pgbouncer_url: str
+) -> None:
+    pooled = pgbouncer.pooled(bare_postgresql_database.url, pgbouncer_url)
+    with opened(Database("postgresql", pooled)) as store:
         upgrade(store)
 
         assert upgrade(store) == HEAD_REVISION

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, NullPool, create_engine, inspect, make_url, t
 from tests.support import mariadb, postgresql
 from tests.support.alone import turn
 from tests.support.databases import Database
+from tests.support.furnished import furnish
 from tests.support.requirements import missing, required
 
 VERSION_QUERIES = {"sqlite": "SELECT sqlite_version()"}
@@ -43,13 +44,48 @@ def test_the_database_is_real(database: Database) -> None:
 
 
 @pytest.mark.parametrize("turn", [1, 2])
-def test_every_test_gets_an_empty_database(database: Database, turn: int) -> None:
+def test_a_bare_database_is_empty(bare_database: Database, turn: int) -> None:
     """Runs twice with the same table name: the second turn must not see the first one's table."""
-    with connection(database.url) as connected:
+    with connection(bare_database.url) as connected:
         assert inspect(connected).get_table_names() == []
         connected.execute(text("CREATE TABLE left_behind (turn INTEGER)"))
         connected.execute(text("INSERT INTO left_behind VALUES (:turn)"), {"turn": turn})
         assert connected.execute(text("SELECT turn FROM left_behind")).scalars().all() == [turn]
+
+
+CHANGES = (
+    "INSERT INTO tickwork_takings VALUES ('', 'a', '2020-01-01 00:00:00.000000', 'b', 1)",
+    "CREATE TABLE left_behind (turn INTEGER)",
+    "ALTER TABLE tickwork_jobs ADD COLUMN left_behind INTEGER",
+    "CREATE INDEX left_behind ON tickwork_jobs (kind)",
+    "DROP TABLE tickwork_schedules",
+    "UPDATE tickwork_alembic_version SET version_num = '0001'",
+)
+
+
+@pytest.mark.parametrize("change", [*CHANGES, ""])
+def test_a_database_is_as_if_it_was_new(
+    database: Database, bare_database: Database, change: str
+) -> None:
+    """Whatever the test before it did. Runs once more than there are changes."""
+    if database.name != bare_database.name:
+        pytest.skip("compares databases of one kind")
+    furnish(bare_database.url)
+    seen = []
+    for each in (database, bare_database):
+        with connection(each.url) as connected:
+            names = sorted(inspect(connected).get_table_names())
+            rows = [connected.execute(text(f"SELECT * FROM {name}")).all() for name in names]
+            columns = [[str(c) for c in inspect(connected).get_columns(name)] for name in names]
+            indexes = [
+                sorted(str(i["name"]) for i in inspect(connected).get_indexes(name))
+                for name in names
+            ]
+            seen.append((names, rows, columns, indexes))
+    assert seen[0] == seen[1]
+    if change:
+        with connection(database.url) as connected:
+            connected.execute(text(change))
 
 
 def test_a_postgresql_database_is_taken_from_those_who_still_hold_it(

@@ -13,9 +13,9 @@ from tests.support.databases import Database
 
 
 @pytest.fixture
-def here(bare: pytest.MonkeyPatch, database: Database) -> Database:
-    bare.setenv("DATABASE_URL", database.url)
-    return database
+def here(bare: pytest.MonkeyPatch, bare_database: Database) -> Database:
+    bare.setenv("DATABASE_URL", bare_database.url)
+    return bare_database
 
 
 def execute(database: Database, statement: str) -> None:
@@ -128,10 +128,10 @@ def test_in_development_a_local_file_gets_its_tables_by_itself(
 
 
 def test_in_development_a_server_does_not(
-    cli: Cli, bare: pytest.MonkeyPatch, postgresql_database: Database
+    cli: Cli, bare: pytest.MonkeyPatch, bare_postgresql_database: Database
 ) -> None:
-    bare.setenv("DATABASE_URL", postgresql_database.url)
+    bare.setenv("DATABASE_URL", bare_postgresql_database.url)
     bare.setenv("JOBS_ENV", "development")
 
     assert cli("enqueue", "x").exit_code == 1
-    assert tables(postgresql_database) == []
+    assert tables(bare_postgresql_database) == []

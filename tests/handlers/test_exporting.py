@@ -79,12 +79,12 @@ query = '''
 
 @pytest.fixture
 def settings(
-    tmp_path: Path, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bare_sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     monkeypatch.setattr(catalogue._catalogue, "_datasets", {})
-    shop.build(sqlite_database.url)
+    shop.build(bare_sqlite_database.url)
     (tmp_path / "datasets.toml").write_text(DATASETS, "utf-8")
-    return settings_in(tmp_path, sqlite_database.url)
+    return settings_in(tmp_path, bare_sqlite_database.url)
 
 
 def letters(settings: Settings) -> list[EmailMessage]:

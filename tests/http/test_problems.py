@@ -31,8 +31,8 @@ def test_a_database_that_is_gone_is_503(caplog: pytest.LogCaptureFixture) -> Non
     assert "hunter2" not in caplog.text
 
 
-def test_tables_that_are_missing_name_their_mend(database: Database) -> None:
-    shop = open_shop(database_url=database.url)
+def test_tables_that_are_missing_name_their_mend(bare_database: Database) -> None:
+    shop = open_shop(database_url=bare_database.url)
 
     answer = shop.client.get(TICK, headers=BEARER)
 

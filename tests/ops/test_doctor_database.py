@@ -96,8 +96,8 @@ def test_an_examination_changes_nothing(tickwork: Tickwork, tmp_path: Path) -> N
     assert tickwork.list() == [before]
 
 
-def test_missing_tables_are_told_once(database: Database, tmp_path: Path) -> None:
-    with closing(a_system(database.url)) as tickwork:
+def test_missing_tables_are_told_once(bare_database: Database, tmp_path: Path) -> None:
+    with closing(a_system(bare_database.url)) as tickwork:
         found = examined(tickwork, tmp_path)
 
     assert set(found) == {"schema"}
@@ -308,8 +308,8 @@ def test_a_host_with_a_wrong_clock_is_told(
 # -- one database each -----------------------------------------------------------------------------
 
 
-def test_a_sqlite_file_without_wal_is_told(sqlite_database: Database, tmp_path: Path) -> None:
-    with closing(a_system(create_engine(sqlite_database.url))) as tickwork:
+def test_a_sqlite_file_without_wal_is_told(bare_sqlite_database: Database, tmp_path: Path) -> None:
+    with closing(a_system(create_engine(bare_sqlite_database.url))) as tickwork:
         tickwork.create_schema()
         found = examined(tickwork, tmp_path)
         tickwork.engine.dispose()

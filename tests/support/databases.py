@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Database:
-    """An empty database, made for one test.
+    """A database for one test.
 
     Attributes:
         name: `sqlite`, `postgresql` or `mysql`.

@@ -120,15 +120,40 @@ class Databases:
     @contextmanager
     def fresh(self) -> Iterator[str]:
         """An empty database for the length of the block; yields its SQLAlchemy URL."""
+        name = self.lend()
+        try:
+            yield self.url_of(name)
+        finally:
+            self.give_back(name)
+
+    def lend(self) -> str:
+        """An empty database, by its name."""
         self._made += 1
         name = f"{self._prefix}{self._made}"
         self._execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        try:
-            yield self._url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            self._drop(name)
+        return name
 
-    def _drop(self, name: str) -> None:
+    def url_of(self, name: str) -> str:
+        """Its SQLAlchemy URL."""
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def rename(self, name: str) -> str:
+        """End its connections and move its tables to a database of another name."""
+        self._end_connections(name)
+        renamed = self.lend()
+        named = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}'"
+        moves = [f"{name}.`{table}` TO {renamed}.`{table}`" for (table,) in self._execute(named)]
+        if moves:
+            self._execute(f"RENAME TABLE {', '.join(moves)}")
+        self._execute(f"DROP DATABASE {name}")
+        return renamed
+
+    def give_back(self, name: str) -> None:
+        """Drop it."""
+        self._end_connections(name)
+        self._execute(f"DROP DATABASE {name}")
+
+    def _end_connections(self, name: str) -> None:
         # A connection left in a transaction holds a metadata lock, and DROP would wait for it.
         leftovers = f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
         for (thread,) in self._execute(leftovers):
@@ -137,7 +162,6 @@ class Databases:
             except pymysql.err.MySQLError as error:
                 if error.args[0] != pymysql.constants.ER.NO_SUCH_THREAD:
                     raise
-        self._execute(f"DROP DATABASE {name}")
 
     def _execute(self, statement: str) -> list[tuple[object, ...]]:
         with self._admin.cursor() as cursor:

@@ -140,31 +140,45 @@ class Databases:
         self._url = make_url(url)
         self._admin = connect(self._url)
         self._spare: list[str] = []
-        self._lent = 0
+        self._named = 0
         # Several suites may run on one server at a time.
         self._prefix = f"tickwork_test_{secrets.token_hex(4)}"
 
     @contextmanager
     def fresh(self) -> Iterator[str]:
         """An empty database for the length of the block; yields its SQLAlchemy URL."""
-        self._lent += 1
-        name = f"{self._prefix}_{self._lent}"
+        name = self.lend()
+        try:
+            yield self.url_of(name)
+        finally:
+            self.give_back(name)
+
+    def lend(self) -> str:
+        """An empty database, by its name."""
+        name = self._new_name()
         if self._spare:
             self._admin.execute(f"ALTER DATABASE {self._spare.pop()} RENAME TO {name}")
         else:
             self._admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        try:
-            yield self._url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            self._take_back(name)
+        return name
 
-    def _take_back(self, name: str) -> None:
-        spare = f"{name}_spare"
+    def url_of(self, name: str) -> str:
+        """Its SQLAlchemy URL."""
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def rename(self, name: str) -> str:
+        """End its connections and give it a new name, which is returned."""
+        renamed = self._new_name()
         self._admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         self._end_connections(name)
-        self._admin.execute(f"ALTER DATABASE {name} RENAME TO {spare}")
-        self._admin.execute(f"ALTER DATABASE {spare} ALLOW_CONNECTIONS true")
-        self._admin.execute(f"ALTER DATABASE {spare} RESET ALL")
+        self._admin.execute(f"ALTER DATABASE {name} RENAME TO {renamed}")
+        self._admin.execute(f"ALTER DATABASE {renamed} ALLOW_CONNECTIONS true")
+        self._admin.execute(f"ALTER DATABASE {renamed} RESET ALL")
+        return renamed
+
+    def give_back(self, name: str) -> None:
+        """Empty it, to be lent again."""
+        spare = self.rename(name)
         with closing(connect(self._url.set(database=spare))) as inside:
             schemas = inside.execute(
                 "SELECT quote_ident(nspname) FROM pg_namespace"
@@ -174,6 +188,10 @@ class Databases:
                 inside.execute(f"DROP SCHEMA {schema} CASCADE")
             inside.execute("CREATE SCHEMA public")
         self._spare.append(spare)
+
+    def _new_name(self) -> str:
+        self._named += 1
+        return f"{self._prefix}_{self._named}"
 
     def _end_connections(self, name: str) -> None:
         end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"

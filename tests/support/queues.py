@@ -12,9 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 import boto3
+import moto.sqs.models
 
 from jobs.core.ring import Message
+from tests.support import quick_aws
 
+quick_aws.look_at_the_clock_quickly(moto.sqs.models)
 REGION = "eu-central-1"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",

@@ -15,12 +15,13 @@ import boto3
 import moto.sqs.models
 import pytest
 from botocore.config import Config
-from moto.core.utils import unix_time_millis
 from moto.server import ThreadedMotoServer
 
 from jobs.aws.event import failed_ids, make_event
 from jobs.aws.queue import name_of_arn
+from tests.support import quick_aws
 
+quick_aws.look_at_the_clock_quickly(moto.sqs.models)
 REGION = "eu-central-1"
 ENVIRON = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -47,7 +48,7 @@ class QueueClock:
         patch.setattr(moto.sqs.models, "unix_time_millis", self._now_ms)
 
     def _now_ms(self) -> float:
-        return unix_time_millis() + self._ahead_ms
+        return quick_aws.now_ms() + self._ahead_ms
 
     def advance(self, seconds: float) -> None:
         """Move forward by ``seconds``."""
