@@ -172,10 +172,14 @@ def read_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
     values: dict[str, Any] = {}
     for name, variables, parse in _VARIABLES:
         reader.read(values, name, variables, parse)
-    known = {each.name for each in fields(Settings)}
+    parsers = {name: parse for name, _, parse in _VARIABLES}
+    known = {each.name: each.default for each in fields(Settings)}
     for name, value in overrides.items():
         if name not in known:
             reader.problems.append(f"no setting is called {name!r}")
+        elif isinstance(value, str) and isinstance(known[name], tuple):
+            # Several, written as in the environment; a text would count as its letters.
+            reader.take(values, name, name, value, parsers[name])
         elif value is not None:
             values[name] = value
     if "env" not in values:
@@ -254,13 +258,23 @@ class _Reader:
             raw = self.environ.get(variable)
             if raw is None or not raw.strip():
                 continue
-            try:
-                values[name] = parse(raw.strip())
-            except ValueError as error:
-                # A mistyped database URL may hold a password: only plain settings are shown.
-                shown = "its value" if parse in _UNSHOWN else repr(raw)
-                self.problems.append(f"{variable}: {shown} {error}")
+            self.take(values, name, variable, raw, parse)
             return
+
+    def take(
+        self,
+        values: dict[str, Any],
+        name: str,
+        variable: str,
+        raw: str,
+        parse: Callable[[str], Any],
+    ) -> None:
+        try:
+            values[name] = parse(raw.strip())
+        except ValueError as error:
+            # A mistyped database URL may hold a password: only plain settings are shown.
+            shown = "its value" if parse in _UNSHOWN else repr(raw)
+            self.problems.append(f"{variable}: {shown} {error}")
 
     def under_development_server(self) -> bool:
         """Flask's own development server: it says so in its environment."""

@@ -582,3 +582,20 @@ def test_production_on_vercel_knows_its_own_address(
     environ: dict[str, str], kick_url: str | None
 ) -> None:
     assert read(**environ).kick_url == kick_url
+
+
+def test_several_in_code_may_be_written_as_in_the_environment() -> None:
+    """A text is several, and not its letters."""
+    settings = read_settings(
+        {},
+        env="development",
+        handlers="shop.tasks, shop.mail",
+        alert_email="ops@shop.example",
+        redact=["card"],
+    )
+
+    assert settings.handlers == ("shop.tasks", "shop.mail")
+    assert settings.alert_email == ("ops@shop.example",)
+    assert settings.redact == ["card"]
+    with pytest.raises(ConfigurationError, match="alert_email: 'ops' is not one or more mail"):
+        read_settings({}, env="development", alert_email="ops")
