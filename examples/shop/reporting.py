@@ -55,25 +55,33 @@ def _declare_invoice() -> None:
     # What the law asks of an invoice in your country is to be added here.
     register_dataset(
         "shop-invoice",
-        sa.select(orders.c.number, sa.func.date(orders.c.created_at).label("date"))
-        .add_columns(customers.c.name, customers.c.email)
+        sa.select(
+            orders.c.number.label("Order"),
+            sa.func.date(orders.c.created_at).label("Date"),
+            customers.c.name.label("Customer"),
+            customers.c.email.label("E-mail"),
+        )
+        .select_from(orders)
         .join(customers, customers.c.id == orders.c.customer_id),
         filters={"orderId": orders.c.id},
     )
-    amount = (order_lines.c.price * order_lines.c.quantity / 100.0).label("amount")
+    amount = (order_lines.c.price * order_lines.c.quantity / 100.0).label("Amount")
     register_dataset(
         "shop-invoice-lines",
-        sa.select(order_lines.c.name, order_lines.c.quantity)
-        .add_columns((order_lines.c.price / 100.0).label("price"), amount)
-        .order_by(order_lines.c.sku),
+        sa.select(
+            order_lines.c.name.label("Item"),
+            order_lines.c.quantity.label("Quantity"),
+            (order_lines.c.price / 100.0).label("Price"),
+            amount,
+        ).order_by(order_lines.c.sku),
         filters={"orderId": order_lines.c.order_id},
     )
     register_report(
         "invoice",
         title="Invoice",
         sections=[
-            Section("Order", "shop-invoice"),
-            Section("Rs", "shop-invoice-lines", totals=["amount"]),
+            Section("For", "shop-invoice"),
+            Section("Items, in rupees", "shop-invoice-lines", totals=["Amount"]),
         ],
     )
 
