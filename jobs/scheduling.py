@@ -87,7 +87,7 @@ class Scheduling(Parts):
         kind: str | None = None,
         **options: Any,
     ) -> Schedule:
-        """The seeds' ``addRecurringJob``: a schedule made at run time; ``every`` in seconds.
+        """Forerunners' ``addRecurringJob``: a schedule made at run time; ``every`` in seconds.
 
         Without ``kind`` it is the kind called as the schedule if there is a handler for it, else
         the one called as the queue.
@@ -96,5 +96,5 @@ class Scheduling(Parts):
         return self.schedules.add(name, cron, kind, data, every=every, queue=queue, **options)
 
     def schedule_now(self, name: str, tenant: str = "") -> Job:
-        """The seeds' ``scheduleImmediate...``: enqueue one job of a schedule now."""
+        """Forerunners' ``scheduleImmediate...``: enqueue one job of a schedule now."""
         return self.schedules.run(name, tenant)

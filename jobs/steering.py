@@ -83,7 +83,7 @@ class Steering(Parts):
         return self.store.list(steer.filter_of(State.FAILED, which), limit)
 
     def get_pending_jobs(self, limit: int = 1000) -> Sequence[Job]:
-        """The seeds' ``getPendingJobs``: pending jobs, newest first."""
+        """Forerunners' ``getPendingJobs``: pending jobs, newest first."""
         return self.list(state=State.PENDING, limit=limit)
 
     def counts(self, tenant: str | None = None) -> dict[tuple[str, str, str], int]:

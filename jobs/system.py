@@ -252,7 +252,7 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
         return self.registry.add(declared)
 
     def register_handler(self, kind: str, function: Callable[..., Any], **options: Any) -> Handler:
-        """The seeds' ``registerHandler``: a plain call in place of the decorator."""
+        """Forerunners' ``registerHandler``: a plain call in place of the decorator."""
         return self.handler(kind, **options)(function)
 
     def load_handlers(self, module_name: str) -> list[Handler]:
@@ -551,13 +551,13 @@ class Tickwork(Scheduling, Steering, Measuring, Alarms):
             )
 
     def process_next_job(self, kind: str | None = None) -> Job | None:
-        """The seeds' ``processNextJob``: run the next due job (of ``kind``), if any."""
+        """Forerunners' ``processNextJob``: run the next due job (of ``kind``), if any."""
         kinds = None if kind is None else frozenset({kind})
         result = run_tick(self._runtime, limit=1, kinds=kinds, overdue_seconds=0.0)
         return self.get(result.jobs[0]) if result.jobs else None
 
     def process_batch(self, kinds: Sequence[str] | None = None, limit: int = 10) -> list[Job]:
-        """The seeds' ``processBatch``: run up to ``limit`` due jobs of ``kinds``; returns them."""
+        """Forerunners' ``processBatch``: run up to ``limit`` due jobs; returns them."""
         result = run_tick(
             self._runtime,
             limit=limit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from jobs.core.job import NewJob
 from jobs.stores.memory import MemoryStore
 from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import make_engine
+from jobs.testing.areas.base import Conformance
 from jobs.testing.conformance import MakeStore, RuntimeConformance, StoreConformance
 from tests.support import mariadb, pgbouncer, postgresql
 from tests.support.databases import Database
@@ -61,6 +63,18 @@ def pgbouncer_engine(
 ) -> Iterator[Engine]:
     with postgresql_databases.fresh() as url:
         yield from engine_of(pgbouncer.pooled(url, pgbouncer_url))
+
+
+def test_no_test_of_the_suite_hides_another() -> None:
+    """Of two areas with a test of one name only the first one's would run."""
+    names = Counter(
+        name
+        for area in (*StoreConformance.__mro__, *RuntimeConformance.__mro__)
+        if area is not Conformance  # stands in both
+        for name in vars(area)
+        if name.startswith("test_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 class TestMemory(StoreConformance, RuntimeConformance):

@@ -245,8 +245,10 @@ def remove(ids: tuple[str, ...], tenant: str | None, as_json: bool) -> dict[str,
 @click.option(
     "--older-than",
     callback=duration,
-    metavar="DURATION",
-    help="Also those running for so long whose lease still holds: 30m.",
+    is_flag=False,
+    flag_value="30m",
+    metavar="[DURATION]",
+    help="Also those running for so long whose lease still holds; 30m if you do not say how long.",
 )
 @_yes
 def reclaim(older_than: float | None, yes: bool, as_json: bool) -> dict[str, Any] | None:

@@ -157,7 +157,7 @@ class Job(Struct, frozen=True):
 
     @property
     def status(self) -> str:
-        """The stored state as plain text: the seeds' ``getJob(id).status``."""
+        """The stored state as plain text: forerunners' ``getJob(id).status``."""
         return str(self.state)
 
     def as_dict(self) -> dict[str, Any]:

@@ -489,7 +489,7 @@ _UNSHOWN: tuple[Callable[[str], Any], ...] = (
 _ATTEMPTS = _whole(1, 100_000)
 _CONCURRENCY = _whole(1, 256)
 _Variable = tuple[str, tuple[str, ...], Callable[[str], Any]]
-# Field, variables in order of precedence, parser. The seeds' names stand behind our own.
+# Field, variables in order of precedence, parser. Forerunners' names stand behind our own.
 _VARIABLES: tuple[_Variable, ...] = (
     ("database_url", ("DATABASE_URL",), _database),
     ("backend", ("JOBS_BACKEND",), _choice(*BACKENDS)),
@@ -500,7 +500,7 @@ _VARIABLES: tuple[_Variable, ...] = (
     ("batch_size", ("JOBS_BATCH_SIZE",), _whole(1, 1000)),
     ("concurrency", ("JOBS_CONCURRENCY", "QUEUE_CONCURRENCY"), _CONCURRENCY),
     ("max_attempts", ("JOBS_MAX_ATTEMPTS", "QUEUE_MAX_RETRIES"), _ATTEMPTS),
-    # Milliseconds, as in the seeds; our own variable comes after it and so wins.
+    # Milliseconds, as in forerunners; our own variable comes after it and so wins.
     ("retry_delay", ("QUEUE_BACKOFF_DELAY",), _seconds(0, 30 * 86_400, milliseconds=True)),
     ("retry_delay", ("JOBS_RETRY_DELAY",), _seconds(0, 30 * 86_400)),
     ("timeout", ("JOBS_TIMEOUT",), _seconds(0.001, 7 * 86_400)),

@@ -46,7 +46,7 @@ _HOOK: Final = "hook:"
 
 @dataclass(frozen=True)
 class Alert:
-    """The payload of the kind; the names are the seeds'."""
+    """The payload of the kind; the names are forerunners'."""
 
     organizationId: str  # noqa: N815
     alertType: str  # noqa: N815

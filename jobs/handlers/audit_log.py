@@ -42,7 +42,7 @@ class AuditLogCreated:
     action: str
     actor: str
     subject: str
-    organizationId: str | None = None  # noqa: N815 - the seeds' name
+    organizationId: str | None = None  # noqa: N815 - forerunners' name
     reason: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
 

@@ -35,7 +35,7 @@ from jobs.handlers.errors import BlobError, PermanentError
 JOBS_PER_PART: Final = 500
 FILES_PER_PART: Final = 1000
 DEFAULT_DAYS: Final = {State.COMPLETED: 1.0, State.FAILED: 7.0, State.CANCELLED: 7.0}
-"""How long ended jobs stay at least, in days: the seeds' numbers."""
+"""How long ended jobs stay at least, in days: forerunners' numbers."""
 _LONGEST_DAYS: Final = 36_500
 
 
@@ -43,7 +43,7 @@ _LONGEST_DAYS: Final = 36_500
 class Cleanup:
     """The payload of the kind; see the module's text."""
 
-    olderThanDays: float | None = None  # noqa: N815 - named as the seeds name things
+    olderThanDays: float | None = None  # noqa: N815 - named as forerunners name things
     states: list[Literal["completed", "failed", "cancelled"]] | None = None
     queue: str | None = None
     blobs: str | None = None

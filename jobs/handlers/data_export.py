@@ -50,7 +50,7 @@ class DataExport:
     entities: list[str]
     format: Literal["csv", "json", "jsonl", "parquet"] = "csv"
     filters: dict[str, dict[str, Any]] = field(default_factory=dict)
-    organizationId: str | None = None  # noqa: N815 - the seeds' names
+    organizationId: str | None = None  # noqa: N815 - forerunners' names
     userId: str | None = None  # noqa: N815
     notifyEmail: str | None = None  # noqa: N815
     spreadsheetSafe: bool | None = None  # noqa: N815

@@ -46,7 +46,7 @@ class EmailJob(
     from: instead of EMAIL_FROM (in Python `from_`)
     reply_to: where an answer goes
     attachments: files of the blob store
-    organizationId, priority: accepted as the seeds write them; what holds for the job is what it
+    organizationId, priority: accepted as forerunners write them; what holds for the job is what it
         was enqueued with, and `queue_email` sees to that
     """
 
@@ -61,7 +61,7 @@ class EmailJob(
     bcc: str | list[str] = []
     reply_to: str | None = None
     attachments: list[AttachmentRef] = []
-    organizationId: str | None = None  # noqa: N815 - the seeds' name
+    organizationId: str | None = None  # noqa: N815 - forerunners' name
     priority: int | None = None
 
     def __post_init__(self) -> None:
@@ -186,7 +186,7 @@ def email(payload: EmailJob, ctx: JobContext) -> dict[str, Any]:
 
 @handler("send-order-confirmation", **_declared)
 def send_order_confirmation(payload: EmailJob, ctx: JobContext) -> dict[str, Any]:
-    """The same under the seeds' name."""
+    """The same under forerunners' name."""
     return _send(payload, ctx)
 
 

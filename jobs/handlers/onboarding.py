@@ -51,7 +51,7 @@ RESULT_MAX_BYTES: Final = 4_000
 
 @dataclass(frozen=True)
 class TenantOnboarding:
-    """The payload of the kind; the names are the seeds'."""
+    """The payload of the kind; the names are forerunners'."""
 
     organizationName: str  # noqa: N815
     adminEmail: str  # noqa: N815

@@ -1,6 +1,7 @@
 """How the helpers `queue_...` and the producers' paths make jobs: what is payload, what an option.
 
-The names of a helper are Python's (`notify_email`), those of a payload the seeds' (`notifyEmail`).
+The names of a helper are Python's (`notify_email`), those of a payload forerunners'
+(`notifyEmail`).
 """
 
 from __future__ import annotations

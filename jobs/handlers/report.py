@@ -48,7 +48,7 @@ _PERIODS: Final = {"weekly": "last-week", "monthly": "last-month", "quarterly": 
 
 @dataclass(frozen=True)
 class ReportJob:
-    """The payload of the kind `report`, in both ways of the seeds.
+    """The payload of the kind `report`, in both ways of forerunners.
 
     type: the name of a report, or of a dataset; or else `reportType`, and `reportId`, which is
         looked for first and need not be one
@@ -64,7 +64,7 @@ class ReportJob:
     """
 
     type: str | None = None
-    reportType: str | None = None  # noqa: N815 - the seeds' names
+    reportType: str | None = None  # noqa: N815 - forerunners' names
     reportId: str | None = None  # noqa: N815
     format: Literal["json", "csv", "pdf"] | None = None
     filters: dict[str, Any] = field(default_factory=dict)

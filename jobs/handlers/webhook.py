@@ -62,7 +62,7 @@ class Webhook:
     url: str
     payload: Any
     secret: Any
-    eventType: str | None = None  # noqa: N815 - the names that callers of the seeds send
+    eventType: str | None = None  # noqa: N815 - the names that callers of forerunners send
     organizationId: str | None = None  # noqa: N815
 
     def __post_init__(self) -> None:

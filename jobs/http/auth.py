@@ -96,7 +96,7 @@ def bearer_is_one_of(asking: Request, secrets: Sequence[bytes]) -> bool:
 
 
 def unauthorized() -> Response:
-    """The 401 that callers of the seeds' endpoint know."""
+    """The 401 that callers of forerunners' endpoint know."""
     return Response(
         '{"error": "Unauthorized"}',
         HTTPStatus.UNAUTHORIZED,

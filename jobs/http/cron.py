@@ -1,4 +1,4 @@
-"""The tick over HTTP: ``/cron/process-jobs``, and the two endpoints of the seeds beside it."""
+"""The tick over HTTP: ``/cron/process-jobs``, and the two endpoints of forerunners beside it."""
 
 from __future__ import annotations
 

@@ -44,6 +44,10 @@ class LateRules:
         return RuleBook()
 
 
+# Given-up threads cannot be killed; past this many a process only hands its jobs back.
+MOST_ABANDONED = 20
+
+
 class Runtime(Struct):
     """One system's parts, and the little it learns while it runs.
 
@@ -143,6 +147,11 @@ class Runtime(Struct):
         """What a kind usually takes: the longest of its last twenty in this process, if any."""
         took = self._took.get(kind)
         return max(took.copy()) if took else None
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether so many given-up handlers still run that this process starts no more."""
+        return len(self.abandoned) >= MOST_ABANDONED and self.still_abandoned() >= MOST_ABANDONED
 
     def still_abandoned(self) -> int:
         """How many given-up threads are still running."""

@@ -40,8 +40,6 @@ from jobs.runtime.settle import settle_all
 
 log = logging.getLogger("tickwork.execute")
 FLUSH_SECONDS = 0.25
-# Given-up threads cannot be killed; past this many a process only hands its jobs back.
-MOST_ABANDONED = 20
 _LINE = attrgetter("kind", "queue")
 _TIMEOUT = attrgetter("timeout_seconds")
 _NAME = attrgetter("name")
@@ -217,7 +215,7 @@ class Batch:
             self._give_up_overdue(now)
             self._reconsider(now)
             stopping = self.runtime.stopping.is_set()
-            if stopping or now >= self.budget.start_deadline or self._is_clogged():
+            if stopping or now >= self.budget.start_deadline or self.runtime.is_clogged:
                 self._release_unstarted()
             self._take_more(now)
             all_ended = self._is_over()
@@ -273,11 +271,6 @@ class Batch:
 
     def _is_starving(self) -> bool:
         return bool(self._hungry and self._waiting and not self._ready)
-
-    def _is_clogged(self) -> bool:
-        return len(self.runtime.abandoned) >= MOST_ABANDONED and (
-            self.runtime.still_abandoned() >= MOST_ABANDONED
-        )
 
     def _give_up_overdue(self, now: float) -> None:
         process_ends = now >= self.runtime.give_up_at
@@ -628,7 +621,7 @@ class Batch:
             reason = Expired() if claimed.expired else Raised(JobCancelled("cancelled"))
             self._end(self._unstarted(claimed, reason))
             return True
-        if self.runtime.stopping.is_set():
+        if self.runtime.stopping.is_set() or self.runtime.is_clogged:
             self._end(self._unstarted(claimed, NotStarted()))
             return True
         terms = self.runtime.terms(claimed.kind, claimed.queue)

@@ -219,7 +219,7 @@ class Stream(Batch):
             woken, self._woken = self._woken, False
         if self.runtime.stopping.is_set():
             return
-        if self._is_clogged():
+        if self.runtime.is_clogged:
             self._end_clogged()
             return
         self._take_turns(now)

@@ -154,7 +154,8 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
             lanes = ()
     limits = runtime.limits
     claimed = []
-    if (lanes is None or lanes) and not runtime.stopping.is_set():
+    starts = not runtime.stopping.is_set() and not _is_clogged(runtime)
+    if (lanes is None or lanes) and starts:
         claimed = runtime.store.claim(
             limit,
             kinds=handled,
@@ -172,7 +173,7 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
     ended = wanted.handlers_ended
     reports = run_apart(runtime, batches, budget, slots=slots, note=note, when_ended=ended)
     report = merged(reports)
-    may_be_left = len(claimed) >= limit or runtime.stopping.is_set()
+    may_be_left = len(claimed) >= limit or not starts or runtime.stopping.is_set()
     # Handlers may have enqueued, and so may others in this process.
     came_meanwhile = bool(claimed) and (wanted.counts_left or runtime.drafts != drafts)
     # Nor has a short claim taken what its jobs were followed by.
@@ -197,6 +198,17 @@ def _run(runtime: Runtime, wanted: _Wanted, budget: Budget, note: Note) -> TickR
     elapsed_seconds = runtime.clock.monotonic() - note.began
     result = _result(report, remaining, reclaimed, elapsed_seconds, next_due_at)
     return replace(result, scheduled=scheduled) if scheduled else result
+
+
+def _is_clogged(runtime: Runtime) -> bool:
+    if not runtime.is_clogged:
+        return False
+    log.error(
+        "%d handlers that were given up on still run: this process starts no more jobs until they "
+        "end. Let handlers wait with timeouts of their own, and end this process",
+        runtime.still_abandoned(),
+    )
+    return True
 
 
 def _declare_schedules(runtime: Runtime) -> None:

@@ -143,6 +143,8 @@ def test_stuck_ones_are_put_back(cli: Cli, place: Place) -> None:
     tickwork.store.claim(1, kinds={"steady"}, lease_seconds=9000, mark=1)
     assert cli("reclaim").stdout == "Put back 0 jobs.\n"
     assert document(cli("reclaim", "--older-than", "30m", "--yes", "--json")) == {"reclaimed": 0}
+    half_an_hour = cli("reclaim", "--older-than", "--yes")
+    assert "in processing for over 30 min" in half_an_hour.stderr
     refused = cli("reclaim", "--older-than", "0", input="n\n")
     assert refused.exit_code == 1
     assert "may run twice at once" in refused.stderr

@@ -53,7 +53,7 @@ SEQUENCES: dict[str, tuple[Any, list[float]]] = {
         as_backoff({"type": "exponential", "delay": 5000, "factor": 5}),
         [5, 25, 125, 625],
     ),
-    "A49 webhooks": (exponential(10, jitter=0), [10, 20, 40, 80]),
+    "A49 webhooks": (exponential(10, factor=5, jitter=0), [10, 50, 250, 1250]),
     "A50": (exponential(2, jitter=0), [2, 4]),
     "A51": (exponential(30, factor=3, jitter=0), [30, 90]),
     "a list": (steps([1, 10, 100], jitter=0), [1, 10, 100, 100, 100]),

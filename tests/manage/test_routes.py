@@ -1,4 +1,4 @@
-"""The seeds' routes, in the seeds' words (A64, A70 to A85), and ours beside them."""
+"""Forerunners' routes, in forerunners' words (A64, A70 to A85), and ours beside them."""
 
 from __future__ import annotations
 

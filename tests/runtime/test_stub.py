@@ -1,4 +1,4 @@
-"""The in-memory stub: a job's whole life by the seeds' own names, without a database."""
+"""The in-memory stub: a job's whole life by forerunners' own names, without a database."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class InsightsJob:
     """
 
     period: Literal["7d", "30d", "90d", "1y"] = "30d"
-    forceRegenerate: bool = False  # noqa: N815 - the seeds' names
+    forceRegenerate: bool = False  # noqa: N815 - forerunners' names
     metrics: list[str] = field(default_factory=list)
     organizationId: str | None = None  # noqa: N815
 

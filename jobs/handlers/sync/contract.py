@@ -19,7 +19,7 @@ DEFAULT_OVERLAP_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class DataSync:
-    """The payload of the kind `data-sync`; the names are the seeds'.
+    """The payload of the kind `data-sync`; the names are forerunners'.
 
     syncType: `full` asks for everything, `incremental` for what changed since the last sync
     startDate, endDate: ISO 8601; without an offset they are UTC. A sync with dates of its own does

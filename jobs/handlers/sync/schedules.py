@@ -24,7 +24,7 @@ _HOUR_SECONDS: Final = 3600.0
 HOURS: Final[Mapping[str, float]] = MappingProxyType(
     {"shopify": 2, "woocommerce": 2, "stripe": 3, "google-analytics": 4, "facebook-ads": 24}
 )
-"""Every how many hours a platform is synced on the plan `professional`: the seeds' numbers."""
+"""Every how many hours a platform is synced on the plan `professional`: forerunners' numbers."""
 
 TIERS: Final[Mapping[str, float]] = MappingProxyType(
     {"free": 4, "starter": 2, "professional": 1, "enterprise": 0.5}

@@ -190,7 +190,7 @@ class MonitoringTold(Told):
 class FailedJob(Told):
     id: str
     data: dict[str, Any]
-    failedReason: str | None  # noqa: N815 - the seeds' answer
+    failedReason: str | None  # noqa: N815 - forerunners' answer
     attemptsMade: int  # noqa: N815
 
 
@@ -243,7 +243,7 @@ class CleanBody(Asked):
 
 
 class RetryFailedBody(Asked):
-    queueName: Name  # noqa: N815 - the seeds' body
+    queueName: Name  # noqa: N815 - forerunners' body
     jobId: Annotated[str, Field(min_length=1, max_length=200)] | None = None  # noqa: N815
 
 

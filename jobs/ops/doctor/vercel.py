@@ -15,7 +15,7 @@ from jobs.core.settings import on_platform
 from jobs.ops.doctor.base import Family, Finding, Surroundings, error, note, warning
 from jobs.ops.words import age
 
-# The paths that serve a tick: ours, and those of the seeds.
+# The paths that serve a tick: ours, and those of forerunners.
 TICK_PATHS = ("/cron/process-jobs", "/api/cron/process-export-jobs", "/api/jobs/process")
 DAY_SECONDS = 86_400.0
 DEFAULT_DURATION_SECONDS = 300.0

@@ -251,7 +251,7 @@ class CleaningConformance(Conformance):
         assert tickwork.clean(100, 0, "failed") == 1
         assert tickwork.clean(0, 0, "cancelled") == 0
 
-    def test_a_limit_is_kept(self, tickwork: Tickwork, store: Store) -> None:
+    def test_no_more_are_cleaned_than_was_said(self, tickwork: Tickwork, store: Store) -> None:
         put(store, *(new_job() for _ in range(7)))
         store.settle([completed(job) for job in claim(store)])
         assert [tickwork.clean(0, 3) for _ in range(4)] == [3, 3, 1, 0]
@@ -535,7 +535,7 @@ class RetryConformance(Conformance):
 class CancelManyConformance(Conformance):
     """Many are cancelled as one is; never `cancelled` and a later effect."""
 
-    def test_many_by_filter(self, tickwork: Tickwork, store: Store) -> None:
+    def test_many_are_cancelled_by_filter(self, tickwork: Tickwork, store: Store) -> None:
         running = put_one(store, queue="mail")
         claim(store, mark=1)
         waiting = put(store, *(new_job(queue="mail") for _ in range(3)))

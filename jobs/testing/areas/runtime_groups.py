@@ -60,7 +60,7 @@ class ChainConformance(Conformance):
         assert [job.priority for job in jobs] == [3, 3, 1, 3]
         assert [job.parent_id for job in jobs] == [None, *(job.id for job in jobs[:-1])]
 
-    def test_drained_in_one_go(self, tickwork: Tickwork) -> None:
+    def test_a_chain_is_drained_in_one_go(self, tickwork: Tickwork) -> None:
         """What follows counts as remaining, though the tick's probe did not see its lane."""
         for kind in ("alpha", "beta", "gamma"):
             tickwork.register_handler(kind, lambda payload: None)
@@ -358,7 +358,7 @@ class GroupLifeConformance(Conformance):
         assert heard == ["alpha", "alpha", "alpha", "beta"]
 
     @requires(Capability.SESSIONS)
-    def test_in_a_callers_transaction(self, tickwork: Tickwork) -> None:
+    def test_a_group_in_a_callers_transaction(self, tickwork: Tickwork) -> None:
         heard: list[str] = []
         tickwork.on("enqueued", lambda event: heard.append(event.kind))
         with tickwork.engine.connect() as connection, connection.begin() as transaction:

@@ -127,7 +127,7 @@ class NoSessionConformance(Conformance):
             assert tickwork.try_enqueue("alpha", session=odd) is None
         assert tickwork.list() == []
 
-    def test_many_are_all_or_nothing(self, tickwork: Tickwork) -> None:
+    def test_many_enqueued_are_all_or_nothing(self, tickwork: Tickwork) -> None:
         def half() -> Iterator[tuple[str, dict[str, Any]]]:
             yield from [("alpha", {"n": n}) for n in range(20)]
             raise LookupError("the source broke off")

@@ -93,9 +93,7 @@ class FollowConformance(Conformance):
         assert settled == (frozenset(), second.follow)
         assert len(jobs_of(store, "beta")) == 2
 
-    def test_only_run_out_leases_are_reclaimed(
-        self, store: Store, manual_clock: ManualClock
-    ) -> None:
+    def test_a_steps_lease_must_have_run_out(self, store: Store, manual_clock: ManualClock) -> None:
         put_one(store)
         verdict = failed(claim_one(store), follow=(new_job("beta"),))
         assert store.settle_more([verdict], stalled_only=True).late == {verdict.id}

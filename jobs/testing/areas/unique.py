@@ -360,7 +360,7 @@ class AliasConformance(Conformance):
         assert not second.existing
         assert store.id_of("cancel-42", "") == second.id != first.id
 
-    def test_one_of_many_at_once_is_made(self, store: Store) -> None:
+    def test_of_many_with_one_id_at_once_one_is_made(self, store: Store) -> None:
         jobs = in_threads(20, lambda _: put_alias(store))
         assert len({job.id for job in jobs}) == 1
         assert sum(job.existing for job in jobs) == 19
@@ -532,6 +532,19 @@ class UniqueEnqueueConformance(Conformance):
         assert (second.id, second.existing) == (first.id, True)
         assert told == [first.id]
         assert second.as_dict()["existing"] is True
+
+    def test_a_key_of_which_nothing_is_said_is_held_for_an_hour(
+        self, tickwork: Tickwork, manual_clock: ManualClock
+    ) -> None:
+        @tickwork.handler("alpha")
+        def alpha() -> None: ...
+
+        first = alpha.enqueue(dedupe_key="daily")
+        assert tickwork.tick().succeeded == 1
+        manual_clock.advance(3599)
+        assert alpha.enqueue(dedupe_key="daily").id == first.id
+        manual_clock.advance(2)
+        assert not alpha.enqueue(dedupe_key="daily").existing
 
     def test_many(self, tickwork: Tickwork) -> None:
         told: list[str] = []

@@ -99,7 +99,7 @@ class WhyConformance(Conformance):
         assert (found.reason, found.claimable) == ("next-tick", True)
         assert found.sentence == "the next tick takes it"
 
-    def test_a_completed_job(self, shop: Tickwork) -> None:
+    def test_why_a_completed_job_does_not_run(self, shop: Tickwork) -> None:
         job = shop.enqueue("work")
         shop.tick()
         found = shop.why(job.id)
