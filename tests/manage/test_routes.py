@@ -381,13 +381,18 @@ class TestQueues:
         assert office.tickwork.list() == []
         assert (office.log()[0].concerned, office.log()[0].reason) == (1, "old")
 
-    def test_grace_keeps_the_last_hour(self, office: Office) -> None:
-        office.failed()
+    @pytest.mark.parametrize(("status", "queue"), [("failed", "bad"), ("completed", "notes")])
+    def test_grace_keeps_the_last_hour(self, office: Office, status: str, queue: str) -> None:
+        busy(office)
         office.clock.advance(3599)
-        body = {"grace": 3_600_000, "status": "failed"}
-        assert office.admin.post("/api/jobs/bad/clean", body)["removed"] == 0
+        body = {"grace": 3_600_000, "status": status}
+        path = f"/api/jobs/{queue}/clean"
+        there = len(office.tickwork.list(state=status))
+        assert there > 0
+        assert office.admin.post(path, body)["removed"] == 0
         office.clock.advance(1)
-        assert office.admin.post("/api/jobs/bad/clean", body)["removed"] == 1
+        assert office.admin.post(path, body)["removed"] == there
+        assert office.tickwork.list(state=status) == []
 
     @pytest.mark.parametrize(
         ("path", "status"),
