@@ -36,7 +36,7 @@ settings.load_profile("tickwork")
 
 
 def pytest_configure() -> None:
-    quick_aws.read_models_once()
+    quick_aws.read_endpoints_once()
     required()  # a misspelt name is refused before anything runs
 
 

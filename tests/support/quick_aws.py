@@ -9,14 +9,19 @@ from typing import Any
 from botocore.loaders import JSONFileLoader
 
 
-def read_models_once() -> None:
-    """Have boto3 read a file of its own once in a process.
+def read_endpoints_once() -> None:
+    """Have boto3 read the endpoints of all of AWS once in a process.
 
-    Each session reads the endpoints of all of AWS, a megabyte of JSON, which none changes.
+    Each session reads them anew, a megabyte of JSON, which none changes, as it does the models of
+    services.
     """
     read = JSONFileLoader.load_file
     read_once = cache(lambda path: read(JSONFileLoader(), path))
-    setattr(JSONFileLoader, "load_file", lambda _self, path: read_once(path))  # noqa: B010
+
+    def load_file(self: JSONFileLoader, path: str) -> Any:
+        return read_once(path) if path.endswith("endpoints") else read(self, path)
+
+    setattr(JSONFileLoader, "load_file", load_file)  # noqa: B010
 
 
 def look_at_the_clock_quickly(models: Any) -> None:
