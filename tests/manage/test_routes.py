@@ -331,6 +331,14 @@ class TestProducing:
     def test_what_makes_no_sense_is_refused(self, office: Office, body: Any) -> None:
         assert office.admin("POST", "/api/jobs", json=body).status_code == 422
 
+    @pytest.mark.parametrize("value", ['"a\\u0000b"', '"\\ud800"', "NaN", "-Infinity", "1e999"])
+    def test_what_cannot_be_stored_is_refused_by_its_path(self, office: Office, value: str) -> None:
+        body = f'{{"kind": "note", "payload": {{"a": [1, {{"b": {value}}}]}}}}'
+        answer = office.admin("POST", "/api/jobs", data=body, content_type="application/json")
+        assert answer.status_code == 422
+        assert "a[1].b" in answer.text
+        assert office.tickwork.list() == []
+
     def test_bodies_are_bounded_and_json(self, office: Office) -> None:
         def send(data: bytes, kind: str = "application/json") -> int:
             return office.admin("POST", "/api/jobs", data=data, content_type=kind).status_code
