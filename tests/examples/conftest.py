@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -19,6 +21,7 @@ from jobs.core.clock import ManualClock
 from jobs.http import create_app
 from tests.support.postman import parse
 from tests.support.receiver import Receiver, receiver
+from tests.support.web import ROOT
 
 CRON = {"Authorization": "Bearer correct-horse-battery-staple"}
 ADMIN = {"Authorization": "Bearer an-operator-has-a-long-token"}
@@ -69,6 +72,19 @@ class Example:
 
 
 Open = Callable[..., Example]
+
+
+def played(example: str) -> str:
+    """Run an example as its README says; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"{example}.run"],
+        cwd=ROOT / "examples",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import hmac
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,8 +29,7 @@ from jobs.handlers.insights import definition as insights_definition
 from jobs.handlers.reports import definition as reports_definition
 from jobs.handlers.sync import add_platform, contract, create_sync_tables
 from jobs.handlers.sync import kind as sync_kind
-from tests.examples.conftest import ADMIN, Example, Open
-from tests.support.web import ROOT
+from tests.examples.conftest import ADMIN, Example, Open, played
 from tests.sync.tasks import SHOPIFY
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
@@ -623,15 +620,8 @@ def test_the_five_cron_examples_are_used(biz: BizInsights) -> None:
 
 @pytest.mark.slow
 def test_the_run_of_the_readme() -> None:
-    played = subprocess.run(
-        [sys.executable, "-m", "bizinsights.run"],
-        cwd=ROOT / "examples",
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    printed = played("bizinsights")
 
-    assert played.returncode == 0, played.stderr
-    assert played.stdout.count("welcome-") == 2
-    assert played.stdout.count("your-business-weekly-") == 1
-    assert played.stdout.count("high-") == 2
+    assert printed.count("welcome-") == 2
+    assert printed.count("your-business-weekly-") == 1
+    assert printed.count("high-") == 2

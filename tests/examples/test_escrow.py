@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,9 +19,8 @@ from examples.escrow.fake_stripe import FakeStripe
 from examples.escrow.run import add_escrow, add_user
 from examples.escrow.tables import audit_log, escrows, metadata
 from jobs import State
-from tests.examples.conftest import ADMIN, CRON, Example, Open
+from tests.examples.conftest import ADMIN, CRON, Example, Open, played
 from tests.support.receiver import OK, Receiver, Request
-from tests.support.web import ROOT
 from tests.webhooks.conftest import answering
 
 NINE = {
@@ -363,14 +360,7 @@ def test_no_job_and_no_table_holds_a_secret(escrow: Escrow) -> None:
 
 @pytest.mark.slow
 def test_the_story_of_the_readme_runs() -> None:
-    played = subprocess.run(
-        [sys.executable, "-m", "escrow.run"],
-        cwd=ROOT / "examples",
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    printed = played("escrow")
 
-    assert played.returncode == 0, played.stderr
-    assert "Money moved: [('capture', 'pi_1'), ('cancel', 'pi_2')]" in played.stdout
-    assert played.stdout.count("the partner hears") == 3
+    assert "Money moved: [('capture', 'pi_1'), ('cancel', 'pi_2')]" in printed
+    assert printed.count("the partner hears") == 3

@@ -50,7 +50,7 @@ from jobs.handlers.archiving import sealed
 from jobs.handlers.datasets import catalogue
 from jobs.handlers.reports import definition
 from jobs.handlers.sync import contract
-from tests.examples.conftest import ADMIN, Example, Open
+from tests.examples.conftest import ADMIN, Example, Open, played
 from tests.support.postman import body
 from tests.support.web import ROOT
 
@@ -1004,14 +1004,7 @@ def test_the_stock_is_the_erps_every_hour(shop: Shop) -> None:
 
 @pytest.mark.slow
 def test_the_story_of_the_readme_runs() -> None:
-    played = subprocess.run(
-        [sys.executable, "-m", "shop.run"],
-        cwd=ROOT / "examples",
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    printed = played("shop")
 
-    assert played.returncode == 0, played.stderr
-    assert "Money moved: [('capture', 'pi_mug'), ('capture', 'pi_desk')]" in played.stdout
-    assert "The ERP has: ['erp-1', 'erp-2']" in played.stdout
+    assert "Money moved: [('capture', 'pi_mug'), ('capture', 'pi_desk')]" in printed
+    assert "The ERP has: ['erp-1', 'erp-2']" in printed

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from jobs.stores.sql import SqlStore
 from jobs.stores.sql.engine import make_engine
 from jobs.stores.sql.tables import Tables
+from tests.support.databases import Lender
 
 _TABLES = Tables()
 # Everything that a test may have done to the tables, in one text.
@@ -68,22 +69,6 @@ _SHAPES = {
          ORDER BY 1
     """,
 }
-
-
-class Lender(Protocol):
-    """Lends databases without anything in them (`tests.support.postgresql.Databases`)."""
-
-    def lend(self) -> str:
-        """A bare database, by its name."""
-        ...
-
-    def url_of(self, name: str) -> str: ...
-
-    def rename(self, name: str) -> str:
-        """End what a test has left open, and give the database another name, which is returned."""
-        ...
-
-    def give_back(self, name: str) -> None: ...
 
 
 class Furnished:

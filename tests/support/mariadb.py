@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pymysql
 from pymysql.cursors import Cursor
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
+from tests.support.databases import Lender
 from tests.support.servers import home, running
 
 # Nothing here has to survive a power cut; the rest is a small server.
@@ -107,35 +108,18 @@ def connect(url: URL) -> pymysql.Connection[Cursor]:
     )
 
 
-class Databases:
+class Databases(Lender):
     """Makes and drops databases on one server, over one kept connection."""
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        super().__init__(url)
         self._admin = connect(self._url)
-        self._made = 0
-        # Several suites may run on one server at a time.
-        self._prefix = f"tickwork_test_{secrets.token_hex(4)}_"
-
-    @contextmanager
-    def fresh(self) -> Iterator[str]:
-        """An empty database for the length of the block; yields its SQLAlchemy URL."""
-        name = self.lend()
-        try:
-            yield self.url_of(name)
-        finally:
-            self.give_back(name)
 
     def lend(self) -> str:
         """An empty database, by its name."""
-        self._made += 1
-        name = f"{self._prefix}{self._made}"
+        name = self._new_name()
         self._execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         return name
-
-    def url_of(self, name: str) -> str:
-        """Its SQLAlchemy URL."""
-        return self._url.set(database=name).render_as_string(hide_password=False)
 
     def rename(self, name: str) -> str:
         """End its connections and move its tables to a database of another name."""

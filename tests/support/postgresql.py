@@ -13,8 +13,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
+from tests.support.databases import Lender
 from tests.support.servers import Home, home, running
 
 # Nothing here has to survive a power cut; the rest is a small server.
@@ -127,7 +128,7 @@ def connect(url: URL) -> psycopg.Connection:
     return psycopg.connect(plain, autocommit=True, connect_timeout=10)
 
 
-class Databases:
+class Databases(Lender):
     """Lends databases on one server to one test each.
 
     A database and not a schema: advisory locks and NOTIFY channels are kept apart by database, and
@@ -137,21 +138,9 @@ class Databases:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        super().__init__(url)
         self._admin = connect(self._url)
         self._spare: list[str] = []
-        self._named = 0
-        # Several suites may run on one server at a time.
-        self._prefix = f"tickwork_test_{secrets.token_hex(4)}"
-
-    @contextmanager
-    def fresh(self) -> Iterator[str]:
-        """An empty database for the length of the block; yields its SQLAlchemy URL."""
-        name = self.lend()
-        try:
-            yield self.url_of(name)
-        finally:
-            self.give_back(name)
 
     def lend(self) -> str:
         """An empty database, by its name."""
@@ -161,10 +150,6 @@ class Databases:
         else:
             self._admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return name
-
-    def url_of(self, name: str) -> str:
-        """Its SQLAlchemy URL."""
-        return self._url.set(database=name).render_as_string(hide_password=False)
 
     def rename(self, name: str) -> str:
         """End its connections and give it a new name, which is returned."""
@@ -188,10 +173,6 @@ class Databases:
                 inside.execute(f"DROP SCHEMA {schema} CASCADE")
             inside.execute("CREATE SCHEMA public")
         self._spare.append(spare)
-
-    def _new_name(self) -> str:
-        self._named += 1
-        return f"{self._prefix}_{self._named}"
 
     def _end_connections(self, name: str) -> None:
         end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
